@@ -1,0 +1,1 @@
+"""Benchmarks: one file a subject. Agreement is checked before anything is timed."""

@@ -1,0 +1,42 @@
+"""The peers that we are measured beside, built as fairly as we know how."""
+
+import importlib
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def import_torchvision() -> ModuleType:
+    """torchvision, also where its compiled operators do not fit this torch (a CPU build has no wheel of its own).
+
+    Only the schemas of two detection operators are missing then; segmentation never calls them.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import_torchvision.keep_alive = library  # type: ignore[attr-defined]
+        return importlib.import_module("torchvision")
+
+
+class TorchvisionOS16(nn.Module):
+    """torchvision's DeepLabV3 at output stride 16, without the auxiliary head: ``[N, 3, H, W]`` -> ``[N, C, H, W]``."""
+
+    def __init__(self, backbone: str, num_classes: int) -> None:
+        super().__init__()
+        import_torchvision()
+        from torchvision.models import resnet
+        from torchvision.models._utils import IntermediateLayerGetter
+        from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+
+        body = getattr(resnet, backbone)(weights=None, replace_stride_with_dilation=[False, False, True])
+        self.backbone = IntermediateLayerGetter(body, return_layers={"layer4": "out"})
+        self.classifier = DeepLabHead(2048, num_classes, (6, 12, 18))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.classifier(self.backbone(x)["out"])
+        return F.interpolate(logits, size=x.shape[-2:], mode="bilinear", align_corners=False)

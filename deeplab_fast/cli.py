@@ -1,0 +1,209 @@
+"""From the command line to a configuration: argparse over the fields of a dataclass.
+
+Flags accept ``-`` and ``_`` alike, every flag is also a key of a YAML file (``--config``), and a
+mistake is one line on stderr with exit status 2.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import logging
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+
+from .errors import TrainingDiverged, UserError
+
+C = TypeVar("C")
+
+
+def run(main: Callable[[list[str]], int | None]) -> NoReturn:
+    """Call ``main`` with the arguments and exit: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        status = main(sys.argv[1:]) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except TrainingDiverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = 0
+    sys.exit(status)
+
+
+class Parser(argparse.ArgumentParser):
+    """ArgumentParser that raises :class:`UserError` and treats ``-`` in a flag's name as ``_``."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message.removeprefix("argument "))
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = self.parse_known_args([_underscored(a) for a in args], namespace)
+        if unknown:
+            self.error(self._unknown(unknown[0]))
+        return found
+
+    def _unknown(self, token: str) -> str:
+        if not token.startswith("-"):
+            return f"{token}: unexpected; every option is written --name=value"
+        name = token.split("=")[0]
+        known = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(name, known, n=1)
+        return f"{name}: unknown flag" + (f"; did you mean {near[0]}?" if near else "; see --help")
+
+
+class _Formatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=110)
+
+    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:
+        return f"usage: {self._prog} [--config FILE.yaml] [--flag=value ...]\n\n"
+
+
+def _underscored(token: str) -> str:
+    if not token.startswith("--"):
+        return token
+    name, equals, value = token.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def parse_bool(text: str) -> bool:
+    value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected True or False")
+    return value
+
+
+def _converter(annotation: Any) -> Callable[[str], Any]:
+    """How the text of a flag becomes the value of a field of this type."""
+    if isinstance(annotation, types.UnionType):
+        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
+    if typing.get_origin(annotation) is tuple:
+        item = typing.get_args(annotation)[0]
+
+        def convert(text: str) -> Any:
+            words = text.strip("[]() ").replace(",", " ").split()
+            try:
+                return tuple(item(word) for word in words)
+            except ValueError:
+                raise argparse.ArgumentTypeError(f"{text!r}: expected numbers with commas between them") from None
+
+        return convert
+    if annotation is bool:
+        return parse_bool
+    if annotation in (int, float):
+
+        def number(text: str) -> Any:
+            try:
+                return annotation(text)
+            except ValueError:
+                kind = "a whole number" if annotation is int else "a number"
+                raise argparse.ArgumentTypeError(f"{text!r}: expected {kind}") from None
+
+        return number
+    return str
+
+
+def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
+    """One option for each field, under its class's heading. Options not given are absent from the result."""
+    hints = typing.get_type_hints(config_class)
+    seen: set[str] = set()
+    for base in (*reversed(config_class.__mro__[1:]), config_class):
+        own = [f for f in dataclasses.fields(base) if f.name not in seen] if dataclasses.is_dataclass(base) else []
+        if not own:
+            continue
+        group = parser.add_argument_group((base.__doc__ or base.__name__).splitlines()[0].rstrip("."))
+        for field in own:
+            seen.add(field.name)
+            hint = hints[field.name]
+            extra: dict[str, Any] = {}
+            if hint is bool:
+                extra = {"nargs": "?", "const": True}
+            group.add_argument(
+                f"--{field.name}",
+                type=_converter(hint),
+                default=argparse.SUPPRESS,
+                metavar=_metavar(hint, field.metadata),
+                help=f"{field.metadata['help']}{_default_text(field.default)}".replace("%", "%%"),
+                **extra,
+            )
+
+
+def _metavar(hint: Any, metadata: Any) -> str:
+    if metadata.get("choices"):
+        return "|".join(map(str, metadata["choices"]))
+    if isinstance(hint, types.UnionType):
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) is tuple:
+        return "X,Y,.."
+    return {bool: "True|False", int: "N", float: "X", str: "TEXT"}[hint]
+
+
+def _default_text(value: Any) -> str:
+    if value is None or value == "" or value == ():
+        return ""
+    return f" [{','.join(map(str, value)) if isinstance(value, tuple) else value}]"
+
+
+def _read_yaml(parser: Parser, path: str) -> dict[str, Any]:
+    """Values of a YAML file of flags, converted and checked exactly as the command line's."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise UserError(f"--config={path}: {reason}; expected a YAML file of flags") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"--config={path}{place}: not valid YAML") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"--config={path}: expected lines of 'flag: value'")
+    tokens = []
+    for key, value in content.items():
+        if value is None or key == "config":
+            continue
+        if isinstance(value, dict):
+            raise UserError(f"--config={path}, key {key}: holds a mapping; expected one value")
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        tokens.append(f"--{key}={text}")
+    try:
+        return vars(parser.parse_args(tokens))
+    except UserError as error:
+        raise UserError(f"--config={path}: {error}") from None
+
+
+def parse_flags(
+    config_class: type, argv: Sequence[str], prog: str, description: str, epilog: str = ""
+) -> dict[str, Any]:
+    """The flags that were given, YAML file first, command line over it.
+
+    Raises:
+        UserError: an unknown flag or key, or a value of the wrong type.
+    """
+    parser = Parser(prog=f"python -m deeplab_fast.{prog}", description=description, epilog=epilog)
+    parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="YAML file of flags.")
+    add_flags(parser, config_class)
+    given = vars(parser.parse_args(list(argv)))
+    from_file = _read_yaml(parser, given.pop("config")) if "config" in given else {}
+    return {**from_file, **given}
+
+
+def build(config_class: type[C], flags: dict[str, Any]) -> C:
+    """The configuration from flags already converted; fields not given keep their defaults."""
+    return config_class(**flags)

@@ -1,0 +1,256 @@
+"""Configuration as data: frozen dataclasses whose fields are the command line's flags.
+
+A field's metadata holds its help text, limits and choices; :func:`validate` turns a bad value into
+one line that names the flag. Classes are combined by inheritance, so that every flag is written
+once and a subject is a heading in ``--help``.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import UserError
+
+MODELS = ("deeplab_v3_s16", "deeplab_v3_s8")
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
+PRECISIONS = ("fp32", "bf16", "fp16")
+SCALES = ((1.0,), (0.5, 0.75, 1.0, 1.25, 1.75))  # by --scales_type
+
+
+def flag(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[Any, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A dataclass field that is a flag. ``minimum`` and ``maximum`` are inclusive, ``above`` exclusive."""
+    limits = {"choices": choices, "minimum": minimum, "maximum": maximum, "above": above}
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+def check_value(name: str, value: Any, metadata: Any) -> None:
+    """Raise :class:`UserError` naming the flag when ``value`` breaks its field's limits."""
+    choices = metadata.get("choices")
+    if choices is not None and value not in choices:
+        raise UserError(f"--{name}={value}: expected one of {', '.join(map(str, choices))}")
+    for single in value if isinstance(value, tuple) else (value,):
+        if not isinstance(single, int | float) or isinstance(single, bool):
+            continue
+        for limit, ok, words in (
+            (metadata.get("minimum"), lambda v, m: v >= m, "at least"),
+            (metadata.get("maximum"), lambda v, m: v <= m, "at most"),
+            (metadata.get("above"), lambda v, m: v > m, "more than"),
+        ):
+            if limit is not None and not ok(single, limit):
+                raise UserError(f"--{name}={value}: expected {words} {limit}")
+
+
+def validate(config: Any) -> None:
+    """Check every field of a dataclass against its limits."""
+    for field in dataclasses.fields(config):
+        check_value(field.name, getattr(config, field.name), field.metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Model"""
+
+    model: str = flag("deeplab_v3_s16", "Network; s16 and s8 are the output strides.", choices=MODELS)
+    backbone: str = flag("resnet101", "ResNet depth.", choices=BACKBONES)
+    num_classes: int = flag(21, "Classes, background included.", minimum=2, maximum=256)
+    head: str = flag(
+        "recipe",
+        "Head and atrous stages: 'recipe' (multi-grid, 1x1 classifier after ASPP, align_corners) or"
+        " 'torchvision' (its extra 3x3 convolution; its weights give its outputs).",
+        choices=("recipe", "torchvision"),
+    )
+    multi_grid: tuple[int, ...] = flag((1, 2, 4), "Dilation of layer4's blocks as multiples of its rate.", minimum=1)
+    aspp_rates: tuple[int, ...] = flag((), "Rates of ASPP's 3x3 branches; default 6,12,18.", minimum=1)
+    dropout: float | None = flag(
+        None,
+        "Probability of dropping before the classifier; default 0.7 (torchvision head 0.5).",
+        minimum=0,
+        maximum=0.99,
+    )
+    freeze_bn: bool = flag(False, "Normalise with the loaded running statistics instead of the batch's.")
+
+    @property
+    def output_stride(self) -> int:
+        return 8 if self.model.endswith("s8") else 16
+
+    @property
+    def effective_dropout(self) -> float:
+        if self.dropout is not None:
+            return self.dropout
+        return 0.5 if self.head == "torchvision" else 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """Images and labels"""
+
+    crop_size: int = flag(513, "Side of the square that the network sees, in pixels.", minimum=17, maximum=4097)
+    ignore_label: int = flag(255, "Label value that does not count.", minimum=0, maximum=255)
+    image_mean: tuple[float, ...] = flag((103.53, 116.28, 123.675), "Channel means in BGR order, 0-255 scale.")
+    image_std: tuple[float, ...] = flag((57.375, 57.12, 58.395), "Channel deviations in BGR order.", above=0)
+
+    @property
+    def mean_rgb(self) -> tuple[float, ...]:
+        return self.image_mean[::-1]
+
+    @property
+    def std_rgb(self) -> tuple[float, ...]:
+        return self.image_std[::-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig:
+    """Machine"""
+
+    device_target: str = flag(
+        "auto", "Where to compute; auto takes a GPU if there is one.", choices=("auto", "GPU", "CPU")
+    )
+    precision: str = flag("fp32", "Arithmetic of the network; weights and loss stay fp32.", choices=PRECISIONS)
+    num_workers: int = flag(
+        2, "Processes that decode and augment; 0 does it in the main process.", minimum=0, maximum=256
+    )
+    compile: bool = flag(False, "Compile the network with torch.compile.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainDataConfig:
+    """Training data (none of these: the built-in data set)"""
+
+    data_file: str = flag("", "Records: the name given to prepare --dst_path, a shard, a glob or the folder.")
+    data_root: str = flag("", "Folder that the paths in --data_lst start from.")
+    data_lst: str = flag("", "List file: an image path and a label path on each line.")
+    val_data_file: str = flag("", "Records to evaluate on while training.")
+    val_data_root: str = flag("", "Folder of --val_data_lst; default --data_root.")
+    val_data_lst: str = flag("", "List file to evaluate on while training.")
+    min_scale: float = flag(0.5, "Smallest random scale.", above=0, maximum=16)
+    max_scale: float = flag(2.0, "Largest random scale.", above=0, maximum=16)
+    interpolation: str = flag("bicubic", "Resampling of training images.", choices=("bicubic", "bilinear"))
+    cache_dir: str = flag("", "Where the built-in data set is kept; default ~/.cache/deeplab_fast.")
+
+    @property
+    def is_builtin(self) -> bool:
+        return not (self.data_file or self.data_root or self.data_lst)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """Optimiser and schedule"""
+
+    batch_size: int = flag(32, "Images a step on each process.", minimum=1)
+    accumulate_steps: int = flag(1, "Batches whose gradients add up to one update.", minimum=1)
+    train_epochs: int = flag(300, "Passes over the training data.", minimum=1)
+    max_steps: int = flag(0, "Stop, and let the schedule end, after this many steps; 0: by --train_epochs.", minimum=0)
+    base_lr: float = flag(0.015, "Learning rate at the start.", above=0)
+    lr_type: str = flag("cos", "Schedule of the learning rate.", choices=("cos", "poly", "exp"))
+    lr_decay_step: int = flag(40000, "Steps of a stair of --lr_type=exp.", minimum=1)
+    lr_decay_rate: float = flag(0.1, "Factor of a stair of --lr_type=exp.", above=0, maximum=1)
+    warmup_steps: int = flag(0, "Steps over which the learning rate rises linearly to its schedule.", minimum=0)
+    momentum: float = flag(0.9, "SGD momentum.", minimum=0, maximum=0.9999)
+    weight_decay: float = flag(1e-4, "L2 penalty on every parameter.", minimum=0)
+    clip_grad_norm: float = flag(0.0, "Largest gradient norm; 0: no clipping.", minimum=0)
+    loss_scale: float = flag(3072.0, "First loss scale of fp16; it then adapts.", above=0)
+    ema_decay: float = flag(
+        0.0, "Decay of an average of the weights, used for evaluation; 0: none.", minimum=0, maximum=0.99999
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Loss"""
+
+    class_weights: tuple[float, ...] = flag((), "A weight for each class; default all 1.", minimum=0)
+    label_smoothing: float = flag(0.0, "Share of the target spread over all classes.", minimum=0, maximum=0.999)
+    ohem: bool = flag(False, "Count only hard pixels: the true class's probability below --ohem_threshold.")
+    ohem_threshold: float = flag(0.7, "Probability above which a pixel is easy.", above=0, maximum=1)
+    ohem_min_kept: int = flag(100_000, "Pixels a batch that count even when easy.", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Run"""
+
+    train_dir: str = flag("", "Folder of this run; default runs/MODEL (runs/builtin for the built-in data set).")
+    ckpt_pre_trained: str = flag("", "Weights to start from: torchvision .pth or .safetensors, or our own .pt.")
+    filter_weight: bool = flag(False, "Do not load the classifier of --ckpt_pre_trained.")
+    resume: str = flag(
+        "auto",
+        "Continue the run in --train_dir: auto (if it has checkpoints), True or False.",
+        choices=("auto", "True", "False"),
+    )
+    save_steps: int = flag(3000, "Steps between checkpoints.", minimum=1)
+    keep_checkpoint_max: int = flag(200, "Newest checkpoints kept.", minimum=1)
+    eval_epochs: int = flag(1, "Epochs between evaluations; 0: none.", minimum=0)
+    log_steps: int = flag(10, "Steps whose losses are fetched and logged together.", minimum=1)
+    sync_bn: bool = flag(False, "BatchNorm statistics over all processes.")
+    is_distributed: bool = flag(False, "Accepted for the recipe's sake; torchrun decides.")
+    seed: int = flag(1, "Of weights, order, augmentation and dropout.", minimum=0, maximum=2**31 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig, LossConfig, OptimiserConfig, TrainDataConfig, MachineConfig, ImageConfig, ModelConfig):
+    """Everything that decides a training run; stored in the run folder and in each checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConfig:
+    """Evaluation protocol"""
+
+    scales_type: int = flag(0, f"0: single scale; 1: sum over scales {SCALES[1]}.", choices=(0, 1))
+    flip: bool = flag(False, "Also sum over the mirrored image.")
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return SCALES[self.scales_type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
+    """Everything that decides an evaluation."""
+
+    data_root: str = flag("", "Folder that the paths in --data_lst start from.")
+    data_lst: str = flag("", "List file: an image path and a label path on each line.")
+    data_file: str = flag("", "Records to evaluate on, instead of a list.")
+    ckpt_path: str = flag("", "Checkpoint or weights to evaluate.")
+    batch_size: int = flag(32, "Images a batch.", minimum=1)
+    report: str = flag("", "Folder for metrics.json; default the checkpoint's.")
+
+
+def validate_image(config: ImageConfig) -> None:
+    for name in ("image_mean", "image_std"):
+        if len(getattr(config, name)) != 3:
+            raise UserError(f"--{name}={getattr(config, name)}: expected 3 numbers, one for each channel")
+
+
+def validate_train(config: TrainConfig) -> None:
+    """Limits of single flags, then what only flags together can get wrong.
+
+    Raises:
+        UserError: names the flag to change.
+    """
+    validate(config)
+    validate_image(config)
+    if config.min_scale > config.max_scale:
+        raise UserError(f"--min_scale={config.min_scale}: expected at most --max_scale={config.max_scale}")
+    if config.data_file and config.data_lst:
+        raise UserError("--data_file and --data_lst: expected one of them, not both")
+    if bool(config.data_root) != bool(config.data_lst) and not config.data_file:
+        missing = "data_lst" if config.data_root else "data_root"
+        raise UserError(f"--{missing}: missing; a list of images needs --data_root and --data_lst")
+    if config.val_data_file and config.val_data_lst:
+        raise UserError("--val_data_file and --val_data_lst: expected one of them, not both")
+    if config.val_data_lst and not (config.val_data_root or config.data_root):
+        raise UserError("--val_data_root: missing; --val_data_lst needs the folder its paths start from")
+    if config.class_weights and len(config.class_weights) != config.num_classes:
+        raise UserError(
+            f"--class_weights: {len(config.class_weights)} weights; expected {config.num_classes}, one for each class"
+        )
+    if config.ohem and (config.label_smoothing or config.class_weights):
+        raise UserError("--ohem: cannot be combined with --class_weights or --label_smoothing")

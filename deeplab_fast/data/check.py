@@ -1,0 +1,136 @@
+"""The data set doctor: reads every file as training will, and names what would break it."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+
+import numpy as np
+from tqdm import tqdm
+
+from deeplab_fast.errors import UserError
+from deeplab_fast.ops import decode_image, decode_label, image_size
+
+from .records import check_values
+from .sources import Sample, Source
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass
+class Findings:
+    """What was found: ``problems`` break training, ``notes`` do not."""
+
+    samples: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+
+def check_source(
+    source: Source, num_classes: int, ignore_label: int, num_workers: int = 0, held_out: Source | None = None
+) -> Findings:
+    """Decode every sample of ``source``; count label values; look for samples shared with ``held_out``."""
+    findings = Findings()
+    palettes = 0
+    check = partial(_check_one, num_classes=num_classes, ignore_label=ignore_label)
+    for result in tqdm(
+        _spread(check, source, num_workers), total=len(source), desc="check", unit="image", disable=None
+    ):
+        findings.samples += 1
+        findings.problems += result.problems
+        palettes += result.is_palette
+        if result.pixels is not None:
+            findings.pixels += result.pixels
+            findings.sizes[result.size] += 1
+    for name, count in Counter(source.key(i) for i in range(len(source))).items():
+        if count > 1:
+            findings.problems.append(f"sample {name} occurs {count} times")
+    if held_out is not None:
+        shared = {source.key(i) for i in range(len(source))} & {held_out.key(i) for i in range(len(held_out))}
+        findings.problems += [f"sample {name} is in the training and in the held-out data" for name in sorted(shared)]
+    if palettes:
+        findings.notes.append(
+            f"{palettes} labels are palette PNG: their indexes are the classes, which is right here; tools that read"
+            " colours will not agree"
+        )
+    for index in range(num_classes):
+        if findings.samples and not findings.pixels[index] and index != ignore_label:
+            findings.notes.append(f"class {index} has no pixel")
+    return findings
+
+
+@dataclass(frozen=True)
+class _Result:
+    problems: list[str]
+    size: tuple[int, int] = (0, 0)
+    pixels: np.ndarray | None = None
+    is_palette: bool = False
+
+
+def _spread(check: partial, source: Source, num_workers: int) -> Iterator[_Result]:
+    samples: Iterable[Sample | UserError] = (_read(source, i) for i in range(len(source)))
+    if num_workers == 0:
+        yield from map(check, samples)
+        return
+    with ProcessPoolExecutor(num_workers) as pool:
+        while chunk := list(islice(samples, 64 * num_workers)):
+            yield from pool.map(check, chunk, chunksize=8)
+
+
+def _read(source: Source, index: int) -> Sample | UserError:
+    try:
+        return source.read(index)
+    except UserError as error:
+        return error
+
+
+def _check_one(sample: Sample | UserError, num_classes: int, ignore_label: int) -> _Result:
+    if isinstance(sample, UserError):
+        return _Result([str(sample)])
+    problems = []
+    size = None
+    try:
+        size = decode_image(sample.image, sample.image_where).shape[:2]
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        label = decode_label(sample.label, sample.label_where)
+    except UserError as error:
+        advice = _label_advice(sample)
+        return _Result([*problems, f"{error}{advice}"])
+    if size is not None and size != label.shape:
+        problems.append(
+            f"{sample.label_where}: {label.shape[1]}x{label.shape[0]} pixels; its image is {size[1]}x{size[0]}"
+        )
+    try:
+        check_values(label, sample.label_where, num_classes, ignore_label)
+    except UserError as error:
+        problems.append(str(error))
+    pixels = np.bincount(label.ravel(), minlength=256)
+    is_palette = sample.label[:8] == _PNG and sample.label[25] == 3
+    return _Result(problems, (label.shape[0], label.shape[1]), pixels, is_palette)
+
+
+def _label_advice(sample: Sample) -> str:
+    try:
+        image_size(sample.label, sample.label_where)
+        return "; colours must be mapped to class numbers first"
+    except UserError:
+        return ""
+
+
+def suggested_weights(pixels: np.ndarray) -> list[float]:
+    """Median-frequency class weights (Eigen and Fergus, arXiv 1411.4734, section 6.3.2), at most 10.
+
+    ``pixels`` counts each class's pixels; a class without any gets 1.
+    """
+    present = pixels > 0
+    if not present.any():
+        return [1.0] * len(pixels)
+    weights = np.ones(len(pixels))
+    weights[present] = np.minimum(np.median(pixels[present]) / pixels[present], 10.0)
+    return [float(f"{w:.3g}") for w in weights]

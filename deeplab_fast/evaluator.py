@@ -1,0 +1,183 @@
+"""The recipe's evaluation: scales and flips summed as probabilities, one confusion matrix over the set.
+
+Each image is resized so that its longest side is the crop size (bilinear, as OpenCV), normalised and
+padded to a square at the bottom right; its softmax is cropped and resized to the original size, where
+the truth is never touched. Scale ``s`` uses the square ``int((crop_size - 1) * s) + 1``.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from .config import ImageConfig
+from .data.loader import decode_pair, quiet_worker
+from .data.records import check_values
+from .data.sources import Source
+from .distributed import World
+from .errors import UserError
+from .metrics import Scores
+from .ops import confusion_matrix, normalise, resize_bilinear, upsample_softmax
+from .runtime import autocast
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an image becomes a prediction."""
+
+    crop_size: int
+    scales: tuple[float, ...]
+    flip: bool
+    mean_rgb: tuple[float, ...]
+    std_rgb: tuple[float, ...]
+    precision: str = "fp32"
+
+    @classmethod
+    def of(
+        cls, images: ImageConfig, precision: str, scales: tuple[float, ...] = (1.0,), flip: bool = False
+    ) -> "Protocol":
+        return cls(images.crop_size, scales, flip, images.mean_rgb, images.std_rgb, precision)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Side of the padded square at each scale."""
+        return [int((self.crop_size - 1) * scale) + 1 for scale in self.scales]
+
+
+class View(NamedTuple):
+    """Images of one scale: ``images`` uint8 ``[N, S, S, 3]``, ``extents`` int32 ``[N, 4]``."""
+
+    images: Tensor
+    extents: Tensor
+
+
+def longest_side_to(size: int, height: int, width: int) -> tuple[int, int]:
+    """Height and width after scaling the longest side to ``size``, the other truncated, at least 1."""
+    if height > width:
+        return size, max(1, int(size * width / height))
+    return max(1, int(size * height / width)), size
+
+
+def view_of(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """One image in its padded square: uint8 ``[S, S, 3]`` and its extent, int32 ``[4]``."""
+    height, width = longest_side_to(size, *image.shape[:2])
+    square = np.zeros((size, size, 3), np.uint8)
+    square[:height, :width] = resize_bilinear(image, (height, width))
+    return square, np.array([0, height, 0, width], np.int32)
+
+
+@torch.inference_mode()
+def probabilities(
+    model: torch.nn.Module,
+    views: Sequence[View],
+    targets: Sequence[tuple[int, int]],
+    protocol: Protocol,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Summed class probabilities of each image at its original size: fp32 ``[C, H, W]``, one at a time.
+
+    ``views`` holds the batch at every scale; ``targets`` the original (height, width) of each image.
+    The network runs on whole batches; only one image is ever at full resolution.
+    """
+    logits: list[tuple[Tensor, View, int, bool]] = []
+    for view in views:
+        x = normalise(view.images.to(device), view.extents, protocol.mean_rgb, protocol.std_rgb, torch.float32)
+        with autocast(protocol.precision, device):
+            logits.append((model(x), view, x.shape[-1], False))
+            if protocol.flip:
+                logits.append((model(x.flip(-1)).flip(-1), view, x.shape[-1], True))
+    align = bool(getattr(model, "align_corners", True))
+    for i, target in enumerate(targets):
+        total = None
+        for batch_logits, view, size, _ in logits:
+            extent = (int(view.extents[i, 1]), int(view.extents[i, 3]))
+            p = upsample_softmax(batch_logits[i], size, extent, target, align)
+            total = p if total is None else total.add_(p)
+        assert total is not None
+        yield total
+
+
+class _EvaluationSet(Dataset):
+    """Every scale of image ``index`` and its truth, or the error that prevents it."""
+
+    def __init__(self, source: Source, protocol: Protocol, num_classes: int, ignore_label: int) -> None:
+        self.source, self.protocol = source, protocol
+        self.num_classes, self.ignore_label = num_classes, ignore_label
+
+    def __getitem__(self, index: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray] | UserError:
+        try:
+            sample = self.source.read(index)
+            image, label = decode_pair(sample)
+            check_values(label, sample.label_where, self.num_classes, self.ignore_label)
+        except UserError as error:
+            return error
+        return [view_of(image, size) for size in self.protocol.sizes], label
+
+
+def _collate(items: list) -> tuple[list[View], list[Tensor]] | UserError:
+    for item in items:
+        if isinstance(item, UserError):
+            return item
+    views = [
+        View(torch.from_numpy(np.stack([v[0] for v in scale])), torch.from_numpy(np.stack([v[1] for v in scale])))
+        for scale in zip(*(item[0] for item in items), strict=True)
+    ]
+    return views, [torch.from_numpy(item[1]) for item in items]
+
+
+def evaluate(
+    model: torch.nn.Module,
+    source: Source,
+    protocol: Protocol,
+    num_classes: int,
+    ignore_label: int,
+    device: torch.device,
+    batch_size: int,
+    num_workers: int = 0,
+    world: World | None = None,
+    on_image: Callable[[int], None] | None = None,
+) -> Scores:
+    """Scores of ``model`` on every sample of ``source``, each counted once over all processes.
+
+    The model's training mode is restored afterwards. ``on_image`` is called with the number of
+    images done, for progress; without it the main process shows a bar.
+
+    Raises:
+        UserError: a sample cannot be used; names its file.
+    """
+    world = world or World()
+    places = range(world.rank, len(source), world.size)
+    loader = DataLoader(
+        _EvaluationSet(source, protocol, num_classes, ignore_label),
+        batch_size=batch_size,
+        sampler=places,
+        num_workers=num_workers,
+        collate_fn=_collate,
+        worker_init_fn=quiet_worker,
+        generator=torch.Generator(),  # as in training_batches
+    )
+    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    was_training = model.training
+    model.eval()
+    try:
+        hidden = None if world.is_main else True  # None: where stderr is not a terminal
+        with tqdm(total=len(places), desc="evaluate", unit="image", leave=False, disable=hidden) as bar:
+            for batch in loader:
+                if isinstance(batch, UserError):
+                    raise batch
+                views, labels = batch
+                targets = [(label.shape[0], label.shape[1]) for label in labels]
+                summed = probabilities(model, views, targets, protocol, device)
+                for label, p in zip(labels, summed, strict=True):
+                    counts += confusion_matrix(label.to(device), p.argmax(0), num_classes, ignore_label)
+                    bar.update()
+                if on_image is not None:
+                    on_image(len(labels))
+    finally:
+        model.train(was_training)
+    return Scores(world.sum(counts).cpu().numpy())

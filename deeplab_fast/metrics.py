@@ -1,0 +1,64 @@
+"""Figures of merit of a confusion matrix."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a confusion matrix (rows: truth, columns: prediction) says.
+
+    ``iou`` is NaN for a class that neither truth nor prediction contains; ``miou`` is the mean over
+    the others (Everingham et al., "The PASCAL visual object classes challenge", section 4.3).
+    """
+
+    confusion: NDArray[np.int64]
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union of each class: ``[C]``."""
+        hits = np.diag(self.confusion).astype(np.float64)
+        union = self.confusion.sum(0) + self.confusion.sum(1) - hits
+        return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+
+    @property
+    def miou(self) -> float:
+        iou = self.iou
+        return float(np.nanmean(iou)) if not np.isnan(iou).all() else 0.0
+
+    @property
+    def pixel_accuracy(self) -> float:
+        total = self.confusion.sum()
+        return float(np.diag(self.confusion).sum() / total) if total else 0.0
+
+    @property
+    def class_accuracy(self) -> NDArray[np.float64]:
+        """Share of each true class's pixels found: ``[C]``, NaN where the truth has none."""
+        truth = self.confusion.sum(1).astype(np.float64)
+        return np.divide(np.diag(self.confusion), truth, out=np.full_like(truth, np.nan), where=truth > 0)
+
+    def as_record(self) -> dict[str, Any]:
+        """``miou``, ``per_class_iou`` (null for absent classes), ``pixel_accuracy``."""
+        return {
+            "miou": self.miou,
+            "per_class_iou": [None if np.isnan(v) else float(v) for v in self.iou],
+            "pixel_accuracy": self.pixel_accuracy,
+        }
+
+    def table(self, names: list[str]) -> str:
+        """One line a class: name, IoU, accuracy, share of the labelled pixels."""
+        width = max(len(name) for name in [*names, "class"])
+        lines = [f"{'class':<{width}}     IoU  accuracy  pixels"]  # each value ends where its heading does
+        truth = self.confusion.sum(1)
+        for name, iou, accuracy, pixels in zip(names, self.iou, self.class_accuracy, truth, strict=True):
+            share = pixels / max(1, truth.sum())
+            lines.append(f"{name:<{width}}  {_percent(iou)}    {_percent(accuracy)}  {share:6.1%}")
+        lines.append(f"{'mean':<{width}}  {_percent(self.miou)}    pixel accuracy {self.pixel_accuracy:.1%}")
+        return "\n".join(lines)
+
+
+def _percent(value: float) -> str:
+    return "absent" if np.isnan(value) else f"{value:6.1%}"

@@ -1,0 +1,84 @@
+"""DeepLabV3: an atrous ResNet, ASPP and a 1x1 classifier, built from the configuration's names."""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from deeplab_fast.config import ModelConfig
+from deeplab_fast.errors import UserError
+from deeplab_fast.ops import upsample
+
+from .aspp import ASPP, CHANNELS
+from .layers import BatchNorm2d, freeze_batch_norm
+from .resnet import ARCHITECTURES, ResNet, recipe_stages, torchvision_stages
+
+CLASSIFIER = "classifier.4"  # the last convolution's key in both heads, as in torchvision
+
+
+class DeepLabV3(nn.Module):
+    """Semantic segmentation network; ``forward`` gives low-resolution logits.
+
+    ``[N, 3, H, W]`` normalised images -> ``[N, num_classes, ceil(H / s), ceil(W / s)]`` logits at
+    output stride ``s``. The loss and the evaluator upsample them; :meth:`predict` does so itself.
+    State-dict keys are those of ``torchvision.models.segmentation.deeplabv3_resnet*``.
+    """
+
+    def __init__(self, backbone: ResNet, classifier: nn.Sequential, align_corners: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = classifier
+        self.align_corners = align_corners
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.backbone(x))
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits at the input's resolution: ``[N, 3, H, W]`` -> ``[N, num_classes, H, W]``."""
+        return upsample(self(x), (x.shape[-2], x.shape[-1]), self.align_corners)
+
+
+def aspp_rates(config: ModelConfig) -> tuple[int, ...]:
+    """The configured rates, or the default of the head: 6, 12, 18, doubled at OS8 for torchvision's."""
+    if config.aspp_rates:
+        return config.aspp_rates
+    return (12, 24, 36) if config.head == "torchvision" and config.output_stride == 8 else (6, 12, 18)
+
+
+def build_model(config: ModelConfig) -> DeepLabV3:
+    """The network that ``config`` names, on the CPU in fp32, initialised for training from scratch.
+
+    Raises:
+        UserError: the model or backbone is unknown.
+    """
+    if config.backbone not in ARCHITECTURES:
+        raise UserError(f"--backbone={config.backbone}: expected one of {', '.join(ARCHITECTURES)}")
+    architecture = ARCHITECTURES[config.backbone]
+    stride = config.output_stride
+    extra: list[tuple[str, nn.Module]] = []
+    if config.head == "torchvision":
+        stages = torchvision_stages(architecture.blocks, stride)
+        extra = [
+            ("1", nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False)),
+            ("2", BatchNorm2d(CHANNELS)),
+            ("3", nn.ReLU(inplace=True)),
+        ]
+    else:
+        stages = recipe_stages(architecture.blocks, stride, config.multi_grid)
+    backbone = ResNet(architecture, stages)
+    aspp = ASPP(backbone.out_channels, aspp_rates(config), config.effective_dropout)
+    classifier = nn.Conv2d(CHANNELS, config.num_classes, 1)
+    layers = [("0", aspp), *extra, ("4", classifier)]
+    model = DeepLabV3(backbone, nn.Sequential(OrderedDict(layers)), align_corners=config.head == "recipe")
+    _initialise(model)
+    if config.freeze_bn:
+        freeze_batch_norm(model)
+    return model
+
+
+def _initialise(model: nn.Module) -> None:
+    """Xavier-uniform convolutions and unit BatchNorm, as the recipe does without pretrained weights."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

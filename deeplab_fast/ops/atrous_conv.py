@@ -1,0 +1,29 @@
+"""3x3 atrous convolution that leaves out the taps which can only read padding."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def atrous_conv2d_reference(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+    """``[N, Cin, H, W]`` * ``[Cout, Cin, 3, 3]`` -> ``[N, Cout, ceil(H/stride), ceil(W/stride)]``.
+
+    Padding equals the dilation on each axis.
+    """
+    return F.conv2d(x, weight, None, tuple(stride), tuple(dilation), tuple(dilation))
+
+
+def atrous_conv2d(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+    """The same values with less work on small maps.
+
+    Where the rate is no smaller than the map, the outer taps of that axis read zeros for every
+    output: only the centre tap is kept (rate 18 on a 17x17 map is a 1x1 convolution, one ninth of
+    the arithmetic). The outer taps' gradient is then zero, as it is in the reference.
+    """
+    padding = list(dilation)
+    for axis in (0, 1):
+        if dilation[axis] >= x.shape[2 + axis]:
+            weight = weight.narrow(2 + axis, 1, 1)
+            padding[axis] = 0
+    return F.conv2d(x, weight, None, tuple(stride), tuple(padding), tuple(dilation))

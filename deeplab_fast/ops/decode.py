@@ -1,0 +1,75 @@
+"""Image and label files to arrays, with limits, through Pillow."""
+
+import io
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from PIL import UnidentifiedImageError
+
+from deeplab_fast.errors import UserError
+
+MAX_PIXELS = 1 << 26  # 64 Mpixel: an image beyond this is a mistake or an attack
+_GREY_MODES = ("1", "L", "P")
+
+
+def _open(data: bytes, where: str) -> PILImage.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)
+            image = PILImage.open(io.BytesIO(data))
+    except Exception as error:
+        raise UserError(f"{where}: not a readable image ({_reason(error)}); expected JPEG or PNG") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise UserError(f"{where}: {image.width}x{image.height} pixels; expected at most {MAX_PIXELS:,}")
+    return image
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "unknown format"
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def image_size(data: bytes, where: str) -> tuple[int, int]:
+    """Height and width from the header alone.
+
+    Raises:
+        UserError: not a readable image; names ``where``.
+    """
+    image = _open(data, where)
+    return image.height, image.width
+
+
+def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
+    """JPEG or PNG bytes to RGB uint8 ``[H, W, 3]``. EXIF orientation is ignored, as its labels do.
+
+    Raises:
+        UserError: truncated, corrupt, too large or not an image; names ``where``.
+    """
+    image = _open(data, where)
+    try:
+        return np.array(image.convert("RGB"))
+    except Exception as error:
+        raise UserError(f"{where}: cannot be decoded ({_reason(error)})") from None
+
+
+def decode_label(data: bytes, where: str) -> NDArray[np.uint8]:
+    """Label PNG bytes (8-bit grey, palette, or fewer bits) to class indexes, uint8 ``[H, W]``.
+
+    A palette file gives its indexes, not its colours.
+
+    Raises:
+        UserError: unreadable, or its pixels are colours rather than classes; names ``where``.
+    """
+    image = _open(data, where)
+    if image.mode not in _GREY_MODES:
+        raise UserError(
+            f"{where}: label has mode {image.mode}; expected one 8-bit value a pixel that is the class"
+            " (grey or palette PNG)"
+        )
+    try:
+        return np.array(image).astype(np.uint8)
+    except Exception as error:
+        raise UserError(f"{where}: cannot be decoded ({_reason(error)})") from None

@@ -1,0 +1,32 @@
+"""From the loader's uint8 images to the network's input."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def normalise(
+    images: Tensor, extents: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
+) -> Tensor:
+    """``(image - mean) / std`` per channel, exactly 0 outside the images' valid extents.
+
+    Args:
+        images: uint8 ``[N, H, W, 3]``, RGB.
+        extents: int32 ``[N, 4]``: top, bottom, left, right of the pixels that are image, not padding
+            (bottom and right exclusive).
+        mean, std: per channel in RGB order, on the 0-255 scale.
+        dtype: of the result.
+
+    Returns:
+        ``[N, 3, H, W]`` in channels-last storage.
+    """
+    n, h, w, _ = images.shape
+    device = images.device
+    x = (images.float() - torch.tensor(mean, device=device)) / torch.tensor(std, device=device)
+    row = torch.arange(h, device=device).view(1, h)
+    col = torch.arange(w, device=device).view(1, w)
+    top, bottom, left, right = extents.to(device).view(n, 4, 1).unbind(1)
+    inside = ((row >= top) & (row < bottom)).view(n, h, 1, 1) & ((col >= left) & (col < right)).view(n, 1, w, 1)
+    x = torch.where(inside, x, 0.0)
+    return x.to(dtype).permute(0, 3, 1, 2)

@@ -1,0 +1,80 @@
+"""Segment images with a checkpoint: ``python -m deeplab_fast.predict`` (see ``--help``)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from .cli import parse_flags, run
+from .config import ImageConfig, MachineConfig, ModelConfig, ProtocolConfig, flag, validate, validate_image
+from .data.sources import IMAGE_SUFFIXES, read_bytes
+from .errors import UserError
+from .evaluator import Protocol
+from .inference import trained_model
+from .ops import decode_image
+from .report import palette, predict
+from .runtime import check_precision, place, prepare_backends, select_device
+
+DESCRIPTION = "Segment images: for each, NAME.png with the classes (palette PNG) and NAME_overlay.jpg."
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
+    """Prediction"""
+
+    ckpt_path: str = flag("", "Checkpoint or weights.")
+    input: str = flag("", "An image, or a folder of images.")
+    output: str = flag("", "Folder for the results.")
+    overlay: float = flag(0.5, "Opacity of the classes' colours over the image; 0: no overlay.", minimum=0, maximum=1)
+
+
+def find_images(given: str) -> list[tuple[Path, Path]]:
+    """Images to segment and where each result goes below the output folder, without suffix."""
+    path = Path(given)
+    if path.is_file():
+        return [(path, Path(path.stem))]
+    if not path.is_dir():
+        raise UserError(f"--input={given}: no such file or folder")
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise UserError(f"--input={given}: no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    return [(p, p.relative_to(path).with_suffix("")) for p in found]
+
+
+def main(argv: list[str]) -> int:
+    flags = parse_flags(PredictConfig, argv, "predict", DESCRIPTION)
+    validate(PredictConfig(**flags))
+    for name in ("input", "output"):
+        if not flags.get(name):
+            raise UserError(f"--{name}: missing")
+    images = find_images(flags["input"])
+    device = select_device(flags.get("device_target", "auto"))
+    config, model = trained_model(PredictConfig, flags)
+    validate_image(config)
+    check_precision(config.precision, device)
+    prepare_backends(device)
+    model = place(model, device)
+    protocol = Protocol.of(config, config.precision, config.scales, config.flip)
+    colours = palette()
+    out = Path(config.output)
+    for path, name in tqdm(images, desc="predict", unit="image", disable=None):
+        image = decode_image(read_bytes(path), str(path))
+        classes = predict(model, [image], protocol, device)[0]
+        target = out / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            labels = Image.fromarray(classes).convert("P")
+            labels.putpalette(colours.tobytes())
+            labels.save(target.with_name(f"{name.name}.png"))
+            if config.overlay:
+                blend = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), config.overlay)
+                blend.save(target.with_name(f"{name.name}_overlay.jpg"), quality=92)
+        except OSError as error:
+            raise UserError(f"--output={out}: cannot be written ({error.strerror})") from None
+    print(f"{len(images)} images segmented into {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,217 @@
+"""Get data ready for training: ``python -m deeplab_fast.prepare lists|records|check``."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .cli import parse_flags, run
+from .config import flag, validate
+from .data.check import Findings, check_source, suggested_weights
+from .data.classes import class_names
+from .data.philox import SHUFFLE, permutation
+from .data.records import RecordOptions, RecordSource, write_records
+from .data.sources import FileSource, Source, folder_source, list_source
+from .data.voc import write_lists
+from .errors import UserError
+
+logger = logging.getLogger("deeplab_fast")
+
+USAGE = """usage: python -m deeplab_fast.prepare lists|records|check [--flag=value ...]
+
+  lists    VOC 2012 (+ SBD): labels to grey PNG, and the list files voc_train, voc_val, vocaug_train;
+           or two folders of your own: train and val lists
+  records  a list file or two folders to tar shards, their index and dataset.json
+  check    read every file as training will, and name what would break it
+
+Each takes --help."""
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """Samples: a list file, or two parallel folders"""
+
+    data_root: str = flag("", "Folder that the paths in --data_lst start from.")
+    data_lst: str = flag("", "List file: an image path and a label path on each line.")
+    image_dir: str = flag("", "Folder of images, instead of a list.")
+    label_dir: str = flag("", "Folder of PNG labels with the images' names.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Labels"""
+
+    num_classes: int = flag(21, "Classes, background included.", minimum=2, maximum=256)
+    ignore_label: int = flag(255, "Label value that does not count.", minimum=0, maximum=255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListsConfig:
+    """Lists"""
+
+    data_root: str = flag("", "Folder that holds VOCdevkit and, for the augmented list, benchmark_RELEASE; or, with"
+                              " --image_dir, where to write the lists.")  # fmt: skip
+    image_dir: str = flag("", "Own data: folder of images.")
+    label_dir: str = flag("", "Own data: folder of PNG labels with the images' names.")
+    val_share: float = flag(0.1, "Own data: share of the samples that goes to the val list.", minimum=0, maximum=0.9)
+    seed: int = flag(1, "Own data: of the choice.", minimum=0, maximum=2**31 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordsConfig(LabelConfig, InputConfig):
+    """Shards"""
+
+    dst_path: str = flag("", "Name of the set: D/voc.tar becomes D/voc-00000.tar, ...")
+    num_shards: int = flag(8, "Number of shards.", minimum=1, maximum=99999)
+    shuffle: bool = flag(True, "Mix the samples before sharding.")
+    seed: int = flag(1, "Of the mixing.", minimum=0, maximum=2**31 - 1)
+    classes: str = flag("", "Names with commas between, or a file with one a line; default classes.txt by the list.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig(LabelConfig, InputConfig):
+    """Check"""
+
+    data_file: str = flag("", "Records to check, instead of files.")
+    val_data_lst: str = flag("", "List file that must share no sample with the data.")
+    val_data_file: str = flag("", "Records that must share no sample with the data.")
+    num_workers: int = flag(2, "Processes that decode.", minimum=0, maximum=256)
+
+
+def open_files(config: InputConfig, must_exist: bool = True) -> FileSource:
+    """The samples that the flags name; ``must_exist`` as in :func:`list_source`.
+
+    Raises:
+        UserError: flags missing or contradictory, or files that are not there.
+    """
+    if config.image_dir or config.label_dir:
+        if config.data_lst:
+            raise UserError("--image_dir and --data_lst: expected one of them, not both")
+        if not (config.image_dir and config.label_dir):
+            raise UserError("--image_dir and --label_dir: expected both of them")
+        return folder_source(config.image_dir, config.label_dir)
+    if not config.data_lst:
+        raise UserError("--data_lst: missing; give --data_root and --data_lst, or --image_dir and --label_dir")
+    if not config.data_root:
+        raise UserError("--data_root: missing; expected the folder that the paths in --data_lst start from")
+    return list_source(config.data_root, config.data_lst, must_exist)
+
+
+def lists(argv: list[str]) -> int:
+    config = ListsConfig(**parse_flags(ListsConfig, argv, "prepare lists", "Convert labels and write list files."))
+    validate(config)
+    if not config.data_root:
+        raise UserError("--data_root: missing; expected the folder that VOCdevkit was unpacked into")
+    if config.image_dir or config.label_dir:
+        return _own_lists(config)
+    for result in write_lists(config.data_root):
+        full = "complete" if result.samples == result.expected else f"the full data set has {result.expected:,}"
+        print(f"{result.path}: {result.samples:,} samples ({full})")
+    if not (Path(config.data_root) / "benchmark_RELEASE").is_dir():
+        print(f"no vocaug_train_lst.txt: {config.data_root} has no benchmark_RELEASE (SBD)")
+    return 0
+
+
+def _own_lists(config: ListsConfig) -> int:
+    source = open_files(InputConfig(image_dir=config.image_dir, label_dir=config.label_dir))
+    root = Path(config.data_root)
+    try:
+        lines = [
+            f"{Path(image).resolve().relative_to(root.resolve())} {Path(label).resolve().relative_to(root.resolve())}\n"
+            for image, label in zip(source.images, source.labels, strict=True)
+        ]
+    except ValueError:
+        raise UserError(f"--data_root={root}: expected a folder that contains --image_dir and --label_dir") from None
+    if any(len(line.split()) != 2 for line in lines):
+        raise UserError("a file name contains a space; list files cannot hold it")
+    order = permutation(config.seed, 0, len(lines), SHUFFLE)
+    held_out = set(order[: round(config.val_share * len(lines))].tolist())
+    for name, chosen in (("train_lst.txt", False), ("val_lst.txt", True)):
+        part = [line for i, line in enumerate(lines) if (i in held_out) == chosen]
+        (root / name).write_text("".join(part))
+        print(f"{root / name}: {len(part):,} samples")
+    return 0
+
+
+def records(argv: list[str]) -> int:
+    config = RecordsConfig(**parse_flags(RecordsConfig, argv, "prepare records", "Pack samples into tar shards."))
+    validate(config)
+    if not config.dst_path:
+        raise UserError("--dst_path: missing; expected a name such as data/voc.tar")
+    source = open_files(config)
+    names = _names(config)
+    options = RecordOptions(
+        config.num_shards, config.shuffle, config.seed, config.num_classes, config.ignore_label, tuple(names)
+    )
+    paths = write_records(source, config.dst_path, options)
+    print(f"{len(source):,} samples in {len(paths)} shards: {paths[0]} ... {paths[-1].name}")
+    return 0
+
+
+def _names(config: RecordsConfig) -> list[str]:
+    if not config.classes:
+        return class_names(config.num_classes, data_lst=config.data_lst, data_root=config.data_root)
+    path = Path(config.classes)
+    names = [line.strip() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
+    names = names or [name.strip() for name in config.classes.split(",")]
+    if len(names) != config.num_classes:
+        raise UserError(f"--classes: {len(names)} names; expected {config.num_classes} (--num_classes)")
+    return names
+
+
+def check(argv: list[str]) -> int:
+    config = CheckConfig(**parse_flags(CheckConfig, argv, "prepare check", "Read every file as training will."))
+    validate(config)
+    source: Source = RecordSource(config.data_file) if config.data_file else open_files(config, must_exist=False)
+    held_out: Source | None = None
+    if config.val_data_file:
+        held_out = RecordSource(config.val_data_file, "val_data_file")
+    elif config.val_data_lst:
+        held_out = list_source(config.data_root, config.val_data_lst, must_exist=False)
+    findings = check_source(source, config.num_classes, config.ignore_label, config.num_workers, held_out)
+    names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
+    print(_as_text(findings, names, config.num_classes, config.ignore_label))
+    for problem in findings.problems[:_SHOWN]:
+        print(f"problem: {problem}")
+    if len(findings.problems) > _SHOWN:
+        print(f"... and {len(findings.problems) - _SHOWN} more")
+    if findings.problems:
+        raise UserError(f"{len(findings.problems)} problems in {findings.samples} samples would break training")
+    return 0
+
+
+def _as_text(findings: Findings, names: list[str], num_classes: int, ignore_label: int) -> str:
+    total = max(1, int(findings.pixels.sum()))
+    width = max(len(name) for name in [*names, "ignored"])
+    lines = [
+        f"{name:<{width}} {findings.pixels[i]:>14,} pixels {findings.pixels[i] / total:7.2%}"
+        for i, name in enumerate(names)
+    ]
+    if ignore_label >= num_classes:
+        ignored = findings.pixels[ignore_label]
+        lines.append(f"{'ignored':<{width}} {ignored:>14,} pixels {ignored / total:7.2%}")
+    if findings.sizes:
+        heights, widths = zip(*findings.sizes, strict=True)
+        lines.append(f"sizes: {min(widths)} to {max(widths)} wide, {min(heights)} to {max(heights)} high")
+    counts = np.where(np.arange(num_classes) == ignore_label, 0, findings.pixels[:num_classes])
+    lines.append(f"--class_weights={','.join(f'{w:g}' for w in suggested_weights(counts))}")
+    lines += [f"note: {note}" for note in findings.notes]
+    return "\n".join(lines)
+
+
+COMMANDS = {"lists": lists, "records": records, "check": check}
+
+
+def main(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    if argv[0] not in COMMANDS:
+        raise UserError(f"prepare {argv[0]}: unknown; expected one of {', '.join(COMMANDS)}")
+    return COMMANDS[argv[0]](argv[1:])
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,153 @@
+"""What the machine offers: device, arithmetic, seeds; and a report of it.
+
+``python -m deeplab_fast.runtime`` prints the report.
+"""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import signal
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, TypeVar
+
+import torch
+
+from .errors import UserError
+
+M = TypeVar("M", bound=torch.nn.Module)
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def select_device(target: str, local_rank: int = 0) -> torch.device:
+    """The device that ``--device_target`` names.
+
+    Raises:
+        UserError: a GPU is asked for and there is none, or fewer than processes on this host.
+    """
+    available = torch.cuda.is_available()
+    if target == "GPU" and not available:
+        raise UserError("--device_target=GPU: no CUDA GPU is usable here; see python -m deeplab_fast.runtime")
+    if target == "CPU" or not available:
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(f"torchrun started more processes than the {torch.cuda.device_count()} GPUs of this host")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise :class:`UserError` where the device has no use for the precision."""
+    if precision == "fp16" and device.type == "cpu":
+        raise UserError("--precision=fp16: needs a GPU; on a CPU use fp32 or bf16")
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Context in which the network runs in ``precision``."""
+    return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32")
+
+
+def network_dtype(precision: str) -> torch.dtype:
+    return _DTYPES[precision]
+
+
+def place(model: M, device: torch.device) -> M:
+    """``model`` on ``device``, its convolution weights in channels-last storage."""
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def prepare_backends(device: torch.device) -> None:
+    """Fast and repeatable: the same seed on the same machine gives the same bits."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.deterministic = True
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch's generators on all devices."""
+    torch.manual_seed(seed)
+
+
+def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """State of the generators that training draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+class StopRequest:
+    """Turns the first SIGTERM or Ctrl-C into a wish to stop; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator["StopRequest"]:
+        old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield self
+        finally:
+            for s, handler in old.items():
+                signal.signal(s, handler)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    for name in ("deeplab_fast", "numpy", "pillow", "triton"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def report() -> list[tuple[str, str]]:
+    """(subject, finding) pairs of what this machine offers and, where something is missing, why."""
+    lines: list[tuple[str, str]] = [("versions", ", ".join(f"{k} {v}" for k, v in versions().items()))]
+    capability = torch.backends.cpu.get_cpu_capability()
+    lines.append(("CPU", f"{_cores()} cores, {capability}"))
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            p: Any = torch.cuda.get_device_properties(i)
+            lines.append((f"GPU {i}", f"{p.name}, sm_{p.major}{p.minor}, {p.total_memory / 2**30:.0f} GiB"))
+    elif torch.version.cuda is None:
+        lines.append(("GPU", "none: this torch is a CPU build; install a CUDA build of torch to use one"))
+    else:
+        lines.append(("GPU", "none: torch finds no CUDA device or driver"))
+    from .ops import _native
+
+    lines.append(("extension", _native.status()))
+    return lines
+
+
+def main(argv: list[str]) -> int:
+    if argv:
+        raise UserError(f"{argv[0]}: python -m deeplab_fast.runtime takes no arguments")
+    for subject, finding in report():
+        print(f"{subject:<10} {finding}")
+    return 0
+
+
+if __name__ == "__main__":
+    from .cli import run
+
+    run(main)

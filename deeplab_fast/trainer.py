@@ -1,0 +1,380 @@
+"""The training loop: what a step does, and what happens between steps."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from .checkpoint import BEST, FORMAT, CheckpointFolder, save_atomically
+from .config import TrainConfig
+from .data.augment import Augment
+from .data.loader import Batch, Schedule, TrainingSet, training_batches
+from .data.sources import Source
+from .distributed import World
+from .errors import TrainingDiverged, UserError
+from .evaluator import Protocol, evaluate
+from .log import RunLog
+from .loss import Criterion, build_criterion
+from .metrics import Scores
+from .model import DeepLabV3
+from .model.layers import span_processes
+from .ops import normalise
+from .optim import build_optimiser, learning_rate
+from .runtime import StopRequest, autocast, place, restore_rng_state, rng_state, versions
+
+logger = logging.getLogger("deeplab_fast")
+
+# Flags that decide which samples a step sees or what a state means: a run cannot continue with others.
+_FIXED = ("model", "backbone", "head", "num_classes", "batch_size", "accumulate_steps", "seed", "ema_decay")
+
+
+@dataclass
+class TrainState:
+    """All that a step reads and writes. ``step`` counts finished updates."""
+
+    config: TrainConfig
+    device: torch.device
+    world: World
+    model: DeepLabV3
+    network: nn.Module  # the model as it is called: compiled, and wrapped for several processes
+    criterion: Criterion
+    optimiser: torch.optim.SGD
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    total_steps: int
+    steps_per_epoch: int
+    step: int = 0
+    evaluated: int = 0  # step of the last evaluation
+    best_miou: float = -1.0
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the last finished step, from 1."""
+        return max(self.step - 1, 0) // self.steps_per_epoch + 1
+
+    @property
+    def step_in_epoch(self) -> int:
+        return self.step - (self.epoch - 1) * self.steps_per_epoch
+
+    @property
+    def evaluation_model(self) -> nn.Module:
+        return self.model if self.average is None else self.average.module
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only."""
+        return {
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "epoch": self.epoch,
+            "evaluated": self.evaluated,
+            "best_miou": self.best_miou,
+            "world_size": self.world.size,
+            "total_steps": self.total_steps,
+            "rng": rng_state(self.device),
+            "config": asdict(self.config),
+            "versions": versions(),
+        }
+
+    def load_state_dict(self, content: dict[str, Any], name: str) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            UserError: it belongs to a run whose steps mean something else; names the flag.
+        """
+        saved = content["config"]
+        for key in _FIXED:
+            if saved[key] != getattr(self.config, key):
+                raise UserError(
+                    f"--{key}={getattr(self.config, key)}: {name} was trained with {saved[key]}; give the same"
+                    " value to continue, or another --train_dir to start anew"
+                )
+        if content["world_size"] != self.world.size:
+            raise UserError(f"{name} was trained by {content['world_size']} processes; this run has {self.world.size}")
+        for key, value in asdict(self.config).items():
+            old = saved.get(key, value)
+            old = tuple(old) if isinstance(old, list) else old
+            if old != value and key not in ("train_dir", "resume", "num_workers", "data_file"):
+                logger.warning(
+                    "--%s was %s and is now %s: the run is not the one that was interrupted", key, old, value
+                )
+        self.model.load_state_dict(content["model"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.scaler.load_state_dict(content["scaler"])
+        restore_rng_state(content["rng"], self.device)
+        self.step, self.evaluated, self.best_miou = content["step"], content["evaluated"], content["best_miou"]
+
+
+def build_state(
+    config: TrainConfig, model: DeepLabV3, device: torch.device, world: World, schedule: Schedule
+) -> TrainState:
+    """Put the model on its device and everything around it.
+
+    Raises:
+        UserError: the data does not fill one step.
+    """
+    if schedule.steps_per_epoch == 0:
+        images = config.batch_size * config.accumulate_steps * world.size
+        raise UserError(
+            f"--batch_size={config.batch_size}: a step takes {images} images and the training data has only"
+            f" {schedule.samples}"
+        )
+    total_steps = config.max_steps or config.train_epochs * schedule.steps_per_epoch
+    model = place(model, device)
+    span_processes(model, world.rank, world.size, config.sync_bn)
+    average = None
+    if config.ema_decay:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+    network: nn.Module = model
+    if config.compile:
+        network = torch.compile(network)  # type: ignore[assignment]
+    if world.size > 1:
+        network = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+    return TrainState(
+        config=config,
+        device=device,
+        world=world,
+        model=model,
+        network=network,
+        criterion=build_criterion(config.num_classes, config.ignore_label, model.align_corners, config, device),
+        optimiser=build_optimiser(model, config),
+        scaler=torch.amp.GradScaler(device.type, init_scale=config.loss_scale, enabled=config.precision == "fp16"),
+        average=average,
+        total_steps=total_steps,
+        steps_per_epoch=schedule.steps_per_epoch,
+    )
+
+
+def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
+    """One update from ``accumulate_steps`` batches; returns the loss's share of this process (0-d).
+
+    The loss is the mean over the labelled pixels of all batches and processes: the divisor is known
+    from the labels before the first forward pass. Never synchronises with the device.
+    """
+    config, world = state.config, state.world
+    rate = learning_rate(config, state.step, state.total_steps)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    batches = [batch.to(state.device) for batch in batches]
+    divisor = world.sum(torch.stack([state.criterion.normaliser(batch.labels) for batch in batches]).sum())
+    loss = torch.zeros((), device=state.device)
+    for i, batch in enumerate(batches):
+        last = i + 1 == len(batches)
+        if isinstance(state.network, DistributedDataParallel):
+            state.network.require_backward_grad_sync = last
+        x = normalise(batch.images, batch.extents, config.mean_rgb, config.std_rgb, torch.float32)
+        with autocast(config.precision, state.device):
+            logits = state.network(x)
+        share = state.criterion.share(logits, batch.labels, divisor)
+        state.scaler.scale(share * world.size).backward()  # the processes' gradients are averaged
+        loss += share.detach()
+    if config.clip_grad_norm:
+        state.scaler.unscale_(state.optimiser)
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_grad_norm)
+    state.scaler.step(state.optimiser)
+    state.scaler.update()
+    state.optimiser.zero_grad(set_to_none=True)
+    if state.average is not None:
+        state.average.update_parameters(state.model)
+    state.step += 1
+    return loss
+
+
+class LossBlock:
+    """Losses of the last steps, fetched from the device together, with the time they took."""
+
+    def __init__(self, state: TrainState) -> None:
+        self.state = state
+        self.pending: list[tuple[int, int, float, Tensor, list[str]]] = []
+        self.data_s = 0.0
+        self.since = time.perf_counter()
+
+    def add(self, loss: Tensor, lr: float, keys: list[str]) -> None:
+        self.pending.append((self.state.step, self.state.epoch, lr, loss, keys))
+
+    def restart_clock(self) -> None:
+        self.since, self.data_s = time.perf_counter(), 0.0
+
+    def fetch(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Records of the pending steps and their timing; waits for the device.
+
+        Raises:
+            TrainingDiverged: a loss is NaN or infinite; names the step and the samples.
+        """
+        state, pending = self.state, self.pending
+        self.pending = []
+        if not pending:
+            return [], {}
+        losses = state.world.sum(torch.stack([p[3] for p in pending]).double()).tolist()
+        elapsed = time.perf_counter() - self.since
+        steps, images = len(pending), state.config.batch_size * state.config.accumulate_steps * state.world.size
+        timing = {
+            "step_ms": 1e3 * elapsed / steps,
+            "data_ms": 1e3 * self.data_s / steps,
+            "data_share": self.data_s / elapsed,
+            "images_per_s": steps * images / elapsed,
+            "max_memory_mb": _max_memory_mb(state.device),
+        }
+        self.restart_clock()
+        records = []
+        for (step, epoch, lr, _, keys), loss in zip(pending, losses, strict=True):
+            if not math.isfinite(loss):
+                raise TrainingDiverged(
+                    f"step {step}: loss is {loss}; samples {', '.join(keys)}. Nothing after the last checkpoint was"
+                    " saved. A lower --base_lr, --warmup_steps or --clip_grad_norm may help"
+                )
+            records.append({"step": step, "epoch": epoch, "loss": loss, "lr": lr})
+        return records, timing
+
+
+def _max_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def fit(
+    state: TrainState,
+    source: Source,
+    schedule: Schedule,
+    val_source: Source | None,
+    checkpoints: CheckpointFolder,
+    log: RunLog | None,
+    stop: StopRequest,
+) -> Scores | None:
+    """Train from ``state.step`` to the end or until ``stop``; returns the last evaluation's scores.
+
+    ``log`` is None on all but the main process. Every evaluation, checkpoint and log line belongs to
+    a step, and a checkpoint holds all before it, so a run continues as if never interrupted.
+
+    Raises:
+        UserError: a sample cannot be used.
+        TrainingDiverged: a loss is NaN or infinite.
+    """
+    config, world = state.config, state.world
+    dataset = TrainingSet(
+        source,
+        Augment(
+            config.crop_size, config.min_scale, config.max_scale, config.ignore_label, config.interpolation == "bicubic"
+        ),
+        config.num_classes,
+        config.seed,
+    )
+    first, last = (n * config.accumulate_steps for n in (state.step, state.total_steps))
+    batches = training_batches(dataset, schedule, first, last, config.num_workers, state.device.type == "cuda")
+    block = LossBlock(state)
+    scores: Scores | None = None
+
+    def flush() -> None:
+        records, timing = block.fetch()
+        if log is not None:
+            log.steps(records, timing)
+
+    def save() -> None:
+        flush()
+        if log is not None:
+            content = {**state.state_dict(), "log_positions": log.positions()}
+            path = checkpoints.save(content, state.epoch, state.step_in_epoch)
+            log.say(f"saved {path}")
+        world.barrier()
+
+    state.network.train()
+    if val_source is not None and _evaluation_due(state):
+        scores = _evaluate(state, val_source, checkpoints, log)
+    block.restart_clock()
+    while state.step < state.total_steps:
+        fetch = _Timed(batches)
+        group = list(islice(fetch, config.accumulate_steps))
+        block.data_s += fetch.seconds
+        lr = learning_rate(config, state.step, state.total_steps)
+        loss = train_step(state, group)
+        block.add(loss, lr, [key for batch in group for key in batch.keys])
+        boundary = state.step % config.log_steps == 0 or state.step == state.total_steps
+        if boundary:
+            flush()
+        # Processes must stop at the same step; they agree where they meet anyway.
+        if (boundary or world.size == 1) and world.any(stop.signal is not None, state.device):
+            save()
+            break
+        saved_time = False
+        if val_source is not None and _evaluation_due(state):
+            flush()
+            scores = _evaluate(state, val_source, checkpoints, log)
+            saved_time = True
+        if state.step % config.save_steps == 0 or state.step == state.total_steps:
+            save()
+            saved_time = True
+        if saved_time:
+            block.restart_clock()
+    return scores
+
+
+class _Timed:
+    """Iterates and adds up the seconds spent waiting for items."""
+
+    def __init__(self, items: Iterator[Batch]) -> None:
+        self.items, self.seconds = items, 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        start = time.perf_counter()
+        try:
+            return next(self.items)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+def _evaluation_due(state: TrainState) -> bool:
+    if not state.config.eval_epochs or state.step == 0 or state.evaluated == state.step:
+        return False
+    every = state.config.eval_epochs * state.steps_per_epoch
+    return state.step % every == 0 or state.step == state.total_steps
+
+
+def _evaluate(state: TrainState, source: Source, checkpoints: CheckpointFolder, log: RunLog | None) -> Scores:
+    config = state.config
+    scores = evaluate(
+        state.evaluation_model,
+        source,
+        Protocol.of(config, config.precision),
+        config.num_classes,
+        config.ignore_label,
+        state.device,
+        config.batch_size,
+        config.num_workers,
+        state.world,
+    )
+    state.evaluated = state.step
+    better = scores.miou > state.best_miou
+    if better:
+        state.best_miou = scores.miou
+    if log is not None:
+        log.evaluation({"step": state.step, "epoch": state.epoch, **scores.as_record()})
+        if better:
+            content = {
+                "format": FORMAT,
+                "model": state.evaluation_model.state_dict(),
+                "step": state.step,
+                "epoch": state.epoch,
+                "miou": scores.miou,
+                "config": asdict(config),
+                "versions": versions(),
+            }
+            save_atomically(content, checkpoints.folder / BEST)
+    return scores

@@ -1,0 +1,57 @@
+"""What the tests share: small generated data, the real data where it is at hand, torchvision without its kernels."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+REPO = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def builtin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small built-in data set: 24 training and 7 held-out samples."""
+    from deeplab_fast.data.synthetic import builtin_data
+
+    return builtin_data(tmp_path_factory.mktemp("cache"), train=24, val=7)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real VOC and SBD images, kept outside the project for their licence."""
+    folder = REPO.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs real VOC data in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torchvision_segmentation():  # type: ignore[no-untyped-def]
+    """``torchvision.models.segmentation``, importable beside a torch that its compiled part does not fit."""
+    from benchmarks.peers import import_torchvision
+
+    return import_torchvision().models.segmentation
+
+
+@pytest.fixture
+def run_cli():  # type: ignore[no-untyped-def]
+    """Run ``python -m deeplab_fast.NAME ARGS`` and return the finished process."""
+    import subprocess
+
+    def run(name: str, *args: str, check: bool = True, **env: str) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [sys.executable, "-m", f"deeplab_fast.{name}", *args],
+            capture_output=True,
+            text=True,
+            cwd=REPO,
+            env={**os.environ, **env},
+            timeout=600,
+        )
+        if check:
+            assert done.returncode == 0, done.stderr
+        return done
+
+    return run

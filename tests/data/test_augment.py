@@ -1,0 +1,94 @@
+"""The augmentation against the recipe's own: cv2.resize, copyMakeBorder, slicing, flip."""
+
+import cv2
+import numpy as np
+import pytest
+
+from deeplab_fast.data.augment import Augment, Draws, draws
+from deeplab_fast.ops import decode_image, decode_label, resize_bilinear
+from deeplab_fast.ops.augment import taps
+
+
+def opencv(image, label, draw, augment):
+    """The MindSpore recipe's preprocessing with the same draws, before normalisation."""
+    size = augment.crop_size
+    scale = augment.min_scale + (augment.max_scale - augment.min_scale) * draw.scale
+    h, w = int(scale * image.shape[0]), int(scale * image.shape[1])
+    kernel = cv2.INTER_CUBIC if augment.bicubic else cv2.INTER_LINEAR
+    image = cv2.resize(image, (w, h), interpolation=kernel)
+    label = cv2.resize(label, (w, h), interpolation=cv2.INTER_NEAREST)
+    down, right = max(h, size) - h, max(w, size) - w
+    image = cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_CONSTANT, value=0)
+    label = cv2.copyMakeBorder(label, 0, down, 0, right, cv2.BORDER_CONSTANT, value=augment.ignore_label)
+    top = int(draw.top * (image.shape[0] - size + 1))
+    left = int(draw.left * (image.shape[1] - size + 1))
+    image, label = image[top : top + size, left : left + size], label[top : top + size, left : left + size]
+    return (image[:, ::-1], label[:, ::-1]) if draw.flip >= 0.5 else (image, label)
+
+
+def real_or_generated(shared_data_folder, builtin):
+    if shared_data_folder is None:
+        pairs = [(f"images/{i:05d}.jpg", f"labels/{i:05d}.png") for i in range(24)]
+        return [(builtin / a, builtin / b) for a, b in pairs]
+    voc = shared_data_folder / "VOCdevkit" / "VOC2012"
+    images = sorted((voc / "JPEGImages").glob("*.jpg"))[:12]
+    return [(p, voc / "SegmentationClass" / f"{p.stem}.png") for p in images]
+
+
+@pytest.mark.parametrize("source", ["generated", "real"])
+@pytest.mark.parametrize("bicubic", [True, False])
+@pytest.mark.parametrize("crop_size", [129, 513])
+def test_equals_opencv(source, bicubic, crop_size, builtin, request):
+    folder = request.getfixturevalue("shared_data") if source == "real" else None
+    augment = Augment(crop_size, 0.5, 2.0, 255, bicubic)
+    far, total = 0, 0
+    for index, (image_path, label_path) in enumerate(real_or_generated(folder, builtin)):
+        image = decode_image(image_path.read_bytes(), str(image_path))
+        label = decode_label(label_path.read_bytes(), str(label_path))
+        for epoch in range(3):
+            draw = draws(1, epoch, index)
+            crop = augment(image, label, draw)
+            expected, expected_label = opencv(image, label, draw, augment)
+            assert np.array_equal(crop.label, expected_label)
+            far += int((np.abs(crop.image.astype(int) - expected) > 1).sum())
+            total += expected.size
+            top, bottom, left, right = crop.extent
+            outside = np.ones(crop.label.shape, bool)
+            outside[top:bottom, left:right] = False
+            assert not crop.image[outside].any()
+            assert (crop.label[outside] == 255).all()
+    assert far <= 0.001 * total
+
+
+@pytest.mark.parametrize("size", [(65, 65), (33, 97), (200, 11), (1, 1)])
+def test_bilinear_resize_equals_opencv(size):
+    image = np.random.default_rng(0).integers(0, 256, (57, 83, 3), np.uint8)
+    ours, theirs = resize_bilinear(image, size), cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_only_the_crop_is_computed():
+    """The crop of a resized image equals the crop of the whole resized image."""
+    image = np.random.default_rng(1).integers(0, 256, (60, 90, 3), np.uint8)
+    label = np.random.default_rng(2).integers(0, 21, (60, 90), np.uint8)
+    whole = Augment(257, 2.0, 2.0, 255)(image, label, Draws(0, 0, 0, 0))
+    part = Augment(33, 2.0, 2.0, 255)(image, label, Draws(0, 0.5, 0.7, 0))
+    top, left = int(0.5 * (120 - 33 + 1)), int(0.7 * (180 - 33 + 1))
+    assert np.array_equal(part.image, whole.image[top : top + 33, left : left + 33])
+    assert np.array_equal(part.label, whole.label[top : top + 33, left : left + 33])
+
+
+@pytest.mark.parametrize("bicubic", [True, False])
+@pytest.mark.parametrize(("source", "target"), [(1, 1), (1, 9), (9, 1), (2, 3), (500, 999), (513, 256)])
+def test_weights_sum_to_one_and_indexes_stay_inside(bicubic, source, target):
+    index, weight = taps(source, target, 0, target, bicubic)
+    assert index.min() >= 0
+    assert index.max() < source
+    np.testing.assert_allclose(weight.sum(1), 1, atol=1e-5)
+
+
+def test_flip_moves_the_extent():
+    image, label = np.full((10, 12, 3), 200, np.uint8), np.zeros((10, 12), np.uint8)
+    augment = Augment(17, 1.0, 1.0, 255)
+    assert augment(image, label, Draws(0, 0, 0, 0.0)).extent.tolist() == [0, 10, 0, 12]
+    assert augment(image, label, Draws(0, 0, 0, 0.9)).extent.tolist() == [0, 10, 5, 17]

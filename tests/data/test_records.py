@@ -1,0 +1,165 @@
+import json
+import subprocess
+import tarfile
+
+import pytest
+
+from deeplab_fast.data.records import (
+    RecordOptions,
+    RecordSource,
+    dataset_entry,
+    find_shards,
+    write_records,
+)
+from deeplab_fast.data.sources import list_source
+from deeplab_fast.errors import UserError
+
+CLASSES = ("background", "disc", "box", "triangle", "cross", "ring")
+
+
+def options(shards=3, **change):
+    values = {"shuffle": True, "seed": 1, "num_classes": 6, "ignore_label": 255, "classes": CLASSES}
+    return RecordOptions(num_shards=shards, **(values | change))
+
+
+@pytest.fixture
+def source(builtin):
+    return list_source(builtin, builtin / "train.txt")
+
+
+def content(source):
+    return {source.key(i): (source.read(i).image, source.read(i).label) for i in range(len(source))}
+
+
+def test_bytes_come_back(source, tmp_path):
+    write_records(source, tmp_path / "voc.tar", options())
+    assert content(RecordSource(tmp_path / "voc.tar")) == content(source)
+
+
+def test_the_name_the_folder_a_glob_and_one_shard(source, tmp_path):
+    paths = write_records(source, tmp_path / "voc.tar", options())
+    assert [p.name for p in paths] == ["voc-00000.tar", "voc-00001.tar", "voc-00002.tar"]
+    for name in (tmp_path / "voc.tar", tmp_path, str(tmp_path / "voc-*.tar")):
+        assert find_shards(name) == paths
+    assert find_shards(paths[1]) == [paths[1]]
+    assert len(RecordSource(paths[1])) == 8
+
+
+def test_the_webdataset_library_reads_them(source, tmp_path):
+    webdataset = pytest.importorskip("webdataset")
+    paths = write_records(source, tmp_path / "voc.tar", options())
+    read = {
+        s["__key__"]: (s["jpg"], s["png"]) for s in webdataset.WebDataset([str(p) for p in paths], shardshuffle=False)
+    }
+    assert read == content(source)
+
+
+def test_tar_lists_them(source, tmp_path):
+    paths = write_records(source, tmp_path / "voc.tar", options())
+    names = subprocess.run(["tar", "tf", str(paths[0])], capture_output=True, text=True, check=True).stdout.split()
+    assert len(names) == 16
+    assert names[0].endswith(".jpg")
+
+
+def test_without_index_the_shards_are_scanned(source, tmp_path):
+    write_records(source, tmp_path / "voc.tar", options())
+    for index in tmp_path.glob("*.idx"):
+        index.unlink()
+    assert content(RecordSource(tmp_path / "voc.tar")) == content(source)
+
+
+def test_the_same_bytes_every_time_and_another_order_with_another_seed(source, tmp_path):
+    shas = []
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_records(source, tmp_path / folder / "voc.tar", options(seed=seed))
+        shas.append(
+            [s["sha256"] for s in json.loads((tmp_path / folder / "dataset.json").read_text())["sets"]["voc"]["shards"]]
+        )
+    assert shas[0] == shas[1] != shas[2]
+
+
+def test_interrupted_and_run_again(source, tmp_path):
+    """Complete shards are kept, the rest are made; nothing half written is ever under a shard's name."""
+
+    class Interrupted(Exception):
+        pass
+
+    class Failing:
+        def __init__(self):
+            self.reads = 0
+
+        def __len__(self):
+            return len(source)
+
+        def key(self, i):
+            return source.key(i)
+
+        def read(self, i):
+            self.reads += 1
+            if self.reads > 20:
+                raise Interrupted
+            return source.read(i)
+
+    with pytest.raises(Interrupted):
+        write_records(Failing(), tmp_path / "voc.tar", options())
+    assert [p.name for p in tmp_path.glob("*.tar")] == ["voc-00000.tar"]
+    first = (tmp_path / "voc-00000.tar").stat()
+    write_records(source, tmp_path / "voc.tar", options())
+    assert (tmp_path / "voc-00000.tar").stat().st_mtime_ns == first.st_mtime_ns
+    assert content(RecordSource(tmp_path / "voc.tar")) == content(source)
+
+
+def test_a_changed_file_is_packed_again(source, builtin, tmp_path):
+    import shutil
+
+    shutil.copytree(builtin, tmp_path / "data")
+    copy = list_source(tmp_path / "data", tmp_path / "data" / "train.txt")
+    write_records(copy, tmp_path / "voc.tar", options(1))
+    (tmp_path / "data" / "images" / "00003.jpg").write_bytes((builtin / "images" / "00003.jpg").read_bytes() + b"\0")
+    write_records(copy, tmp_path / "voc.tar", options(1))
+    assert content(RecordSource(tmp_path / "voc.tar")) == content(copy)
+
+
+def test_description(source, tmp_path):
+    paths = write_records(source, tmp_path / "voc.tar", options())
+    write_records(source, tmp_path / "val.tar", options(1))
+    entry = dataset_entry(paths)
+    assert entry["classes"] == list(CLASSES)
+    assert entry["samples"] == 24
+    assert len(entry["class_pixels"]) == 6
+    assert entry["ignored_pixels"] > 0
+    assert set(json.loads((tmp_path / "dataset.json").read_text())["sets"]) == {"voc", "val"}
+    with pytest.raises(UserError, match="several sets"):
+        find_shards(tmp_path)
+
+
+def test_fewer_shards_than_before_leaves_no_stale_ones_in_use(source, tmp_path):
+    write_records(source, tmp_path / "voc.tar", options(3))
+    write_records(source, tmp_path / "voc.tar", options(2))
+    assert len(RecordSource(tmp_path / "voc.tar")) == 24
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing.tar", "no such file or set of shards"),
+        ("pictures", "no tar shard in this folder"),
+        ("pictures/a.jpg", "is not a tar shard"),
+        ("broken.tar", "not a readable tar shard"),
+        ("lonely.tar", "sample a has no label"),
+        ("none-*.tar", "no file matches"),
+    ],
+)
+def test_what_is_no_record(name, words, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.jpg").write_bytes(b"x")
+    (tmp_path / "broken.tar").write_bytes(b"not a tar" * 100)
+    with tarfile.open(tmp_path / "lonely.tar", "w") as tar:
+        tar.add(tmp_path / "pictures" / "a.jpg", "a.jpg")
+    with pytest.raises(UserError, match=words):
+        RecordSource(tmp_path / name)
+
+
+def test_label_out_of_range_is_named(source, tmp_path):
+    with pytest.raises(UserError, match=r"labels/\d+\.png: label value \d; expected 0 to 1 .*--num_classes=2"):
+        write_records(source, tmp_path / "voc.tar", options(num_classes=2))

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab_fast.data import voc
+from deeplab_fast.errors import UserError
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    """Three VOC images (2 train, 1 val) and four of SBD, two of them VOC's, with ids that need stripping."""
+    from scipy.io import savemat
+
+    base, sbd = tmp_path / voc.VOC_DIR, tmp_path / voc.SBD_DIR
+    for folder in (
+        base / "JPEGImages",
+        base / "SegmentationClass",
+        base / "ImageSets/Segmentation",
+        sbd / "img",
+        sbd / "cls",
+    ):
+        folder.mkdir(parents=True)
+    (base / "ImageSets/Segmentation/train.txt").write_text("t1 \r\nt2\n\n")
+    (base / "ImageSets/Segmentation/val.txt").write_text("v1\n")
+    (sbd / "train.txt").write_text("t1\n s1 \n")
+    (sbd / "val.txt").write_text("v1\r\ns2\n")
+    rng = np.random.default_rng(0)
+    for name in ("t1", "t2", "v1"):
+        Image.new("RGB", (8, 6)).save(base / "JPEGImages" / f"{name}.jpg")
+        label = Image.fromarray(rng.integers(0, 21, (6, 8), np.uint8)).convert("P")
+        label.putpalette(list(range(256)) * 3)
+        label.save(base / "SegmentationClass" / f"{name}.png")
+    for name in ("t1", "v1", "s1", "s2"):
+        Image.new("RGB", (8, 6)).save(sbd / "img" / f"{name}.jpg")
+        structure = np.zeros((1, 1), dtype=[("Segmentation", object)])
+        structure[0, 0]["Segmentation"] = np.full((6, 8), 7, np.uint8)
+        savemat(sbd / "cls" / f"{name}.mat", {"GTcls": structure})
+    return tmp_path
+
+
+def test_lists_and_labels(devkit):
+    results = {r.path.name: r.samples for r in voc.write_lists(devkit)}
+    assert results == {"voc_train_lst.txt": 2, "voc_val_lst.txt": 1, "vocaug_train_lst.txt": 4}
+    lines = (devkit / "vocaug_train_lst.txt").read_text().splitlines()
+    assert [line.split()[0].split("/")[-1] for line in lines] == ["s1.jpg", "s2.jpg", "t1.jpg", "t2.jpg"]
+    for line in lines:
+        assert all((devkit / part).is_file() for part in line.split())
+    grey = Image.open(devkit / voc.VOC_LABELS / "t1.png")
+    assert grey.mode == "L"
+    assert np.array_equal(np.asarray(grey), np.asarray(Image.open(devkit / voc.VOC_DIR / "SegmentationClass/t1.png")))
+    assert (np.asarray(Image.open(devkit / voc.SBD_LABELS / "s1.png")) == 7).all()
+
+
+def test_again_keeps_what_is_there(devkit):
+    voc.write_lists(devkit)
+    before = (devkit / voc.VOC_LABELS / "t1.png").stat().st_mtime_ns
+    voc.write_lists(devkit)
+    assert (devkit / voc.VOC_LABELS / "t1.png").stat().st_mtime_ns == before
+
+
+def test_complete_lists_that_give_another_count_are_refused(devkit, monkeypatch):
+    monkeypatch.setattr(voc, "FULL", {voc.TRAIN_LIST: 2, voc.VAL_LIST: 1, voc.AUG_LIST: 3})
+    monkeypatch.setattr(voc, "_FULL_SBD", 4)
+    with pytest.raises(UserError, match="4 samples; the full data must give 3"):
+        voc.write_lists(devkit)
+
+
+def test_no_devkit(tmp_path):
+    with pytest.raises(UserError, match="no VOCdevkit/VOC2012 in it"):
+        voc.write_lists(tmp_path)
+
+
+def test_damaged_mat(devkit):
+    (devkit / voc.SBD_DIR / "cls" / "s1.mat").write_bytes(b"not a mat file")
+    with pytest.raises(UserError, match=r"s1\.mat: not an SBD label"):
+        voc.write_lists(devkit)
+
+
+def test_an_id_in_train_and_val(devkit):
+    (devkit / voc.VOC_DIR / "ImageSets/Segmentation/val.txt").write_text("t2\n")
+    with pytest.raises(UserError, match=r"t2 is in train\.txt and val\.txt"):
+        voc.write_lists(devkit)

@@ -1,0 +1,101 @@
+"""Two processes against one process with the same global batch: SyncBN, dropout, loss and evaluation.
+
+The arithmetic is the same only up to rounding, and a freshly initialised network at the recipe's full
+learning rate multiplies a rounding difference a thousandfold a step (running one process with another
+number of threads shows it too). So gradients are compared in fp64, where that does not matter, and
+the command line's losses in fp32 with the rate that a warm-up starts from.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from deeplab_fast.config import TrainConfig
+from deeplab_fast.data.augment import Augment
+from deeplab_fast.data.loader import Schedule, TrainingSet, training_batches
+from deeplab_fast.data.sources import list_source
+from deeplab_fast.distributed import World, process_group
+from deeplab_fast.model import build_model
+from deeplab_fast.trainer import build_state, train_step
+
+FLAGS = [
+    "--backbone=resnet18", "--num_classes=6", "--crop_size=65", "--max_steps=3", "--seed=5", "--num_workers=1",
+    "--warmup_steps=2000", "--eval_epochs=1", "--device_target=CPU",
+]  # fmt: skip
+
+
+def losses(run):
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [r["loss"] for r in records if "loss" in r], [r for r in records if "miou" in r]
+
+
+def train(run, builtin, processes, *flags):
+    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"] if processes > 1 else []
+    command = [
+        sys.executable, *launcher, "-m", "deeplab_fast.train", f"--train_dir={run}", f"--data_root={builtin}",
+        f"--data_lst={builtin}/train.txt", f"--val_data_lst={builtin}/val.txt", *FLAGS, *flags,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return losses(run)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_sync_bn_equals_one_process(accumulate, builtin, tmp_path):
+    """Dropout is on, the processes' ignored pixels differ in number, the held-out images are odd in number."""
+    extra = ["--sync_bn=True", f"--accumulate_steps={accumulate}"]
+    one, one_eval = train(tmp_path / "one", builtin, 1, "--batch_size=4", *extra)
+    two, two_eval = train(tmp_path / "two", builtin, 2, "--batch_size=2", *extra)
+    assert len(one) == 3
+    assert two == pytest.approx(one, abs=1e-5)
+    assert abs(one_eval[-1]["miou"] - two_eval[-1]["miou"]) < 1e-2
+    assert [r["step"] for r in two_eval] == [r["step"] for r in one_eval]
+
+
+def train_in_fp64(rank, world_size, folder, builtin, accumulate):
+    """Three steps at the full learning rate; saves the losses and the parameters of the main process."""
+    world, cpu = World(rank, world_size), torch.device("cpu")
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29877"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with process_group(world, cpu):
+            config = TrainConfig(
+                backbone="resnet18", num_classes=6, crop_size=65, batch_size=4 // world_size, max_steps=3,
+                accumulate_steps=accumulate, sync_bn=True, clip_grad_norm=5.0, ema_decay=0.5,
+            )  # fmt: skip
+            source = list_source(builtin, builtin / "train.txt")
+            schedule = Schedule(len(source), config.batch_size, config.seed, rank, world_size, accumulate)
+            torch.manual_seed(1)
+            model = build_model(config).double()
+            model.register_forward_pre_hook(lambda module, args: (args[0].double(),))
+            state = build_state(config, model, cpu, world, schedule)
+            data = TrainingSet(source, Augment(65, 0.5, 2.0, 255), 6, config.seed)
+            batches = training_batches(data, schedule, 0, 3 * accumulate, 0, pin_memory=False)
+            losses = [world.sum(train_step(state, [next(batches) for _ in range(accumulate)])) for _ in range(3)]
+            if world.is_main:
+                torch.save((torch.stack(losses), model.state_dict()), f"{folder}/{world_size}.pt")
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_three_steps_in_fp64(accumulate, builtin, tmp_path):
+    train_in_fp64(0, 1, tmp_path, builtin, accumulate)
+    mp.spawn(train_in_fp64, (2, tmp_path, builtin, accumulate), nprocs=2)
+    (one, weights), (two, weights_two) = (torch.load(tmp_path / f"{n}.pt") for n in (1, 2))
+    torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-6)  # the loss itself is kept in fp32
+    for name, value in weights.items():
+        torch.testing.assert_close(weights_two[name], value, rtol=1e-6, atol=1e-8)
+
+
+def test_more_processes_than_images(builtin, tmp_path):
+    command = [
+        sys.executable, "-m", "deeplab_fast.train", f"--train_dir={tmp_path}", f"--data_root={builtin}",
+        f"--data_lst={builtin}/train.txt", *FLAGS, "--batch_size=25",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "--batch_size=25: a step takes 25 images and the training data has only 24" in done.stderr

@@ -1,0 +1,175 @@
+"""Mistakes that users make: each gives one clear line and exit status 2, and nothing saved is lost."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+SMALL = [
+    "--backbone=resnet18",
+    "--num_classes=6",
+    "--crop_size=33",
+    "--batch_size=4",
+    "--max_steps=1",
+    "--eval_epochs=0",
+]
+
+
+@pytest.fixture
+def data(builtin, tmp_path):
+    """A copy of the small data set to break."""
+    shutil.copytree(builtin, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def missing_file(data):
+    (data / "images/00003.jpg").unlink()
+    return ["--data_lst=train.txt"], "images/00003.jpg does not exist"
+
+
+def missing_list(data):
+    return ["--data_lst=none.txt"], "none.txt: No such file or directory; expected a list file"
+
+
+def list_line_with_one_field(data):
+    with (data / "train.txt").open("a") as file:
+        file.write("images/00003.jpg\n")
+    return ["--data_lst=train.txt"], "train.txt, line 25: 1 field; expected two, 'IMAGE LABEL'"
+
+
+def label_of_another_size(data):
+    for path in (data / "labels").iterdir():
+        Image.fromarray(np.zeros((8, 9), np.uint8)).save(path)
+    return ["--data_lst=train.txt"], "9x8 pixels; expected"
+
+
+def label_out_of_range(data):
+    return ["--data_lst=train.txt", "--num_classes=2"], "expected 0 to 1 (--num_classes=2) or 255 (--ignore_label)"
+
+
+def truncated_jpeg(data):
+    for path in (data / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:1500])
+    return ["--data_lst=train.txt"], ".jpg: cannot be decoded (image file is truncated"
+
+
+def unknown_model(data):
+    return [
+        "--data_lst=train.txt",
+        "--model=deeplab_v4",
+    ], "--model=deeplab_v4: expected one of deeplab_v3_s16, deeplab_v3_s8"
+
+
+def crop_zero(data):
+    return ["--data_lst=train.txt", "--crop_size=0"], "--crop_size=0: expected at least 17"
+
+
+def wrong_checkpoint(data):
+    torch.save({"encoder.weight": torch.zeros(2)}, data / "w.pth")
+    return ["--data_lst=train.txt", "--ckpt_pre_trained=w.pth"], "w.pth: no key matches this model"
+
+
+def unwritable_train_dir(data):
+    (data / "file").write_text("")
+    return ["--data_lst=train.txt", "--train_dir=file/run"], "--train_dir="
+
+
+def disk_path_instead_of_shard(data):
+    return ["--data_file=images", "--data_root="], "no tar shard in this folder; make records with 'prepare records'"
+
+
+def bad_yaml_key(data):
+    (data / "c.yaml").write_text("base_lr: 0.01\nbatchsize: 4\n")
+    return ["--data_lst=train.txt", "--config=c.yaml"], "c.yaml: --batchsize: unknown flag; did you mean --batch_size?"
+
+
+def fp16_on_cpu(data):
+    return ["--data_lst=train.txt", "--precision=fp16", "--device_target=CPU"], "--precision=fp16: needs a GPU"
+
+
+def unknown_flag(data):
+    return ["--data_lst=train.txt", "--bach-size=4"], "--bach_size: unknown flag; did you mean --batch_size?"
+
+
+def word_for_a_number(data):
+    return ["--data_lst=train.txt", "--base_lr=high"], "--base_lr: 'high': expected a number"
+
+
+def scales_swapped(data):
+    return ["--data_lst=train.txt", "--min_scale=3"], "--min_scale=3.0: expected at most --max_scale=2.0"
+
+
+def more_than_one_data_source(data):
+    return ["--data_lst=train.txt", "--data_file=x.tar"], "--data_file and --data_lst: expected one of them"
+
+
+def gpu_without_one(data):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    return ["--data_lst=train.txt", "--device_target=GPU"], "--device_target=GPU: no CUDA GPU is usable here"
+
+
+MISTAKES = [
+    missing_file, missing_list, list_line_with_one_field, label_of_another_size, label_out_of_range, truncated_jpeg,
+    unknown_model, crop_zero, wrong_checkpoint, unwritable_train_dir, disk_path_instead_of_shard, bad_yaml_key,
+    fp16_on_cpu, unknown_flag, word_for_a_number, scales_swapped, more_than_one_data_source, gpu_without_one,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda f: f.__name__)
+def test_one_line_and_status_2(mistake, data, tmp_path, monkeypatch, capsys):
+    """In this process, through the same entry as the command line."""
+    from deeplab_fast import train
+    from deeplab_fast.cli import run
+
+    flags, words = mistake(data)
+    monkeypatch.chdir(data)
+    monkeypatch.setattr("sys.argv", ["train", f"--train_dir={tmp_path / 'run'}", f"--data_root={data}", *SMALL, *flags])
+    with pytest.raises(SystemExit) as ended:
+        run(train.main)
+    stderr = capsys.readouterr().err
+    assert ended.value.code == 2
+    errors = [line for line in stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert stderr.rstrip().endswith(errors[0])
+    assert words in errors[0]
+    assert "Traceback" not in stderr
+
+
+def test_from_the_shell(data, run_cli):
+    done = run_cli("train", f"--data_root={data}", "--data_lst=nowhere.txt", "--train_dir=runs/never", check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: nowhere.txt: No such file or directory; expected a list file of 'IMAGE LABEL' lines\n"
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "words"),
+    [
+        ("eval", ["--data_lst=x"], "--ckpt_path: missing"),
+        ("eval", ["--ckpt_path=none.pt"], "none.pt: No such file"),
+        ("predict", ["--ckpt_path=x", "--output=y"], "--input: missing"),
+        ("predict", ["--ckpt_path=x", "--input=none", "--output=y"], "--input=none: no such file or folder"),
+        ("export", ["--ckpt_path=x"], "--output: missing"),
+        ("export", ["--format=tflite", "--output=x"], "--format=tflite: expected one of onnx, pt2"),
+        ("prepare", ["lits"], "prepare lits: unknown; expected one of lists, records, check"),
+        ("prepare", ["lists"], "--data_root: missing"),
+        ("prepare", ["records", "--data_root=.", "--data_lst=x"], "--dst_path: missing"),
+        ("prepare", ["check"], "--data_lst: missing"),
+        ("prepare", ["check", "--image_dir=x"], "--image_dir and --label_dir: expected both"),
+        ("runtime", ["--x"], "takes no arguments"),
+    ],
+)
+def test_other_programs(program, flags, words, monkeypatch, capsys, tmp_path):
+    import importlib
+
+    from deeplab_fast.cli import run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [program, *flags])
+    with pytest.raises(SystemExit) as ended:
+        run(importlib.import_module(f"deeplab_fast.{program}").main)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err

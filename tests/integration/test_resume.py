@@ -1,0 +1,150 @@
+"""A run killed at a random step and resumed ends with the same bits as one that was never interrupted."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from deeplab_fast.data.records import RecordOptions, write_records
+from deeplab_fast.data.sources import list_source
+
+STEPS = 15
+
+
+@pytest.fixture(scope="module")
+def records(builtin, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    options = RecordOptions(2, True, 1, 6, 255, ())
+    for name in ("train", "val"):
+        write_records(list_source(builtin, builtin / f"{name}.txt"), folder / f"{name}.tar", options)
+    return folder
+
+
+def command(records, run, *extra):
+    # 24 images in batches of 4: 6 steps an epoch; checkpoints every 4 steps fall in mid-epoch.
+    return [
+        sys.executable,
+        "-m",
+        "deeplab_fast.train",
+        f"--data_file={records}/train.tar",
+        f"--val_data_file={records}/val.tar",
+        f"--train_dir={run}",
+        "--backbone=resnet18",
+        "--num_classes=6",
+        "--crop_size=65",
+        "--batch_size=4",
+        f"--max_steps={STEPS}",
+        "--save_steps=4",
+        "--log_steps=3",
+        "--num_workers=2",
+        "--ema_decay=0.9",
+        "--base_lr=0.01",
+        *extra,
+    ]
+
+
+def last_step(run):
+    try:
+        return len([r for r in (run / "metrics.jsonl").read_text().splitlines() if '"loss"' in r])
+    except FileNotFoundError:
+        return 0
+
+
+def finish(cmd):
+    done = subprocess.run(cmd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(records, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    finish(command(records, run))
+    return run
+
+
+def assert_same_run(run, expected):
+    assert (run / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
+    name = "deeplab_v3_s16-3_3.pt"
+    a, b = (torch.load(folder / name, weights_only=True) for folder in (run, expected))
+    for part in ("model", "average"):
+        assert a[part].keys() == b[part].keys()
+        assert all(torch.equal(a[part][k], b[part][k]) for k in a[part])
+    for s, t in zip(a["optimiser"]["state"].values(), b["optimiser"]["state"].values(), strict=True):
+        assert torch.equal(s["momentum_buffer"], t["momentum_buffer"])
+    assert torch.equal(a["rng"]["cpu"], b["rng"]["cpu"])
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_sigkill(kills, records, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    rng = random.Random()
+    for kill in range(kills):
+        wanted = rng.randint(5, 10) + 3 * kill  # after the first checkpoint
+        print(f"kill after step {wanted}")
+        process = subprocess.Popen(
+            command(records, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        # By log lines where they appear in blocks, then a random moment within the block.
+        while last_step(run) < wanted - 3 and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.5)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    finish(command(records, run))
+    assert_same_run(run, uninterrupted)
+
+
+def test_sigterm_saves_and_the_next_run_continues(records, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    process = subprocess.Popen(command(records, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while last_step(run) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM at step" in stderr
+    assert "Traceback" not in stderr
+    assert list(run.glob("deeplab_v3_s16-*.pt"))
+    finish(command(records, run, "--resume=True"))
+    assert_same_run(run, uninterrupted)
+
+
+def test_a_finished_run_is_only_reported_again(records, uninterrupted):
+    before = (uninterrupted / "metrics.jsonl").read_bytes()
+    done = finish(command(records, uninterrupted))
+    assert "held-out mIoU" in done.stdout
+    assert (uninterrupted / "metrics.jsonl").read_bytes() == before
+
+
+def test_what_a_run_leaves(uninterrupted):
+    records = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if "loss" in r] == list(range(1, STEPS + 1))
+    assert [(r["step"], r["epoch"]) for r in records if "miou" in r] == [(6, 1), (12, 2), (15, 3)]
+    timing = [json.loads(line) for line in (uninterrupted / "timing.jsonl").read_text().splitlines()]
+    assert {"step", "step_ms", "data_ms", "images_per_s", "max_memory_mb"} <= timing[0].keys()
+    names = {p.name for p in uninterrupted.iterdir()}
+    assert {"config.json", "best.pt", "report", "deeplab_v3_s16-1_4.pt", "deeplab_v3_s16-3_3.pt"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert {p.name for p in (uninterrupted / "report").iterdir()} == {"curves.png", "predictions.png"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--batch_size=5"], "--batch_size=5: .*was trained with 4"),
+        (["--resume=False"], "--resume=False: .*already holds deeplab_v3_s16-3_3.pt"),
+    ],
+)
+def test_a_run_that_cannot_be_continued(flags, words, records, uninterrupted):
+    import re
+
+    done = subprocess.run(command(records, uninterrupted, *flags), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.search(words, done.stderr.splitlines()[-1])

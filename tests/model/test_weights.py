@@ -1,0 +1,105 @@
+import logging
+
+import pytest
+import torch
+
+from deeplab_fast.config import ModelConfig
+from deeplab_fast.errors import UserError
+from deeplab_fast.model import build_model
+from deeplab_fast.model.weights import load_exactly, load_pretrained, read_weights
+
+
+def model(classes=5, backbone="resnet18", **options):
+    return build_model(ModelConfig(backbone=backbone, num_classes=classes, **options))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(1)
+    source = model()
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    return source, tmp_path / "w.pth"
+
+
+def test_everything_loads(saved):
+    source, path = saved
+    target = model()
+    load_pretrained(target, path)
+    for key, value in target.state_dict().items():
+        assert torch.equal(value, source.state_dict()[key])
+
+
+def test_another_class_count_starts_the_classifier_anew_and_says_so(saved, caplog):
+    source, path = saved
+    target = model(9)
+    before = target.classifier[-1].weight.clone()
+    with caplog.at_level(logging.INFO):
+        loaded = load_pretrained(target, path)
+    assert "has 5 classes, this model 9: the classifier starts anew" in caplog.text
+    assert torch.equal(target.classifier[-1].weight, before)
+    assert torch.equal(target.backbone.conv1.weight, source.backbone.conv1.weight)
+    assert "classifier.4.weight" not in loaded
+
+
+def test_filter_weight_drops_the_classifier(saved):
+    _, path = saved
+    target = model()
+    before = target.classifier[-1].weight.clone()
+    load_pretrained(target, path, filter_weight=True)
+    assert torch.equal(target.classifier[-1].weight, before)
+
+
+def test_wrapped_and_prefixed(saved, tmp_path):
+    source, _ = saved
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in source.state_dict().items()}, "epoch": 3}, tmp_path / "x.pth"
+    )
+    target = model()
+    load_pretrained(target, tmp_path / "x.pth")
+    assert torch.equal(target.classifier[-1].weight, source.classifier[-1].weight)
+
+
+def test_zero_matched_keys_is_an_error(tmp_path):
+    torch.save({"encoder.weight": torch.zeros(3)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"no key matches this model; it holds encoder\.weight"):
+        load_pretrained(model(), tmp_path / "x.pth")
+
+
+def test_another_depth_is_an_error(tmp_path):
+    torch.save(model(backbone="resnet50").state_dict(), tmp_path / "x.pth")
+    with pytest.raises(UserError, match="--backbone"):
+        load_pretrained(model(), tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"PK\x03\x04broken"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_files_that_are_no_weights(content, suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="that can be read") as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        read_weights(tmp_path / "none.pth")
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    torch.save({"model": Evil()}, tmp_path / "x.pth")
+    with pytest.raises(UserError):
+        read_weights(tmp_path / "x.pth")
+
+
+def test_exact_loading_refuses_what_does_not_fit(saved):
+    _, path = saved
+    load_exactly(model(), read_weights(path))
+    with pytest.raises(UserError, match="--num_classes"):
+        load_exactly(model(6), read_weights(path))
+    with pytest.raises(UserError, match=r"has no classifier\.1\.weight"):
+        load_exactly(model(head="torchvision"), read_weights(path))

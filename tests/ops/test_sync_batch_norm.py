@@ -1,0 +1,64 @@
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn import functional as F
+
+from deeplab_fast.ops import sync_batch_norm
+from deeplab_fast.ops.sync_batch_norm import merge_moments
+
+CHANNELS, SPLIT = 5, (3, 1)  # images of the two processes: unequal on purpose
+
+
+def inputs():
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(4, CHANNELS, 6, 7, generator=generator, dtype=torch.float64) * 3 + 100
+    grad = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    weight, bias = torch.rand(2, CHANNELS, generator=generator, dtype=torch.float64)
+    return x, grad, weight, bias
+
+
+def expected():
+    x, grad, weight, bias = (t.requires_grad_() for t in inputs())
+    mean, var = torch.zeros(CHANNELS, dtype=torch.float64), torch.ones(CHANNELS, dtype=torch.float64)
+    out = F.batch_norm(x, mean, var, weight, bias, True, 0.1, 1e-5)
+    grads = torch.autograd.grad(out, (x, weight, bias), grad)
+    return out, *grads, mean, var
+
+
+def worker(rank, init_file, results):
+    dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
+    part = slice(0, SPLIT[0]) if rank == 0 else slice(SPLIT[0], 4)
+    x, grad, weight, bias = inputs()
+    x = x[part].contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight, bias = weight.requires_grad_(), bias.requires_grad_()
+    mean, var = torch.zeros(CHANNELS, dtype=torch.float64), torch.ones(CHANNELS, dtype=torch.float64)
+    out = sync_batch_norm(x, weight, bias, mean, var, 0.1, 1e-5)
+    grads = torch.autograd.grad(out, (x, weight, bias), grad[part])
+    torch.save([out.detach(), *grads, mean, var], f"{results}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_equal_one_batch(tmp_path):
+    mp.spawn(worker, (str(tmp_path / "init"), str(tmp_path)), nprocs=2)
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    out, dx, dw, db, mean, var = expected()
+    close = {"rtol": 1e-9, "atol": 1e-10}
+    torch.testing.assert_close(torch.cat([p[0] for p in parts]), out, **close)
+    torch.testing.assert_close(torch.cat([p[1] for p in parts]), dx, **close)
+    torch.testing.assert_close(parts[0][2] + parts[1][2], dw, **close)
+    torch.testing.assert_close(parts[0][3] + parts[1][3], db, **close)
+    for p in parts:
+        torch.testing.assert_close(p[4], mean, **close)
+        torch.testing.assert_close(p[5], var, **close)
+
+
+def test_merge_moments_of_unequal_parts():
+    x = torch.randn(100, 3, dtype=torch.float64) + 1e4
+    parts = x.split([1, 60, 39])
+    count = torch.tensor([float(len(p)) for p in parts], dtype=torch.float64)
+    mean = torch.stack([p.mean(0) for p in parts])
+    m2 = torch.stack([((p - p.mean(0)) ** 2).sum(0) for p in parts])
+    total, merged, merged_m2 = merge_moments(count, mean, m2)
+    assert total == 100
+    torch.testing.assert_close(merged, x.mean(0))
+    torch.testing.assert_close(merged_m2, ((x - x.mean(0)) ** 2).sum(0), rtol=1e-6, atol=1e-8)

@@ -1,0 +1,83 @@
+"""Imports run downward only, and importing the package is cheap."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
+
+# Each layer may import itself and those below it. Siblings on one line do not know each other.
+LAYERS = [
+    {"train", "eval", "predict", "export", "prepare"},
+    {"trainer"},
+    {"report", "inference"},
+    {"evaluator"},
+    {"loss", "optim", "metrics", "log", "model", "data"},
+    {"checkpoint"},
+    {"ops"},
+    {"cli", "runtime", "distributed"},
+    {"config"},
+    {"errors"},
+]
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts != ("__init__",):
+            yield parts, path
+
+
+def imported(parts, path):
+    """Top-level parts of the package that a module imports."""
+    package = ("deeplab_fast", *parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = (*base, *(node.module.split(".") if node.module else ()))
+            names = [(*module, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [tuple(alias.name.split(".")) for alias in node.names]
+        for name in names:
+            if (
+                name[0] == "deeplab_fast"
+                and len(name) > 1
+                and (PACKAGE / name[1]).with_suffix(".py").exists() | (PACKAGE / name[1]).is_dir()
+            ):
+                yield name[1]
+
+
+def test_every_module_has_a_layer():
+    assert {parts[0] for parts, _ in modules()} == set().union(*LAYERS)
+
+
+def test_imports_run_downward():
+    level = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    exceptions = {("runtime", "ops"), ("runtime", "cli")}  # its own command line, at the end of the file
+    wrong = []
+    for parts, path in modules():
+        for name in imported(parts, path):
+            same = name == parts[0]
+            if not same and level[name] <= level[parts[0]] and (parts[0], name) not in exceptions:
+                wrong.append(f"{'.'.join(parts)} imports {name}")
+    assert wrong == []
+
+
+def test_ops_know_neither_model_nor_data():
+    for parts, path in modules():
+        if parts[0] == "ops":
+            assert set(imported(parts, path)) <= {"ops", "errors"}
+        if parts[0] == "data":
+            assert "model" not in set(imported(parts, path))
+
+
+def test_only_native_imports_the_extension():
+    users = [path.name for _, path in modules() if "deeplab_fast._C" in path.read_text()]
+    assert users == ["_native.py"]
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, deeplab_fast; print(sorted({'torch', 'numpy', 'PIL', 'scipy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

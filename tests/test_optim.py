@@ -1,0 +1,62 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from deeplab_fast.config import OptimiserConfig
+from deeplab_fast.optim import build_optimiser, learning_rate
+
+
+def rates(total=100, **options):
+    config = OptimiserConfig(base_lr=0.015, **options)
+    return [learning_rate(config, step, total) for step in range(total)]
+
+
+def test_cosine():
+    assert rates() == [0.015 * 0.5 * (1 + math.cos(math.pi * t / 100)) for t in range(100)]
+
+
+def test_poly():
+    assert rates(lr_type="poly") == [0.015 * (1 - t / 100) ** 0.9 for t in range(100)]
+
+
+def test_exp_is_a_staircase():
+    values = rates(lr_type="exp", lr_decay_step=40, lr_decay_rate=0.1)
+    assert values[:40] == [0.015] * 40
+    assert values[40:80] == pytest.approx([0.0015] * 40)
+    assert values[80:] == pytest.approx([0.00015] * 20)
+
+
+def test_torch_schedulers_agree():
+    """The same rates as torch's CosineAnnealingLR and PolynomialLR."""
+    for name, scheduler in (
+        ("cos", lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 100)),
+        ("poly", lambda o: torch.optim.lr_scheduler.PolynomialLR(o, 100, 0.9)),
+    ):
+        optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.015)
+        schedule, expected = scheduler(optimiser), []
+        for _ in range(100):
+            expected.append(optimiser.param_groups[0]["lr"])
+            optimiser.step()
+            schedule.step()
+        assert rates(lr_type=name) == pytest.approx(expected, rel=1e-9)
+
+
+def test_warmup_rises_to_the_schedule():
+    values, plain = rates(warmup_steps=10), rates()
+    assert values[0] == pytest.approx(plain[0] / 10)
+    assert values[9:] == pytest.approx(plain[9:])
+    assert all(a < b for a, b in itertools.pairwise(values[:10]))
+
+
+def test_weight_decay_reaches_every_parameter():
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+    optimiser = build_optimiser(model, OptimiserConfig(weight_decay=0.1, base_lr=1.0, momentum=0.0))
+    before = [p.detach().clone() for p in model.parameters()]
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimiser.step()
+    for p, old in zip(model.parameters(), before, strict=True):
+        torch.testing.assert_close(p.detach(), old * 0.9)
