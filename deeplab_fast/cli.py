@@ -196,7 +196,7 @@ def parse_flags(
     Raises:
         UserError: an unknown flag or key, or a value of the wrong type.
     """
-    parser = Parser(prog=f"python -m deeplab_fast.{prog}", description=description, epilog=epilog)
+    parser = Parser(prog=f"python -m {prog}", description=description, epilog=epilog)
     parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="YAML file of flags.")
     add_flags(parser, config_class)
     given = vars(parser.parse_args(list(argv)))

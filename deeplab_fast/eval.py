@@ -72,7 +72,7 @@ def write_metrics(folder: Path, record: dict[str, Any]) -> Path:
 
 
 def main(argv: list[str]) -> int:
-    flags = parse_flags(EvalConfig, argv, "eval", DESCRIPTION, EPILOG)
+    flags = parse_flags(EvalConfig, argv, "deeplab_fast.eval", DESCRIPTION, EPILOG)
     validate(EvalConfig(**flags))
     world = world_from_environment()
     device = select_device(flags.get("device_target", "auto"), world.local_rank)

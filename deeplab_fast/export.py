@@ -90,7 +90,7 @@ def _onnx(program: torch.export.ExportedProgram, example: Tensor, path: Path) ->
 
 
 def main(argv: list[str]) -> int:
-    flags = parse_flags(ExportConfig, argv, "export", DESCRIPTION)
+    flags = parse_flags(ExportConfig, argv, "deeplab_fast.export", DESCRIPTION)
     validate(ExportConfig(**flags))
     if not flags.get("output"):
         raise UserError("--output: missing; expected the file to write")

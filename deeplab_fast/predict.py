@@ -43,7 +43,7 @@ def find_images(given: str) -> list[tuple[Path, Path]]:
 
 
 def main(argv: list[str]) -> int:
-    flags = parse_flags(PredictConfig, argv, "predict", DESCRIPTION)
+    flags = parse_flags(PredictConfig, argv, "deeplab_fast.predict", DESCRIPTION)
     validate(PredictConfig(**flags))
     for name in ("input", "output"):
         if not flags.get(name):

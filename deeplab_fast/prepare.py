@@ -100,7 +100,9 @@ def open_files(config: InputConfig, must_exist: bool = True) -> FileSource:
 
 
 def lists(argv: list[str]) -> int:
-    config = ListsConfig(**parse_flags(ListsConfig, argv, "prepare lists", "Convert labels and write list files."))
+    config = ListsConfig(
+        **parse_flags(ListsConfig, argv, "deeplab_fast.prepare lists", "Convert labels and write list files.")
+    )
     validate(config)
     if not config.data_root:
         raise UserError("--data_root: missing; expected the folder that VOCdevkit was unpacked into")
@@ -136,7 +138,9 @@ def _own_lists(config: ListsConfig) -> int:
 
 
 def records(argv: list[str]) -> int:
-    config = RecordsConfig(**parse_flags(RecordsConfig, argv, "prepare records", "Pack samples into tar shards."))
+    config = RecordsConfig(
+        **parse_flags(RecordsConfig, argv, "deeplab_fast.prepare records", "Pack samples into tar shards.")
+    )
     validate(config)
     if not config.dst_path:
         raise UserError("--dst_path: missing; expected a name such as data/voc.tar")
@@ -162,7 +166,9 @@ def _names(config: RecordsConfig) -> list[str]:
 
 
 def check(argv: list[str]) -> int:
-    config = CheckConfig(**parse_flags(CheckConfig, argv, "prepare check", "Read every file as training will."))
+    config = CheckConfig(
+        **parse_flags(CheckConfig, argv, "deeplab_fast.prepare check", "Read every file as training will.")
+    )
     validate(config)
     source: Source = RecordSource(config.data_file) if config.data_file else open_files(config, must_exist=False)
     held_out: Source | None = None

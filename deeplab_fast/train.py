@@ -184,7 +184,7 @@ def finish(state: TrainState, held_out: Source | None, folder: Path, names: list
 
 
 def main(argv: list[str]) -> int:
-    flags = parse_flags(TrainConfig, argv, "train", DESCRIPTION, EPILOG)
+    flags = parse_flags(TrainConfig, argv, "deeplab_fast.train", DESCRIPTION, EPILOG)
     world = world_from_environment()
     if not world.is_main:
         logger.setLevel(logging.WARNING)

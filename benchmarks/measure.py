@@ -1,0 +1,81 @@
+"""Timing that can be believed: warm-up, interleaving, order swapped, median and spread; and where it was taken."""
+
+import datetime
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deeplab_fast.runtime import versions
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """First and third quartile."""
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return low, high
+
+    def as_record(self) -> dict[str, float]:
+        low, high = self.spread
+        return {
+            "median_ms": 1e3 * self.median,
+            "q1_ms": 1e3 * low,
+            "q3_ms": 1e3 * high,
+            "min_ms": 1e3 * min(self.seconds),
+            "rounds": len(self.seconds),
+        }
+
+
+def interleave(
+    steps: Mapping[str, Callable[[], Any]], rounds: int, warmup: int, device: torch.device
+) -> dict[str, Timing]:
+    """Time the steps in turn, every second round in reverse order, so that drift meets all of them alike."""
+    for _ in range(warmup):
+        for step in steps.values():
+            step()
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for i in range(rounds):
+        for name in list(steps) if i % 2 == 0 else reversed(list(steps)):
+            _wait(device)
+            start = time.perf_counter()
+            steps[name]()
+            _wait(device)
+            found[name].append(time.perf_counter() - start)
+    return {name: Timing(tuple(seconds)) for name, seconds in found.items()}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Hardware, versions and date that a result depends on."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{_cpu_name()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return {"device": name, "date": datetime.date.today().isoformat(), **versions()}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

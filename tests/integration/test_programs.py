@@ -1,0 +1,128 @@
+"""The other programs, from files to files, in this process."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deeplab_fast import eval as evaluate_program
+from deeplab_fast import export, predict, prepare, runtime
+from deeplab_fast.config import ModelConfig
+from deeplab_fast.model import build_model
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, builtin):
+    """A checkpoint of a small network, not trained at all."""
+    torch.manual_seed(0)
+    config = {"backbone": "resnet18", "num_classes": 6, "crop_size": 65, "multi_grid": [1, 2, 4]}
+    model = build_model(ModelConfig(backbone="resnet18", num_classes=6))
+    path = tmp_path_factory.mktemp("trained") / "best.pt"
+    torch.save({"model": model.state_dict(), "config": config}, path)
+    return path
+
+
+@pytest.mark.parametrize("flags", [[], ["--scales_type=1", "--flip=True"]])
+def test_eval(flags, trained, builtin, tmp_path, capsys):
+    data = [f"--data_root={builtin}", f"--data_lst={builtin}/val.txt", "--num_workers=0"]
+    evaluate_program.main([f"--ckpt_path={trained}", f"--report={tmp_path / 'r'}", *data, *flags])
+    metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    assert metrics["protocol"]["crop_size"] == 65
+    assert metrics["protocol"]["flip"] is bool(flags)
+    assert len(metrics["protocol"]["scales"]) == (5 if flags else 1)
+    assert list(metrics["per_class_iou"]) == ["background", "disc", "box", "triangle", "cross", "ring"]
+    labelled = sum(
+        int((np.asarray(Image.open(builtin / line.split()[1])) != 255).sum())
+        for line in (builtin / "val.txt").read_text().splitlines()
+    )
+    assert np.sum(metrics["confusion_matrix"]) == labelled
+    assert metrics["images"] == 7
+    out = capsys.readouterr().out
+    assert "triangle" in out
+    assert "metrics.json" in out
+
+
+def test_predict(trained, builtin, tmp_path, capsys):
+    predict.main([f"--ckpt_path={trained}", f"--input={builtin / 'images'}", f"--output={tmp_path}"])
+    name = "00003"
+    label = Image.open(tmp_path / f"{name}.png")
+    image = Image.open(builtin / "images" / f"{name}.jpg")
+    assert label.mode == "P"
+    assert label.size == image.size
+    assert np.asarray(label).max() < 6
+    assert Image.open(tmp_path / f"{name}_overlay.jpg").size == image.size
+    one = [f"--ckpt_path={trained}", f"--input={builtin / 'images' / '00003.jpg'}", f"--output={tmp_path / 'one'}"]
+    predict.main([*one, "--overlay=0"])
+    assert [p.name for p in (tmp_path / "one").iterdir()] == ["00003.png"]
+
+
+@pytest.mark.parametrize(("name", "head"), [("onnx", "recipe"), ("pt2", "torchvision")])
+def test_export(name, head, tmp_path, capsys):
+    pytest.importorskip("onnxruntime") if name == "onnx" else None
+    model = build_model(ModelConfig(backbone="resnet18", num_classes=4, head=head))
+    torch.save(
+        {"model": model.state_dict(), "config": {"backbone": "resnet18", "num_classes": 4, "head": head}},
+        tmp_path / "w.pt",
+    )
+    flags = [
+        f"--ckpt_path={tmp_path / 'w.pt'}",
+        f"--format={name}",
+        f"--output={tmp_path / 'out' / name}",
+        "--crop_size=65",
+    ]
+    export.main(flags)
+    assert "outputs agree within" in capsys.readouterr().out
+    assert (tmp_path / "out" / name).stat().st_size > 1 << 20
+
+
+def test_prepare_from_lists_to_check(builtin, tmp_path, capsys):
+    data = [f"--data_root={builtin}", f"--data_lst={builtin}/train.txt", "--num_classes=6"]
+    prepare.main(["records", *data, f"--dst_path={tmp_path}/x.tar", "--num_shards=2"])
+    assert "24 samples in 2 shards" in capsys.readouterr().out
+    checked = ["check", "--num_classes=6", f"--data_file={tmp_path}/x.tar", "--num_workers=0"]
+    prepare.main([*checked, f"--val_data_lst={builtin}/val.txt", f"--data_root={builtin}"])
+    out = capsys.readouterr().out
+    assert "triangle" in out
+    assert "--class_weights=" in out
+    prepare.main(["lists", f"--data_root={tmp_path}", *own_folders(builtin, tmp_path), "--val_share=0.25"])
+    assert len((tmp_path / "val_lst.txt").read_text().splitlines()) == 8
+    assert len((tmp_path / "train_lst.txt").read_text().splitlines()) == 23
+    prepare.main([])
+    assert "usage:" in capsys.readouterr().out
+
+
+def own_folders(builtin, tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).symlink_to(builtin / name)
+        folder = tmp_path / f"own_{name}"
+        folder.mkdir()
+        for path in (builtin / name).iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+    return [f"--image_dir={tmp_path}/own_images", f"--label_dir={tmp_path}/own_labels"]
+
+
+def test_prepare_lists_on_real_data(shared_data, tmp_path, capsys):
+    """290 / 110 / 350 lines from the sample of VOC and SBD; records of them that the checker likes."""
+    import shutil
+
+    for name in ("VOCdevkit", "benchmark_RELEASE"):
+        shutil.copytree(shared_data / name, tmp_path / name, copy_function=shutil.copyfile)
+    prepare.main(["lists", f"--data_root={tmp_path}"])
+    out = capsys.readouterr().out
+    for name, count in (("voc_train", 290), ("voc_val", 110), ("vocaug_train", 350)):
+        assert len((tmp_path / f"{name}_lst.txt").read_text().splitlines()) == count
+        assert f"{count} samples (the full data set has" in out
+    data = [f"--data_root={tmp_path}", f"--data_lst={tmp_path}/vocaug_train_lst.txt"]
+    prepare.main(["records", *data, f"--dst_path={tmp_path}/r/aug.tar", "--num_shards=4"])
+    prepare.main(["check", f"--data_file={tmp_path}/r/aug.tar", f"--data_root={tmp_path}",
+                  f"--val_data_lst={tmp_path}/voc_val_lst.txt"])  # fmt: skip
+    assert "aeroplane" in capsys.readouterr().out
+
+
+def test_runtime_report(capsys):
+    assert runtime.main([]) == 0
+    out = capsys.readouterr().out
+    for subject in ("versions", "CPU", "GPU", "extension"):
+        assert f"\n{subject}" in f"\n{out}"
