@@ -59,7 +59,7 @@ def test_bad_yaml_names_the_file(text, words, tmp_path):
 def test_words_without_a_flag():
     with pytest.raises(UserError, match="data: unexpected; every option is written --name=value"):
         parse("data")
-    with pytest.raises(UserError, match="--flip: .*expected True or False"):
+    with pytest.raises(UserError, match=r"--flip: .*expected True or False"):
         parse_flags(EvalConfig, ["--flip=maybe"], "x", "")
 
 
