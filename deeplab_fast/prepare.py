@@ -1,6 +1,7 @@
 """Get data ready for training: ``python -m deeplab_fast.prepare lists|records|check``."""
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,13 +120,10 @@ def lists(argv: list[str]) -> int:
 def _own_lists(config: ListsConfig) -> int:
     source = open_files(InputConfig(image_dir=config.image_dir, label_dir=config.label_dir))
     root = Path(config.data_root)
-    try:
-        lines = [
-            f"{Path(image).resolve().relative_to(root.resolve())} {Path(label).resolve().relative_to(root.resolve())}\n"
-            for image, label in zip(source.images, source.labels, strict=True)
-        ]
-    except ValueError:
-        raise UserError(f"--data_root={root}: expected a folder that contains --image_dir and --label_dir") from None
+    pairs = zip(source.images, source.labels, strict=True)
+    lines = [f"{os.path.relpath(image, root)} {os.path.relpath(label, root)}\n" for image, label in pairs]
+    if any(line.startswith("..") or " .." in line for line in lines):
+        raise UserError(f"--data_root={root}: expected a folder that contains --image_dir and --label_dir")
     if any(len(line.split()) != 2 for line in lines):
         raise UserError("a file name contains a space; list files cannot hold it")
     order = permutation(config.seed, 0, len(lines), SHUFFLE)

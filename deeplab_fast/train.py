@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import CheckpointFolder, load
+from .checkpoint import BEST, CheckpointFolder, load
 from .cli import parse_flags, run
 from .config import TrainConfig, validate_train
 from .data.classes import class_names
@@ -17,7 +17,7 @@ from .data.synthetic import CLASSES, builtin_data
 from .distributed import World, process_group, world_from_environment
 from .errors import UserError
 from .evaluator import Protocol
-from .log import RunLog
+from .log import METRICS, RunLog, read_json_lines
 from .model import build_model
 from .model.weights import load_pretrained
 from .report import write_report
@@ -176,10 +176,11 @@ def finish(state: TrainState, held_out: Source | None, folder: Path, names: list
     config = state.config
     protocol = Protocol.of(config, config.precision)
     report = write_report(folder, state.evaluation_model, held_out, protocol, state.device, names, config.ignore_label)
-    best = folder / "best.pt"
+    best = folder / BEST
     if state.best_miou >= 0 and best.is_file():
         content = load(best)
-        print(f"held-out mIoU {content['miou']:.4f} ({best}, epoch {content['epoch']})")
+        last = [r["miou"] for r in read_json_lines(folder / METRICS) if "miou" in r][-1]
+        print(f"held-out mIoU {last:.4f} at the end; best {content['miou']:.4f} in epoch {content['epoch']}: {best}")
     print(f"report {report}")
 
 

@@ -81,3 +81,11 @@ def test_only_native_imports_the_extension():
 def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, deeplab_fast; print(sorted({'torch', 'numpy', 'PIL', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_public_api():
+    import deeplab_fast
+
+    model = deeplab_fast.build_model(deeplab_fast.ModelConfig(backbone="resnet18"))
+    assert callable(deeplab_fast.load_pretrained)
+    assert model.align_corners

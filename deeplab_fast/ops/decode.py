@@ -12,6 +12,7 @@ from deeplab_fast.errors import UserError
 
 MAX_PIXELS = 1 << 26  # 64 Mpixel: an image beyond this is a mistake or an attack
 _GREY_MODES = ("1", "L", "P")
+_GREY_STEP = {2: 85, 4: 17}  # Pillow stretches grey of 2 and 4 bits to 0-255; classes must not be
 
 
 def _open(data: bytes, where: str) -> PILImage.Image:
@@ -55,6 +56,12 @@ def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
         raise UserError(f"{where}: cannot be decoded ({_reason(error)})") from None
 
 
+def _png_depth(data: bytes) -> int:
+    """Bits of a grey PNG's samples, from its header; 8 for anything else."""
+    is_grey_png = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25:26] == b"\0"
+    return data[24] if is_grey_png else 8
+
+
 def decode_label(data: bytes, where: str) -> NDArray[np.uint8]:
     """Label PNG bytes (8-bit grey, palette, or fewer bits) to class indexes, uint8 ``[H, W]``.
 
@@ -70,6 +77,7 @@ def decode_label(data: bytes, where: str) -> NDArray[np.uint8]:
             " (grey or palette PNG)"
         )
     try:
-        return np.array(image).astype(np.uint8)
+        label = np.array(image).astype(np.uint8)
+        return label // _GREY_STEP.get(_png_depth(data), 1) if image.mode == "L" else label
     except Exception as error:
         raise UserError(f"{where}: cannot be decoded ({_reason(error)})") from None

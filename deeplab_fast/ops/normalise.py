@@ -1,13 +1,20 @@
 """From the loader's uint8 images to the network's input."""
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 
+@lru_cache(maxsize=32)
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """On the device, copied there once: a copy at each step would wait for the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
+
+
 def normalise(
-    images: Tensor, extents: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
+    images: Tensor, extents: Tensor, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype
 ) -> Tensor:
     """``(image - mean) / std`` per channel, exactly 0 outside the images' valid extents.
 
@@ -23,7 +30,7 @@ def normalise(
     """
     n, h, w, _ = images.shape
     device = images.device
-    x = (images.float() - torch.tensor(mean, device=device)) / torch.tensor(std, device=device)
+    x = (images.float() - _constant(mean, device)) / _constant(std, device)
     row = torch.arange(h, device=device).view(1, h)
     col = torch.arange(w, device=device).view(1, w)
     top, bottom, left, right = extents.to(device).view(n, 4, 1).unbind(1)

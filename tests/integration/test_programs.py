@@ -96,11 +96,7 @@ def test_prepare_from_lists_to_check(builtin, tmp_path, capsys):
 def own_folders(builtin, tmp_path):
     for name in ("images", "labels"):
         (tmp_path / name).symlink_to(builtin / name)
-        folder = tmp_path / f"own_{name}"
-        folder.mkdir()
-        for path in (builtin / name).iterdir():
-            (folder / path.name).write_bytes(path.read_bytes())
-    return [f"--image_dir={tmp_path}/own_images", f"--label_dir={tmp_path}/own_labels"]
+    return [f"--image_dir={tmp_path}/images", f"--label_dir={tmp_path}/labels"]
 
 
 def test_prepare_lists_on_real_data(shared_data, tmp_path, capsys):

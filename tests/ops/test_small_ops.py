@@ -1,6 +1,8 @@
 """normalise, confusion_matrix, upsample_softmax, decode: each against a plain computation."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -76,6 +78,20 @@ def test_palette_label_gives_indexes():
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     assert decode_label(buffer.getvalue(), "x").tolist() == [[0, 1], [20, 255]]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_grey_labels_of_fewer_bits_give_classes(bits):
+    """PNG written by hand: rows of packed samples, each after a filter byte."""
+    label = (np.arange(24).reshape(3, 8) % (1 << bits)).astype(np.uint8)
+    packed = [bytes([0]) + np.packbits(np.unpackbits(row[:, None], axis=1)[:, 8 - bits :]).tobytes() for row in label]
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 3, bits, 0, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"".join(packed))) + chunk(b"IEND", b"")
+    assert np.array_equal(decode_label(data, "x"), label)
 
 
 def test_colour_label_is_refused_with_its_name():
