@@ -36,6 +36,26 @@ class World:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=device)).item())
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that either every process completes, or none goes beyond.
+
+        Where it raises :class:`UserError` on some, the first of them raises it and the others exit
+        with status 2 in silence: a mistake is said once, and nobody waits for those who left.
+        """
+        error: UserError | None = None
+        try:
+            yield
+        except UserError as caught:
+            error = caught
+        if self.size > 1:
+            failed: list[bool] = [False] * self.size
+            dist.all_gather_object(failed, error is not None)
+            if any(failed) and failed.index(True) != self.rank:
+                raise SystemExit(2)
+        if error is not None:
+            raise error
+
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from .model import build_model
 from .model.weights import load_pretrained
 from .report import write_report
 from .runtime import StopRequest, check_precision, prepare_backends, seed_everything, select_device
-from .trainer import TrainState, build_state, fit
+from .trainer import TrainState, build_state, connect_processes, fit
 
 logger = logging.getLogger("deeplab_fast")
+
+CONFIG = "config.json"
 
 DESCRIPTION = "Train DeepLabV3. Without data flags it trains on the built-in data set, sized for this machine."
 EPILOG = """example: python -m deeplab_fast.train --data_file=voc.tar --val_data_file=val.tar --train_dir=ckpt
@@ -71,14 +74,11 @@ def resolve(flags: dict[str, Any], on_gpu: bool) -> TrainConfig:
     return config
 
 
-def open_sources(config: TrainConfig, world: World) -> tuple[Source, Source | None, list[str]]:
+def open_sources(config: TrainConfig) -> tuple[Source, Source | None, list[str]]:
     """Training source, held-out source (if any) and class names."""
     if config.is_builtin:
         if config.num_classes != len(CLASSES):
             raise UserError(f"--num_classes={config.num_classes}: the built-in data set has {len(CLASSES)} classes")
-        if world.is_main:
-            builtin_data(config.cache_dir)
-        world.barrier()
         folder = builtin_data(config.cache_dir)
         return list_source(folder, folder / "train.txt"), list_source(folder, folder / "val.txt"), list(CLASSES)
     source: Source = (
@@ -92,15 +92,14 @@ def open_sources(config: TrainConfig, world: World) -> tuple[Source, Source | No
     return source, held_out, class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
 
 
-def open_run_folder(config: TrainConfig) -> Path:
-    """Make ``--train_dir`` and store the configuration in it."""
-    folder = Path(config.train_dir)
+def open_run_folder(folder: Path) -> None:
+    """Make ``--train_dir`` and find out now, not at the first checkpoint, whether it can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise UserError(f"--train_dir={folder}: cannot be written ({error.strerror})") from None
-    return folder
 
 
 def resume_run(state: TrainState, checkpoints: CheckpointFolder, resume: str) -> dict[str, int]:
@@ -139,22 +138,28 @@ def train(config: TrainConfig, world: World) -> int:
         )
     with process_group(world, device), StopRequest().listening() as stop:
         folder = Path(config.train_dir)
+        with world.together():  # what one process writes for all
+            if world.is_main:
+                open_run_folder(folder)
+                if config.is_builtin:
+                    builtin_data(config.cache_dir)
+        with world.together():
+            source, held_out, names = open_sources(config)
+            schedule = Schedule(
+                len(source), config.batch_size, config.seed, world.rank, world.size, config.accumulate_steps
+            )
+            seed_everything(config.seed)
+            model = build_model(config)
+            if config.ckpt_pre_trained:
+                load_pretrained(model, config.ckpt_pre_trained, config.filter_weight)
+            state = build_state(config, model, device, world, schedule)
+            checkpoints = CheckpointFolder(folder, config.model, config.keep_checkpoint_max)
+            positions = resume_run(state, checkpoints, config.resume)
+        connect_processes(state)
+        log: RunLog | None = None
         if world.is_main:
-            open_run_folder(config)
-        world.barrier()
-        source, held_out, names = open_sources(config, world)
-        schedule = Schedule(
-            len(source), config.batch_size, config.seed, world.rank, world.size, config.accumulate_steps
-        )
-        seed_everything(config.seed)
-        model = build_model(config)
-        if config.ckpt_pre_trained:
-            load_pretrained(model, config.ckpt_pre_trained, config.filter_weight)
-        state = build_state(config, model, device, world, schedule)
-        checkpoints = CheckpointFolder(folder, config.model, config.keep_checkpoint_max)
-        positions = resume_run(state, checkpoints, config.resume)
-        log = RunLog(folder, state.total_steps, state.step, positions) if world.is_main else None
-        if log is not None:
+            (folder / CONFIG).write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+            log = RunLog(folder, state.total_steps, state.step, positions)
             log.say(describe(state, len(source), len(held_out) if held_out is not None else 0))
         try:
             fit(state, source, schedule, held_out, checkpoints, log, stop)
@@ -185,12 +190,18 @@ def finish(state: TrainState, held_out: Source | None, folder: Path, names: list
 
 
 def main(argv: list[str]) -> int:
-    flags = parse_flags(TrainConfig, argv, "deeplab_fast.train", DESCRIPTION, EPILOG)
     world = world_from_environment()
     if not world.is_main:
         logger.setLevel(logging.WARNING)
-    on_gpu = select_device(flags.get("device_target", "auto"), world.local_rank).type == "cuda"
-    return train(resolve(flags, on_gpu), world)
+    try:
+        flags = parse_flags(TrainConfig, argv, "deeplab_fast.train", DESCRIPTION, EPILOG)
+        on_gpu = select_device(flags.get("device_target", "auto"), world.local_rank).type == "cuda"
+        config = resolve(flags, on_gpu)
+    except UserError:
+        if world.is_main:
+            raise
+        return 2  # the main process has the same flags and says it
+    return train(config, world)
 
 
 if __name__ == "__main__":

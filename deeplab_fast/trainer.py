@@ -120,7 +120,7 @@ class TrainState:
 def build_state(
     config: TrainConfig, model: DeepLabV3, device: torch.device, world: World, schedule: Schedule
 ) -> TrainState:
-    """Put the model on its device and everything around it.
+    """Put the model on its device and everything around it; :func:`connect_processes` comes next.
 
     Raises:
         UserError: the data does not fill one step.
@@ -140,8 +140,6 @@ def build_state(
     network: nn.Module = model
     if config.compile:
         network = torch.compile(network)  # type: ignore[assignment]
-    if world.size > 1:
-        network = DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
     return TrainState(
         config=config,
         device=device,
@@ -155,6 +153,13 @@ def build_state(
         total_steps=total_steps,
         steps_per_epoch=schedule.steps_per_epoch,
     )
+
+
+def connect_processes(state: TrainState) -> None:
+    """Average the gradients over the processes, where there are several. Every process must come here."""
+    if state.world.size > 1:
+        device_ids = [state.device] if state.device.type == "cuda" else None
+        state.network = DistributedDataParallel(state.network, device_ids=device_ids)
 
 
 def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
