@@ -29,7 +29,7 @@ types: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,min,rounds
+	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,iqr,min,rounds
 
 format: setup
 	$(BIN)/ruff check --fix .

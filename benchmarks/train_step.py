@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import LossConfig, ModelConfig, OptimiserConfig, flag, validate
+from deeplab_fast.config import PRECISIONS, LossConfig, ModelConfig, OptimiserConfig, flag, validate
 from deeplab_fast.errors import UserError
 from deeplab_fast.loss import build_criterion
 from deeplab_fast.model import build_model
@@ -200,6 +200,8 @@ def main(argv: list[str]) -> int:
     device = select_device(config.device_target)
     results: dict[str, Any] = {"environment": environment(device), "config": asdict(config), "precisions": {}}
     for precision in config.precision.split(","):
+        if precision not in PRECISIONS[:2]:
+            raise UserError(f"--precision={precision}: expected fp32, bf16 or both with a comma between")
         timings, agreement = compare(replace(config, precision=precision), precision, device)
         results["precisions"][precision] = {
             "agreement": agreement,

@@ -1,10 +1,8 @@
 """Checkpoints: one file each, complete or absent, holding all that continues a run exactly."""
 
 import os
-import pickle
 import re
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from .errors import UserError
 
 FORMAT = "deeplab_fast.checkpoint/1"
+WEIGHTS_FORMAT = "deeplab_fast.weights/1"  # best.pt: weights and figures, nothing to continue from
 BEST = "best.pt"
 _NAME = re.compile(r"-(\d+)_(\d+)\.pt$")
 
@@ -53,7 +52,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
         content = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever a damaged file makes the unpickler, struct or zlib say
         reason = str(error).strip().splitlines()[0][:100] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: not a checkpoint that can be read ({reason})") from None
     if not isinstance(content, dict):
@@ -76,6 +75,11 @@ class CheckpointFolder:
         """Oldest first."""
         found = [(m, p) for p in self.folder.glob(f"{self.model}-*_*.pt") if (m := _NAME.search(p.name))]
         return [p for m, p in sorted(found, key=lambda f: (int(f[0][1]), int(f[0][2])))]
+
+    def of_other_models(self) -> list[Path]:
+        """Checkpoints of runs with another ``--model``."""
+        own = set(self.all())
+        return [p for p in sorted(self.folder.glob("*.pt")) if _NAME.search(p.name) and p not in own]
 
     def save(self, content: dict[str, Any], epoch: int, step: int) -> Path:
         """Write a checkpoint, then remove the oldest beyond ``keep``."""

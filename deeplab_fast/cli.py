@@ -36,9 +36,12 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of our output has left
         sys.stderr.close()
         status = 0
+    except OSError as error:  # a disk or file that fails where nothing better is known to say
+        print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        status = 2
     sys.exit(status)
 
 
@@ -88,8 +91,8 @@ def parse_bool(text: str) -> bool:
     return value
 
 
-def _converter(annotation: Any) -> Callable[[str], Any]:
-    """How the text of a flag becomes the value of a field of this type."""
+def _converter(annotation: Any, choices: Any = None) -> Callable[[str], Any]:
+    """How the text of a flag becomes the value of a field of this type; words are matched to choices in any case."""
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     if typing.get_origin(annotation) is tuple:
@@ -115,7 +118,8 @@ def _converter(annotation: Any) -> Callable[[str], Any]:
                 raise argparse.ArgumentTypeError(f"{text!r}: expected {kind}") from None
 
         return number
-    return str
+    spelled = {str(c).lower(): str(c) for c in choices or ()}
+    return lambda text: spelled.get(text.lower(), text)
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
@@ -133,9 +137,11 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
             extra: dict[str, Any] = {}
             if hint is bool:
                 extra = {"nargs": "?", "const": True}
+            elif "True" in (field.metadata["choices"] or ()):  # a switch with a third position
+                extra = {"nargs": "?", "const": "True"}
             group.add_argument(
                 f"--{field.name}",
-                type=_converter(hint),
+                type=_converter(hint, field.metadata["choices"]),
                 default=argparse.SUPPRESS,
                 metavar=_metavar(hint, field.metadata),
                 help=f"{field.metadata['help']}{_default_text(field.default)}".replace("%", "%%"),

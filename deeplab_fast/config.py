@@ -25,9 +25,10 @@ def flag(
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
+    empty: bool = True,
 ) -> Any:
     """A dataclass field that is a flag. ``minimum`` and ``maximum`` are inclusive, ``above`` exclusive."""
-    limits = {"choices": choices, "minimum": minimum, "maximum": maximum, "above": above}
+    limits = {"choices": choices, "minimum": minimum, "maximum": maximum, "above": above, "empty": empty}
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -36,6 +37,8 @@ def check_value(name: str, value: Any, metadata: Any) -> None:
     choices = metadata.get("choices")
     if choices is not None and value not in choices:
         raise UserError(f"--{name}={value}: expected one of {', '.join(map(str, choices))}")
+    if value == () and not metadata.get("empty", True):
+        raise UserError(f"--{name}: empty; expected at least one number")
     for single in value if isinstance(value, tuple) else (value,):
         if not isinstance(single, int | float) or isinstance(single, bool):
             continue
@@ -67,7 +70,9 @@ class ModelConfig:
         " 'torchvision' (its extra 3x3 convolution; its weights give its outputs).",
         choices=("recipe", "torchvision"),
     )
-    multi_grid: tuple[int, ...] = flag((1, 2, 4), "Dilation of layer4's blocks as multiples of its rate.", minimum=1)
+    multi_grid: tuple[int, ...] = flag(
+        (1, 2, 4), "Dilation of layer4's blocks as multiples of its rate.", minimum=1, empty=False
+    )
     aspp_rates: tuple[int, ...] = flag((), "Rates of ASPP's 3x3 branches; default 6,12,18.", minimum=1)
     dropout: float | None = flag(
         None,
@@ -107,13 +112,19 @@ class ImageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MachineConfig:
-    """Machine"""
+class DeviceConfig:
+    """Device"""
 
     device_target: str = flag(
         "auto", "Where to compute; auto takes a GPU if there is one.", choices=("auto", "GPU", "CPU")
     )
     precision: str = flag("fp32", "Arithmetic of the network; weights and loss stay fp32.", choices=PRECISIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig(DeviceConfig):
+    """Machine"""
+
     num_workers: int = flag(
         2, "Processes that decode and augment; 0 does it in the main process.", minimum=0, maximum=256
     )
@@ -244,6 +255,10 @@ def validate_train(config: TrainConfig) -> None:
     if bool(config.data_root) != bool(config.data_lst) and not config.data_file:
         missing = "data_lst" if config.data_root else "data_root"
         raise UserError(f"--{missing}: missing; a list of images needs --data_root and --data_lst")
+    if config.is_builtin and (config.val_data_file or config.val_data_lst):
+        raise UserError(
+            "--val_data_file and --val_data_lst: need training data of your own (--data_file or --data_lst)"
+        )
     if config.val_data_file and config.val_data_lst:
         raise UserError("--val_data_file and --val_data_lst: expected one of them, not both")
     if config.val_data_lst and not (config.val_data_root or config.data_root):

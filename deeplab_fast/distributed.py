@@ -4,10 +4,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import UserError
 
@@ -48,13 +49,24 @@ class World:
             yield
         except UserError as caught:
             error = caught
-        if self.size > 1:
-            failed: list[bool] = [False] * self.size
-            dist.all_gather_object(failed, error is not None)
-            if any(failed) and failed.index(True) != self.rank:
-                raise SystemExit(2)
+        failed = self.gather(error is not None)
+        if any(failed) and failed.index(True) != self.rank:
+            raise SystemExit(2)
         if error is not None:
             raise error
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's ``value``, by rank."""
+        found = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(found, value)
+        return found
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every process the main one's buffers: each kept BatchNorm statistics of its own images."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
 
     def barrier(self) -> None:
         if self.size > 1:

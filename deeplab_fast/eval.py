@@ -1,7 +1,6 @@
 """Evaluate a checkpoint: ``python -m deeplab_fast.eval`` (see ``--help``)."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,13 @@ from .cli import parse_flags, run
 from .config import EvalConfig, validate, validate_image
 from .data.classes import class_names
 from .data.records import RecordSource
-from .data.sources import Source, list_source
+from .data.sources import Source, list_source, write_text
 from .distributed import process_group, world_from_environment
 from .errors import UserError
 from .evaluator import Protocol, evaluate
 from .inference import trained_model
 from .metrics import Scores
 from .runtime import check_precision, place, prepare_backends, select_device, versions
-
-logger = logging.getLogger("deeplab_fast")
 
 METRICS_FILE = "metrics.json"
 DESCRIPTION = "Evaluate a checkpoint by the recipe's protocol: per-class IoU, mIoU, pixel accuracy."
@@ -65,9 +62,9 @@ def write_metrics(folder: Path, record: dict[str, Any]) -> Path:
     path = folder / METRICS_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n")
     except OSError as error:
-        raise UserError(f"--report={folder}: cannot be written ({error.strerror})") from None
+        raise UserError(f"--report={folder}: cannot be made ({error.strerror})") from None
+    write_text(path, json.dumps(record, indent=1) + "\n")
     return path
 
 

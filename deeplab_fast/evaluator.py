@@ -5,7 +5,7 @@ padded to a square at the bottom right; its softmax is cropped and resized to th
 the truth is never touched. Scale ``s`` uses the square ``int((crop_size - 1) * s) + 1``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,17 +84,17 @@ def probabilities(
     ``views`` holds the batch at every scale; ``targets`` the original (height, width) of each image.
     The network runs on whole batches; only one image is ever at full resolution.
     """
-    logits: list[tuple[Tensor, View, int, bool]] = []
+    logits: list[tuple[Tensor, View, int]] = []
     for view in views:
         x = normalise(view.images.to(device), view.extents, protocol.mean_rgb, protocol.std_rgb, torch.float32)
         with autocast(protocol.precision, device):
-            logits.append((model(x), view, x.shape[-1], False))
+            logits.append((model(x), view, x.shape[-1]))
             if protocol.flip:
-                logits.append((model(x.flip(-1)).flip(-1), view, x.shape[-1], True))
+                logits.append((model(x.flip(-1)).flip(-1), view, x.shape[-1]))
     align = bool(getattr(model, "align_corners", True))
     for i, target in enumerate(targets):
         total = None
-        for batch_logits, view, size, _ in logits:
+        for batch_logits, view, size in logits:
             extent = (int(view.extents[i, 1]), int(view.extents[i, 3]))
             p = upsample_softmax(batch_logits[i], size, extent, target, align)
             total = p if total is None else total.add_(p)
@@ -140,12 +140,10 @@ def evaluate(
     batch_size: int,
     num_workers: int = 0,
     world: World | None = None,
-    on_image: Callable[[int], None] | None = None,
 ) -> Scores:
     """Scores of ``model`` on every sample of ``source``, each counted once over all processes.
 
-    The model's training mode is restored afterwards. ``on_image`` is called with the number of
-    images done, for progress; without it the main process shows a bar.
+    The model's training mode is restored afterwards. The main process shows a progress bar.
 
     Raises:
         UserError: a sample cannot be used; names its file.
@@ -176,8 +174,6 @@ def evaluate(
                 for label, p in zip(labels, summed, strict=True):
                     counts += confusion_matrix(label.to(device), p.argmax(0), num_classes, ignore_label)
                     bar.update()
-                if on_image is not None:
-                    on_image(len(labels))
     finally:
         model.train(was_training)
     return Scores(world.sum(counts).cpu().numpy())

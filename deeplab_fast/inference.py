@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, TypeVar
 
-from .config import ImageConfig, ModelConfig
+from .config import ImageConfig, ModelConfig, validate
 from .errors import UserError
 from .model import DeepLabV3, build_model
 from .model.weights import load_exactly, read_weights
@@ -24,8 +24,13 @@ def trained_model(config_class: type[C], flags: dict[str, Any]) -> tuple[C, Deep
     if not flags.get("ckpt_path"):
         raise UserError("--ckpt_path: missing; expected a checkpoint (.pt, .pth or .safetensors)")
     file = read_weights(flags["ckpt_path"])
-    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in file.config.items() if k in _STORED}
+    stored = {
+        k: tuple(v) if isinstance(v, list) else v
+        for k, v in file.config.items()
+        if k in _STORED and not isinstance(v, dict)
+    }
     config = config_class(**{**stored, **flags})
+    validate(config)
     model = build_model(config)
     load_exactly(model, file)
     return config, model.eval()

@@ -37,10 +37,14 @@ class JsonLines:
     def write(self, record: dict[str, Any]) -> None:
         self._file.write(json.dumps(record) + "\n")
 
-    def position(self) -> int:
-        """Bytes so far, all of them with the operating system."""
+    def flush(self) -> None:
         self._file.flush()
-        return self.path.stat().st_size
+
+    def position(self) -> int:
+        """Bytes so far, all of them on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         self._file.close()
@@ -75,6 +79,8 @@ class RunLog:
         if not record:
             return
         self.timing.write({"step": record["step"], **timing})
+        self.metrics.flush()
+        self.timing.flush()
         for name in ("images_per_s", "data_share"):
             self.board.add_scalar(f"speed/{name}", timing[name], record["step"])
         shown = {
@@ -92,6 +98,7 @@ class RunLog:
     def evaluation(self, record: dict[str, Any]) -> None:
         """Log one evaluation: ``step``, ``epoch``, ``miou``, ``per_class_iou``, ``pixel_accuracy``."""
         self.metrics.write(record)
+        self.metrics.flush()
         for name in ("miou", "pixel_accuracy"):
             self.board.add_scalar(f"val/{name}", record[name], record["step"])
         self.say(f"epoch {record['epoch']}: mIoU {record['miou']:.4f}, pixel accuracy {record['pixel_accuracy']:.4f}")

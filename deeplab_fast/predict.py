@@ -7,7 +7,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .cli import parse_flags, run
-from .config import ImageConfig, MachineConfig, ModelConfig, ProtocolConfig, flag, validate, validate_image
+from .config import DeviceConfig, ImageConfig, ModelConfig, ProtocolConfig, flag, validate, validate_image
 from .data.sources import IMAGE_SUFFIXES, read_bytes
 from .errors import UserError
 from .evaluator import Protocol
@@ -20,7 +20,7 @@ DESCRIPTION = "Segment images: for each, NAME.png with the classes (palette PNG)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
+class PredictConfig(ProtocolConfig, DeviceConfig, ImageConfig, ModelConfig):
     """Prediction"""
 
     ckpt_path: str = flag("", "Checkpoint or weights.")
@@ -42,6 +42,24 @@ def find_images(given: str) -> list[tuple[Path, Path]]:
     return [(p, p.relative_to(path).with_suffix("")) for p in found]
 
 
+def check_targets(images: list[tuple[Path, Path]], out: Path) -> None:
+    """Raise :class:`UserError` where a result would replace an input or another result."""
+    inputs = {path.resolve() for path, _ in images}
+    sources: dict[Path, Path] = {}
+    for path, name in images:
+        for target in targets(out / name):
+            if target.resolve() in inputs:
+                raise UserError(f"--output={out}: {target} is an input; expected another folder")
+        if name in sources:
+            raise UserError(f"{path}: its result would have the name of {sources[name]}'s")
+        sources[name] = path
+
+
+def targets(stem: Path) -> tuple[Path, Path]:
+    """Files of one result: classes and overlay."""
+    return stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_overlay.jpg")
+
+
 def main(argv: list[str]) -> int:
     flags = parse_flags(PredictConfig, argv, "deeplab_fast.predict", DESCRIPTION)
     validate(PredictConfig(**flags))
@@ -49,6 +67,7 @@ def main(argv: list[str]) -> int:
         if not flags.get(name):
             raise UserError(f"--{name}: missing")
     images = find_images(flags["input"])
+    check_targets(images, Path(flags["output"]))
     device = select_device(flags.get("device_target", "auto"))
     config, model = trained_model(PredictConfig, flags)
     validate_image(config)
@@ -61,15 +80,15 @@ def main(argv: list[str]) -> int:
     for path, name in tqdm(images, desc="predict", unit="image", disable=None):
         image = decode_image(read_bytes(path), str(path))
         classes = predict(model, [image], protocol, device)[0]
-        target = out / name
+        mask_file, overlay_file = targets(out / name)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            mask_file.parent.mkdir(parents=True, exist_ok=True)
             labels = Image.fromarray(classes).convert("P")
             labels.putpalette(colours.tobytes())
-            labels.save(target.with_name(f"{name.name}.png"))
+            labels.save(mask_file)
             if config.overlay:
                 blend = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), config.overlay)
-                blend.save(target.with_name(f"{name.name}_overlay.jpg"), quality=92)
+                blend.save(overlay_file, quality=92)
         except OSError as error:
             raise UserError(f"--output={out}: cannot be written ({error.strerror})") from None
     print(f"{len(images)} images segmented into {out}")

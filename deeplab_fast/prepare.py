@@ -1,6 +1,5 @@
 """Get data ready for training: ``python -m deeplab_fast.prepare lists|records|check``."""
 
-import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,9 @@ from .data.check import Findings, check_source, suggested_weights
 from .data.classes import class_names
 from .data.philox import SHUFFLE, permutation
 from .data.records import RecordOptions, RecordSource, write_records
-from .data.sources import FileSource, Source, folder_source, list_source
+from .data.sources import FileSource, Source, folder_source, list_source, read_bytes, write_text
 from .data.voc import write_lists
 from .errors import UserError
-
-logger = logging.getLogger("deeplab_fast")
 
 USAGE = """usage: python -m deeplab_fast.prepare lists|records|check [--flag=value ...]
 
@@ -130,7 +127,7 @@ def _own_lists(config: ListsConfig) -> int:
     held_out = set(order[: round(config.val_share * len(lines))].tolist())
     for name, chosen in (("train_lst.txt", False), ("val_lst.txt", True)):
         part = [line for i, line in enumerate(lines) if (i in held_out) == chosen]
-        (root / name).write_text("".join(part))
+        write_text(root / name, "".join(part))
         print(f"{root / name}: {len(part):,} samples")
     return 0
 
@@ -156,8 +153,8 @@ def _names(config: RecordsConfig) -> list[str]:
     if not config.classes:
         return class_names(config.num_classes, data_lst=config.data_lst, data_root=config.data_root)
     path = Path(config.classes)
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()] if path.is_file() else []
-    names = names or [name.strip() for name in config.classes.split(",")]
+    words = read_bytes(path).decode(errors="replace").splitlines() if path.is_file() else config.classes.split(",")
+    names = [word.strip() for word in words if word.strip()]
     if len(names) != config.num_classes:
         raise UserError(f"--classes: {len(names)} names; expected {config.num_classes} (--num_classes)")
     return names

@@ -50,20 +50,21 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32")
 
 
-def network_dtype(precision: str) -> torch.dtype:
-    return _DTYPES[precision]
-
-
 def place(model: M, device: torch.device) -> M:
     """``model`` on ``device``, its convolution weights in channels-last storage."""
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def prepare_backends(device: torch.device) -> None:
-    """Fast and repeatable: the same seed on the same machine gives the same bits."""
+    """Repeatable arithmetic on a GPU, and fp32 that is fp32.
+
+    cuDNN must not choose its algorithms by timing them: another process might choose others, and a
+    resumed run would not have the same bits.
+    """
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def seed_everything(seed: int) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .checkpoint import BEST, FORMAT, CheckpointFolder, save_atomically
+from .checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
 from .config import TrainConfig
 from .data.augment import Augment
 from .data.loader import Batch, Schedule, TrainingSet, training_batches
@@ -23,7 +24,6 @@ from .errors import TrainingDiverged, UserError
 from .evaluator import Protocol, evaluate
 from .log import RunLog
 from .loss import Criterion, build_criterion
-from .metrics import Scores
 from .model import DeepLabV3
 from .model.layers import span_processes
 from .ops import normalise
@@ -33,7 +33,10 @@ from .runtime import StopRequest, autocast, place, restore_rng_state, rng_state,
 logger = logging.getLogger("deeplab_fast")
 
 # Flags that decide which samples a step sees or what a state means: a run cannot continue with others.
-_FIXED = ("model", "backbone", "head", "num_classes", "batch_size", "accumulate_steps", "seed", "ema_decay")
+_FIXED = (
+    *("model", "backbone", "head", "num_classes", "multi_grid", "aspp_rates"),
+    *("precision", "batch_size", "accumulate_steps", "seed", "ema_decay"),
+)
 
 
 @dataclass
@@ -51,6 +54,7 @@ class TrainState:
     average: AveragedModel | None
     total_steps: int
     steps_per_epoch: int
+    data: str = ""  # digest of the training samples' keys
     step: int = 0
     evaluated: int = 0  # step of the last evaluation
     best_miou: float = -1.0
@@ -81,6 +85,7 @@ class TrainState:
             "best_miou": self.best_miou,
             "world_size": self.world.size,
             "total_steps": self.total_steps,
+            "data": self.data,
             "rng": rng_state(self.device),
             "config": asdict(self.config),
             "versions": versions(),
@@ -92,18 +97,21 @@ class TrainState:
         Raises:
             UserError: it belongs to a run whose steps mean something else; names the flag.
         """
-        saved = content["config"]
+        saved = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
         for key in _FIXED:
-            if saved[key] != getattr(self.config, key):
+            if saved.get(key) != getattr(self.config, key):
                 raise UserError(
-                    f"--{key}={getattr(self.config, key)}: {name} was trained with {saved[key]}; give the same"
+                    f"--{key}={getattr(self.config, key)}: {name} was trained with {saved.get(key)}; give the same"
                     " value to continue, or another --train_dir to start anew"
                 )
+        if content["data"] != self.data:
+            raise UserError(
+                f"{name} was trained on other samples; give the same data to continue, or another --train_dir"
+            )
         if content["world_size"] != self.world.size:
             raise UserError(f"{name} was trained by {content['world_size']} processes; this run has {self.world.size}")
         for key, value in asdict(self.config).items():
             old = saved.get(key, value)
-            old = tuple(old) if isinstance(old, list) else old
             if old != value and key not in ("train_dir", "resume", "num_workers", "data_file"):
                 logger.warning(
                     "--%s was %s and is now %s: the run is not the one that was interrupted", key, old, value
@@ -118,7 +126,7 @@ class TrainState:
 
 
 def build_state(
-    config: TrainConfig, model: DeepLabV3, device: torch.device, world: World, schedule: Schedule
+    config: TrainConfig, model: DeepLabV3, device: torch.device, world: World, schedule: Schedule, data: str = ""
 ) -> TrainState:
     """Put the model on its device and everything around it; :func:`connect_processes` comes next.
 
@@ -152,6 +160,7 @@ def build_state(
         average=average,
         total_steps=total_steps,
         steps_per_epoch=schedule.steps_per_epoch,
+        data=data,
     )
 
 
@@ -203,6 +212,7 @@ class LossBlock:
     def __init__(self, state: TrainState) -> None:
         self.state = state
         self.pending: list[tuple[int, int, float, Tensor, list[str]]] = []
+        self.diverged: tuple[int, float, list[str]] | None = None
         self.data_s = 0.0
         self.since = time.perf_counter()
 
@@ -213,16 +223,16 @@ class LossBlock:
         self.since, self.data_s = time.perf_counter(), 0.0
 
     def fetch(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Records of the pending steps and their timing; waits for the device.
+        """Records of the pending steps, up to the first loss that is no number, and their timing.
 
-        Raises:
-            TrainingDiverged: a loss is NaN or infinite; names the step and the samples.
+        Waits for the device.
         """
         state, pending = self.state, self.pending
         self.pending = []
         if not pending:
             return [], {}
-        losses = state.world.sum(torch.stack([p[3] for p in pending]).double()).tolist()
+        shares = torch.stack([p[3] for p in pending]).double()
+        losses = state.world.sum(shares.clone()).tolist()
         elapsed = time.perf_counter() - self.since
         steps, images = len(pending), state.config.batch_size * state.config.accumulate_steps * state.world.size
         timing = {
@@ -234,14 +244,24 @@ class LossBlock:
         }
         self.restart_clock()
         records = []
-        for (step, epoch, lr, _, keys), loss in zip(pending, losses, strict=True):
+        for (step, epoch, lr, _, keys), loss, share in zip(pending, losses, shares.tolist(), strict=True):
             if not math.isfinite(loss):
-                raise TrainingDiverged(
-                    f"step {step}: loss is {loss}; samples {', '.join(keys)}. Nothing after the last checkpoint was"
-                    " saved. A lower --base_lr, --warmup_steps or --clip_grad_norm may help"
-                )
+                blamed = [] if math.isfinite(share) else keys  # of the processes whose own share it is
+                self.diverged = (step, loss, [key for part in state.world.gather(blamed) for key in part])
+                break
             records.append({"step": step, "epoch": epoch, "loss": loss, "lr": lr})
         return records, timing
+
+    def check(self) -> None:
+        """Raise :class:`TrainingDiverged` where the last :meth:`fetch` met a loss that is no number."""
+        if self.diverged is not None:
+            step, loss, keys = self.diverged
+            if not self.state.world.is_main:
+                raise SystemExit(1)
+            raise TrainingDiverged(
+                f"step {step}: loss is {loss}; samples {', '.join(keys)}. A lower --base_lr, --warmup_steps or"
+                " --clip_grad_norm may help; where continuing ends in the same way, remove the newest checkpoint first"
+            )
 
 
 def _max_memory_mb(device: torch.device) -> float:
@@ -249,7 +269,8 @@ def _max_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def fit(
@@ -260,8 +281,8 @@ def fit(
     checkpoints: CheckpointFolder,
     log: RunLog | None,
     stop: StopRequest,
-) -> Scores | None:
-    """Train from ``state.step`` to the end or until ``stop``; returns the last evaluation's scores.
+) -> None:
+    """Train from ``state.step`` to the end or until ``stop``.
 
     ``log`` is None on all but the main process. Every evaluation, checkpoint and log line belongs to
     a step, and a checkpoint holds all before it, so a run continues as if never interrupted.
@@ -282,24 +303,24 @@ def fit(
     first, last = (n * config.accumulate_steps for n in (state.step, state.total_steps))
     batches = training_batches(dataset, schedule, first, last, config.num_workers, state.device.type == "cuda")
     block = LossBlock(state)
-    scores: Scores | None = None
 
     def flush() -> None:
         records, timing = block.fetch()
         if log is not None:
             log.steps(records, timing)
+        block.check()
 
     def save() -> None:
         flush()
-        if log is not None:
-            content = {**state.state_dict(), "log_positions": log.positions()}
-            path = checkpoints.save(content, state.epoch, state.step_in_epoch)
-            log.say(f"saved {path}")
-        world.barrier()
+        with world.together():
+            if log is not None:
+                content = {**state.state_dict(), "log_positions": log.positions()}
+                path = checkpoints.save(content, state.epoch, state.step_in_epoch)
+                log.say(f"saved {path}")
 
     state.network.train()
     if val_source is not None and _evaluation_due(state):
-        scores = _evaluate(state, val_source, checkpoints, log)
+        _evaluate(state, val_source, checkpoints, log)
     block.restart_clock()
     while state.step < state.total_steps:
         fetch = _Timed(batches)
@@ -315,17 +336,13 @@ def fit(
         if (boundary or world.size == 1) and world.any(stop.signal is not None, state.device):
             save()
             break
-        saved_time = False
         if val_source is not None and _evaluation_due(state):
             flush()
-            scores = _evaluate(state, val_source, checkpoints, log)
-            saved_time = True
+            _evaluate(state, val_source, checkpoints, log)
+            block.restart_clock()
         if state.step % config.save_steps == 0 or state.step == state.total_steps:
             save()
-            saved_time = True
-        if saved_time:
             block.restart_clock()
-    return scores
 
 
 class _Timed:
@@ -352,8 +369,9 @@ def _evaluation_due(state: TrainState) -> bool:
     return state.step % every == 0 or state.step == state.total_steps
 
 
-def _evaluate(state: TrainState, source: Source, checkpoints: CheckpointFolder, log: RunLog | None) -> Scores:
+def _evaluate(state: TrainState, source: Source, checkpoints: CheckpointFolder, log: RunLog | None) -> None:
     config = state.config
+    state.world.share_buffers(state.evaluation_model)
     scores = evaluate(
         state.evaluation_model,
         source,
@@ -373,7 +391,7 @@ def _evaluate(state: TrainState, source: Source, checkpoints: CheckpointFolder, 
         log.evaluation({"step": state.step, "epoch": state.epoch, **scores.as_record()})
         if better:
             content = {
-                "format": FORMAT,
+                "format": WEIGHTS_FORMAT,
                 "model": state.evaluation_model.state_dict(),
                 "step": state.step,
                 "epoch": state.epoch,
@@ -382,4 +400,3 @@ def _evaluate(state: TrainState, source: Source, checkpoints: CheckpointFolder, 
                 "versions": versions(),
             }
             save_atomically(content, checkpoints.folder / BEST)
-    return scores

@@ -82,6 +82,8 @@ def test_help_teaches(capsys):
         ({"data_root": "x"}, "--data_lst: missing"),
         ({"val_data_lst": "x", "data_file": "y.tar"}, "--val_data_root: missing"),
         ({"val_data_lst": "x", "val_data_file": "z", "data_file": "y.tar"}, "--val_data_file and --val_data_lst"),
+        ({"val_data_file": "y.tar"}, "--val_data_file and --val_data_lst: need training data of your own"),
+        ({"multi_grid": ()}, "--multi_grid: empty; expected at least one number"),
         ({"momentum": 1.0}, "--momentum=1.0: expected at most"),
         ({"base_lr": 0.0}, "--base_lr=0.0: expected more than 0"),
         ({"ignore_label": 256}, "--ignore_label=256: expected at most 255"),
@@ -91,6 +93,11 @@ def test_help_teaches(capsys):
 def test_validation_names_the_flag(flags, words):
     with pytest.raises(UserError, match=words):
         validate_train(TrainConfig(**flags))
+
+
+@pytest.mark.parametrize("text", ["--resume", "--resume=true", "--resume=True"])
+def test_resume_reads_like_a_switch(text):
+    assert parse(text) == {"resume": "True"}
 
 
 def test_presets_give_way_to_flags():

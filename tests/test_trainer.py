@@ -107,8 +107,10 @@ def test_nan_stops_with_the_step_and_the_keys(builtin):
         state.model.backbone.conv1.weight[0, 0, 0, 0] = float("nan")
     bad = next(batches)
     block.add(train_step(state, [bad]), 0.01, bad.keys)
+    records, _ = block.fetch()
+    assert [r["step"] for r in records] == [1]  # what came before is still logged
     with pytest.raises(TrainingDiverged, match=f"step 2: loss is nan; samples {', '.join(bad.keys)}"):
-        block.fetch()
+        block.check()
 
 
 def test_divergence_ends_the_program_with_status_1_and_keeps_the_checkpoint(builtin, tmp_path, run_cli):

@@ -1,5 +1,6 @@
 """The data set doctor: reads every file as training will, and names what would break it."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import decode_image, decode_label, image_size
+from deeplab_fast.ops import decode_image, decode_label
 
 from .records import check_values
 from .sources import Sample, Source
@@ -33,9 +34,10 @@ class Findings:
 def check_source(
     source: Source, num_classes: int, ignore_label: int, num_workers: int = 0, held_out: Source | None = None
 ) -> Findings:
-    """Decode every sample of ``source``; count label values; look for samples shared with ``held_out``."""
+    """Decode every sample of ``source``; count label values; look for images shared with ``held_out``, by content."""
     findings = Findings()
     palettes = 0
+    seen: dict[str, str] = {}  # digest of an image to where it was first
     check = partial(_check_one, num_classes=num_classes, ignore_label=ignore_label)
     for result in tqdm(
         _spread(check, source, num_workers), total=len(source), desc="check", unit="image", disable=None
@@ -46,12 +48,14 @@ def check_source(
         if result.pixels is not None:
             findings.pixels += result.pixels
             findings.sizes[result.size] += 1
-    for name, count in Counter(source.key(i) for i in range(len(source))).items():
-        if count > 1:
-            findings.problems.append(f"sample {name} occurs {count} times")
+        if result.digest:
+            first = seen.setdefault(result.digest, result.where)
+            if first != result.where:
+                findings.notes.append(f"{result.where}: the same image as {first}")
     if held_out is not None:
-        shared = {source.key(i) for i in range(len(source))} & {held_out.key(i) for i in range(len(held_out))}
-        findings.problems += [f"sample {name} is in the training and in the held-out data" for name in sorted(shared)]
+        for sample in map(partial(_read, held_out), range(len(held_out))):
+            if not isinstance(sample, UserError) and (first := seen.get(_digest(sample.image), "")):
+                findings.problems.append(f"{sample.image_where}: held-out, and also in the data as {first}")
     if palettes:
         findings.notes.append(
             f"{palettes} labels are palette PNG: their indexes are the classes, which is right here; tools that read"
@@ -66,6 +70,8 @@ def check_source(
 @dataclass(frozen=True)
 class _Result:
     problems: list[str]
+    where: str = ""
+    digest: str = ""
     size: tuple[int, int] = (0, 0)
     pixels: np.ndarray | None = None
     is_palette: bool = False
@@ -79,6 +85,10 @@ def _spread(check: partial, source: Source, num_workers: int) -> Iterator[_Resul
     with ProcessPoolExecutor(num_workers) as pool:
         while chunk := list(islice(samples, 64 * num_workers)):
             yield from pool.map(check, chunk, chunksize=8)
+
+
+def _digest(image: bytes) -> str:
+    return hashlib.sha256(image).hexdigest()
 
 
 def _read(source: Source, index: int) -> Sample | UserError:
@@ -100,8 +110,7 @@ def _check_one(sample: Sample | UserError, num_classes: int, ignore_label: int) 
     try:
         label = decode_label(sample.label, sample.label_where)
     except UserError as error:
-        advice = _label_advice(sample)
-        return _Result([*problems, f"{error}{advice}"])
+        return _Result([*problems, str(error)])
     if size is not None and size != label.shape:
         problems.append(
             f"{sample.label_where}: {label.shape[1]}x{label.shape[0]} pixels; its image is {size[1]}x{size[0]}"
@@ -112,15 +121,8 @@ def _check_one(sample: Sample | UserError, num_classes: int, ignore_label: int) 
         problems.append(str(error))
     pixels = np.bincount(label.ravel(), minlength=256)
     is_palette = sample.label[:8] == _PNG and sample.label[25] == 3
-    return _Result(problems, (label.shape[0], label.shape[1]), pixels, is_palette)
-
-
-def _label_advice(sample: Sample) -> str:
-    try:
-        image_size(sample.label, sample.label_where)
-        return "; colours must be mapped to class numbers first"
-    except UserError:
-        return ""
+    size_of_label = (label.shape[0], label.shape[1])
+    return _Result(problems, sample.image_where, _digest(sample.image), size_of_label, pixels, is_palette)
 
 
 def suggested_weights(pixels: np.ndarray) -> list[float]:

@@ -119,9 +119,9 @@ def _collate(items: list[tuple | UserError]) -> Batch | UserError:
 
 
 def quiet_worker(_: int) -> None:
-    """Worker processes leave Ctrl-C to the main process, which ends them, and use one thread each."""
+    """Worker processes use one thread each and leave signals, often sent to all, to the main process that ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

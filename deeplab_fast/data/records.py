@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import decode_label, image_size
+from deeplab_fast.ops import decode_image, decode_label
 
 from .philox import SHUFFLE, permutation
 from .sources import Sample, Source
@@ -90,7 +90,7 @@ def write_records(source: Source, dst_path: str | Path, options: RecordOptions) 
     """
     dst = Path(dst_path)
     if dst.suffix != ".tar":
-        raise UserError(f"--dst_path={dst}: expected a name ending in .tar, such as {dst.with_suffix('.tar')}")
+        raise UserError(f"--dst_path={dst}: expected a name ending in .tar, such as data/voc.tar")
     if options.num_shards > len(source):
         raise UserError(f"--num_shards={options.num_shards}: expected at most the {len(source)} samples")
     try:
@@ -122,7 +122,7 @@ def _write_shard(source: Source, samples: list[int], path: Path, options: Record
     partial = path.with_suffix(".tar.partial")
     pixels = np.zeros(256, np.int64)
     entries = []
-    with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
         for sample in samples_read:
             pixels += check_sample(sample, options.num_classes, options.ignore_label)
             is_jpeg = sample.image[:2] == b"\xff\xd8"
@@ -154,9 +154,9 @@ def _digest_of(source: Source, samples: list[int], options: RecordOptions) -> st
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
     info = tarfile.TarInfo(name)  # no times or owners: the same input gives the same shard
     info.size = len(data)
-    header = tar.offset
     tar.addfile(info, io.BytesIO(data))
-    return header + tarfile.BLOCKSIZE, len(data)
+    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return tar.offset - padded, len(data)
 
 
 def check_sample(sample: Sample, num_classes: int, ignore_label: int) -> np.ndarray:
@@ -166,7 +166,7 @@ def check_sample(sample: Sample, num_classes: int, ignore_label: int) -> np.ndar
         UserError: sizes differ or a value is neither a class nor the ignore label.
     """
     label = decode_label(sample.label, sample.label_where)
-    size = image_size(sample.image, sample.image_where)
+    size = decode_image(sample.image, sample.image_where).shape[:2]
     if size != label.shape:
         raise UserError(
             f"{sample.label_where}: {label.shape[1]}x{label.shape[0]} pixels; expected"
@@ -346,8 +346,11 @@ class RecordSource:
     def read(self, index: int) -> Sample:
         shard, entry = self._locate(index)
         if shard not in self._maps:
-            with self.shards[shard].open("rb") as file:
-                self._maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            try:
+                with self.shards[shard].open("rb") as file:
+                    self._maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except OSError as error:
+                raise UserError(f"{self.shards[shard]}: {error.strerror}") from None
         data = self._maps[shard]
         image = data[entry.image_offset : entry.image_offset + entry.image_size]
         label = data[entry.label_offset : entry.label_offset + entry.label_size]

@@ -1,5 +1,8 @@
 """Where samples come from: list files, two folders, or records, behind one small interface."""
 
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -29,6 +32,14 @@ class Source(Protocol):
     def read(self, index: int) -> Sample: ...
 
 
+def keys_digest(source: Source) -> str:
+    """Tells whether two sources hold the same samples in the same order."""
+    sha = hashlib.sha256()
+    for i in range(len(source)):
+        sha.update(source.key(i).encode() + b"\n")
+    return sha.hexdigest()
+
+
 def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -37,14 +48,24 @@ def read_bytes(path: Path) -> bytes:
 
 
 def unique_keys(paths: list[str]) -> list[str]:
-    """A key for each image path: its stem, or its whole path without suffix where stems repeat.
+    """A key for each image path: its stem, or, where stems repeat, its whole path without suffix.
 
     Dots become underscores: in a tar shard the first dot ends the key.
     """
     stems = [Path(p).stem.replace(".", "_") for p in paths]
     if len(set(stems)) == len(stems):
         return stems
-    return [str(Path(p).with_suffix("")).lstrip("./").replace(".", "_") for p in paths]
+    return list(_numbered(str(Path(p).with_suffix("")).lstrip("./").replace(".", "_") for p in paths))
+
+
+def _numbered(keys: Iterable[str]) -> Iterator[str]:
+    """The keys, a number added where one came before."""
+    seen: set[str] = set()
+    for key in keys:
+        candidates = itertools.chain([key], (f"{key}_{n}" for n in itertools.count(2)))
+        fresh = next(c for c in candidates if c not in seen)
+        seen.add(fresh)
+        yield fresh
 
 
 @dataclass(frozen=True)
@@ -65,6 +86,13 @@ class FileSource:
     def read(self, index: int) -> Sample:
         image, label = self.root / self.images[index], self.root / self.labels[index]
         return Sample(self.keys[index], read_bytes(image), read_bytes(label), str(image), str(label))
+
+
+def write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def list_source(root: str | Path, list_file: str | Path, must_exist: bool = True) -> FileSource:

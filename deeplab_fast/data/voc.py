@@ -19,7 +19,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_label
 
 from .classes import CLASSES_FILE, VOC
-from .sources import read_bytes
+from .sources import read_bytes, write_text
 
 VOC_DIR = "VOCdevkit/VOC2012"
 SBD_DIR = "benchmark_RELEASE/dataset"
@@ -100,9 +100,9 @@ def write_lists(data_root: str | Path) -> list[ListResult]:
         for image, _ in pairs:
             if not (root / image).is_file():
                 raise UserError(f"{root / image}: missing, but listed")
-        (root / name).write_text("".join(f"{image} {label}\n" for image, label in pairs))
+        write_text(root / name, "".join(f"{image} {label}\n" for image, label in pairs))
         results.append(ListResult(root / name, len(pairs), FULL[name]))
-    (root / CLASSES_FILE).write_text("".join(f"{name}\n" for name in VOC))
+    write_text(root / CLASSES_FILE, "".join(f"{name}\n" for name in VOC))
     if len(train) == FULL[TRAIN_LIST] and len(val) == FULL[VAL_LIST] and len(sbd_ids) == _FULL_SBD:
         for result in results:
             if result.samples != result.expected:

@@ -12,6 +12,7 @@ from deeplab_fast.errors import UserError
 
 MAX_PIXELS = 1 << 26  # 64 Mpixel: an image beyond this is a mistake or an attack
 _GREY_MODES = ("1", "L", "P")
+_LABEL_ADVICE = dict.fromkeys(("RGB", "RGBA"), "; map its colours to class numbers first")
 _GREY_STEP = {2: 85, 4: 17}  # Pillow stretches grey of 2 and 4 bits to 0-255; classes must not be
 
 
@@ -47,9 +48,11 @@ def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
     """JPEG or PNG bytes to RGB uint8 ``[H, W, 3]``. EXIF orientation is ignored, as its labels do.
 
     Raises:
-        UserError: truncated, corrupt, too large or not an image; names ``where``.
+        UserError: truncated, corrupt, too large, of more than 8 bits or not an image; names ``where``.
     """
     image = _open(data, where)
+    if image.mode[0] in "IF":
+        raise UserError(f"{where}: has more than 8 bits a channel (mode {image.mode}); expected 8")
     try:
         return np.array(image.convert("RGB"))
     except Exception as error:
@@ -73,9 +76,11 @@ def decode_label(data: bytes, where: str) -> NDArray[np.uint8]:
     image = _open(data, where)
     if image.mode not in _GREY_MODES:
         raise UserError(
-            f"{where}: label has mode {image.mode}; expected one 8-bit value a pixel that is the class"
-            " (grey or palette PNG)"
+            f"{where}: label has mode {image.mode}; expected a grey or palette PNG of at most 8 bits whose values are"
+            f" the classes{_LABEL_ADVICE.get(image.mode, '')}"
         )
+    if image.format == "JPEG":
+        raise UserError(f"{where}: label is a JPEG, whose values are not kept exactly; expected PNG")
     try:
         label = np.array(image).astype(np.uint8)
         return label // _GREY_STEP.get(_png_depth(data), 1) if image.mode == "L" else label

@@ -39,11 +39,17 @@ def upsample_ce_reference(
 
 def normaliser(labels: Tensor, num_classes: int, class_weights: Tensor | None, ignore_label: int) -> Tensor:
     """Sum of the pixels' weights: the divisor that makes the loss a mean. A 0-d fp32 tensor, no synchronisation."""
-    valid = (labels != ignore_label) & (labels < num_classes)
+    valid, target = _targets(labels, num_classes, ignore_label)
     if class_weights is None:
         return valid.sum().float()
-    target = torch.where(valid, labels, torch.zeros_like(labels)).long()
     return torch.where(valid, class_weights[target], 0.0).sum().float()
+
+
+def _targets(labels: Tensor, num_classes: int, ignore_label: int) -> tuple[Tensor, Tensor]:
+    """Which pixels count, and int64 class indexes that are in range everywhere (0 where they do not)."""
+    wide = labels.long()  # first: 256 classes do not fit a comparison in uint8
+    valid = (wide != ignore_label) & (wide >= 0) & (wide < num_classes)
+    return valid, torch.where(valid, wide, 0)
 
 
 def upsample_ce(
@@ -82,16 +88,31 @@ def _upsample_ce(
     align_corners: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     work = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    rows = interpolation_matrix(logits.shape[2], labels.shape[1], align_corners, work, logits.device)
+    cols = interpolation_matrix(logits.shape[3], labels.shape[2], align_corners, work, logits.device)
+    with torch.autocast(logits.device.type, enabled=False):
+        return _sweep(logits.to(work), labels, class_weights, ignore_label, label_smoothing, rows, cols)
+
+
+def _sweep(
+    logits: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None,
+    ignore_label: int,
+    label_smoothing: float,
+    rows: Tensor,
+    cols: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, weight and gradient in one pass over bands of rows; ``rows`` ``[H, h]``, ``cols`` ``[W, w]``."""
+    work = logits.dtype
     n, c, h, w = logits.shape
     height, width = labels.shape[1], labels.shape[2]
-    rows = interpolation_matrix(h, height, align_corners, work, logits.device)
-    cols = interpolation_matrix(w, width, align_corners, work, logits.device)
-    weights = None if class_weights is None else class_weights.to(work)
     gradient = torch.empty(n, c, h, w, dtype=work, device=logits.device)
     total = torch.zeros((), dtype=work, device=logits.device)
+    weights = None if class_weights is None else class_weights.to(work)
     band = max(1, _BAND_BYTES // (c * width * work.itemsize)) if logits.device.type == "cpu" else height
     for i in range(n):
-        stretched = logits[i].to(work) @ cols.t()  # [c, h, W]
+        stretched = logits[i] @ cols.t()  # [c, h, W]
         folded = torch.zeros(c, h, width, dtype=work, device=logits.device)
         for top in range(0, height, band):
             part = rows[top : top + band]  # [b, h]
@@ -103,7 +124,7 @@ def _upsample_ce(
             folded += (part.t() @ slope.view(b, c * width)).view(h, c, width).transpose(0, 1)
         gradient[i] = folded @ cols
     weight = normaliser(labels, c, class_weights, ignore_label)
-    return total.to(torch.float64 if work == torch.float64 else torch.float32), weight, gradient
+    return total, weight, gradient
 
 
 def _pixel_loss(
@@ -111,8 +132,8 @@ def _pixel_loss(
 ) -> tuple[Tensor, Tensor]:
     """Summed loss of a band and its slope: ``scores`` ``[b, C, W]``, ``labels`` ``[b, W]`` -> 0-d, ``[b, C, W]``."""
     c = scores.shape[1]
-    valid = (labels != ignore_label) & (labels < c)
-    target = torch.where(valid, labels, torch.zeros_like(labels)).long().unsqueeze(1)
+    valid, target = _targets(labels, c, ignore_label)
+    target = target.unsqueeze(1)
     mask = valid.to(scores.dtype).unsqueeze(1)
     log_p = scores.log_softmax(dim=1)
     pixel = mask if weights is None else weights[target] * mask
@@ -167,8 +188,7 @@ def upsample_ce_per_pixel(
     size = (labels.shape[1], labels.shape[2])
     losses = torch.empty(labels.shape, dtype=torch.float32, device=logits.device)
     for i, label in enumerate(labels):
-        valid = (label != ignore_label) & (label < logits.shape[1])
-        target = torch.where(valid, label, torch.zeros_like(label)).long()[None]
+        valid, target = _targets(label, logits.shape[1], ignore_label)
         full = upsample(logits[i : i + 1].float(), size, align_corners)
-        losses[i] = F.cross_entropy(full, target, reduction="none")[0] * valid
+        losses[i] = F.cross_entropy(full, target[None], reduction="none")[0] * valid
     return losses

@@ -11,7 +11,7 @@ def own(tmp_path):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
     for i in range(6):
-        Image.new("RGB", (20, 10), (i, 0, 0)).save(tmp_path / "images" / f"{i}.jpg")
+        Image.new("RGB", (20, 10), (40 * i, 0, 0)).save(tmp_path / "images" / f"{i}.jpg")
         Image.fromarray(np.full((10, 20), i % 3, np.uint8)).save(tmp_path / "labels" / f"{i}.png")
     return tmp_path
 
@@ -46,7 +46,7 @@ def test_every_kind_of_problem_names_its_file(own):
         ("labels/4.png", "not a readable image"),
     ):
         assert any(name in p and words in p for p in problems), (name, problems)
-    assert any("colours must be mapped" in p for p in problems)
+    assert any("map its colours to class numbers first" in p for p in problems)
 
 
 def test_notes(own):
@@ -60,7 +60,26 @@ def test_notes(own):
 def test_overlap(builtin):
     train, val = list_source(builtin, builtin / "train.txt"), list_source(builtin, builtin / "val.txt")
     assert not check_source(train, 6, 255, held_out=val).problems
-    assert "in the training and in the held-out" in check_source(val, 6, 255, held_out=val).problems[0]
+    assert "held-out, and also in the data" in check_source(val, 6, 255, held_out=val).problems[0]
+
+
+def test_overlap_is_by_content_and_not_by_name(own, tmp_path_factory):
+    """The same names with other images are no overlap; the same image under another name is."""
+    other = tmp_path_factory.mktemp("other")
+    for folder in ("images", "labels"):
+        (other / folder).mkdir()
+    for i in range(3):
+        Image.new("RGB", (20, 10), (0, 0, 100 + i)).save(other / "images" / f"{i}.jpg")
+        (other / "labels" / f"{i}.png").write_bytes((own / "labels" / f"{i}.png").read_bytes())
+    held_out = folder_source(other / "images", other / "labels")
+    assert not check(own, held_out=held_out).problems
+    (other / "images/2.jpg").write_bytes((own / "images/5.jpg").read_bytes())
+    problems = check(own, held_out=held_out).problems
+    assert len(problems) == 1
+    assert "images/2.jpg: held-out, and also in the data as" in problems[0]
+    assert "images/5.jpg" in problems[0]
+    (own / "images/1.jpg").write_bytes((own / "images/0.jpg").read_bytes())
+    assert any("1.jpg: the same image as" in note for note in check(own).notes)
 
 
 def test_weights():

@@ -95,14 +95,15 @@ def test_interrupted_and_run_again(source, tmp_path):
             return source.key(i)
 
         def read(self, i):
-            self.reads += 1
-            if self.reads > 20:
+            self.reads += 1  # each sample is read for its digest, then to be packed: shard 1 is packed from read 25 on
+            if self.reads > 28:
                 raise Interrupted
             return source.read(i)
 
     with pytest.raises(Interrupted):
         write_records(Failing(), tmp_path / "voc.tar", options())
     assert [p.name for p in tmp_path.glob("*.tar")] == ["voc-00000.tar"]
+    assert [p.name for p in tmp_path.glob("*.partial")] == ["voc-00001.tar.partial"]
     first = (tmp_path / "voc-00000.tar").stat()
     write_records(source, tmp_path / "voc.tar", options())
     assert (tmp_path / "voc-00000.tar").stat().st_mtime_ns == first.st_mtime_ns
@@ -158,6 +159,30 @@ def test_what_is_no_record(name, words, tmp_path):
         tar.add(tmp_path / "pictures" / "a.jpg", "a.jpg")
     with pytest.raises(UserError, match=words):
         RecordSource(tmp_path / name)
+
+
+def test_a_long_name_survives(builtin, tmp_path):
+    import shutil
+
+    name = "n" * 180
+    shutil.copy(builtin / "images/00000.jpg", tmp_path / f"{name}.jpg")
+    shutil.copy(builtin / "labels/00000.png", tmp_path / f"{name}.png")
+    (tmp_path / "l.txt").write_text(f"{name}.jpg {name}.png\n")
+    copy = list_source(tmp_path, tmp_path / "l.txt")
+    write_records(copy, tmp_path / "x.tar", options(1))
+    assert content(RecordSource(tmp_path / "x.tar")) == content(copy)
+    (tmp_path / "x-00000.idx").unlink()
+    assert content(RecordSource(tmp_path / "x.tar")) == content(copy)
+
+
+def test_a_truncated_image_is_refused(builtin, tmp_path):
+    import shutil
+
+    shutil.copytree(builtin, tmp_path / "data")
+    path = tmp_path / "data/images/00005.jpg"
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(UserError, match=r"00005\.jpg: cannot be decoded"):
+        write_records(list_source(tmp_path / "data", tmp_path / "data/train.txt"), tmp_path / "x.tar", options())
 
 
 def test_label_out_of_range_is_named(source, tmp_path):

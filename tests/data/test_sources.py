@@ -25,6 +25,7 @@ def test_folder_without_a_label(tmp_path):
 def test_keys():
     assert unique_keys(["x/a.b.jpg", "y/c.jpg"]) == ["a_b", "c"]
     assert unique_keys(["x/a.jpg", "y/a.jpg"]) == ["x/a", "y/a"]
+    assert unique_keys(["x/a.jpg", "x/a.png", "x/a_2.jpg"]) == ["x/a", "x/a_2", "x/a_2_2"]
 
 
 @pytest.mark.parametrize(

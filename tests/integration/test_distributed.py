@@ -59,6 +59,16 @@ def test_sync_bn_equals_one_process(accumulate, builtin, pretrained, tmp_path):
     assert two_eval[-1]["miou"] == pytest.approx(one_eval[-1]["miou"], abs=1e-3)
 
 
+def test_without_sync_bn_the_saved_weights_are_what_was_evaluated(builtin, pretrained, tmp_path, run_cli):
+    """Each process has its own running statistics; the evaluation must use those that are saved."""
+    flags = ["--max_steps=3", "--batch_size=2", f"--ckpt_pre_trained={pretrained}", "--base_lr=0.05"]
+    _, found = train(tmp_path, builtin, 2, *flags)
+    data = [f"--data_root={builtin}", f"--data_lst={builtin}/val.txt"]
+    run_cli("eval", f"--ckpt_path={tmp_path / 'best.pt'}", "--device_target=CPU", "--batch_size=2", *data)
+    again = json.loads((tmp_path / "metrics.json").read_text())
+    assert again["miou"] == pytest.approx(found[-1]["miou"], abs=1e-6)
+
+
 def train_in_fp64(rank, world_size, folder, builtin, accumulate):
     """Three steps at the full learning rate; saves the losses and the parameters of the main process."""
     world, cpu = World(rank, world_size), torch.device("cpu")

@@ -138,8 +138,10 @@ def test_one_line_and_status_2(mistake, data, tmp_path, monkeypatch, capsys):
     assert "Traceback" not in stderr
 
 
-def test_from_the_shell(data, run_cli):
-    done = run_cli("train", f"--data_root={data}", "--data_lst=nowhere.txt", "--train_dir=runs/never", check=False)
+def test_from_the_shell(data, run_cli, tmp_path):
+    done = run_cli(
+        "train", f"--data_root={data}", "--data_lst=nowhere.txt", f"--train_dir={tmp_path / 'run'}", check=False
+    )
     assert done.returncode == 2
     assert done.stderr == "error: nowhere.txt: No such file or directory; expected a list file of 'IMAGE LABEL' lines\n"
     assert done.stdout == ""
@@ -157,6 +159,7 @@ def test_from_the_shell(data, run_cli):
         ("prepare", ["lits"], "prepare lits: unknown; expected one of lists, records, check"),
         ("prepare", ["lists"], "--data_root: missing"),
         ("prepare", ["records", "--data_root=.", "--data_lst=x"], "--dst_path: missing"),
+        ("prepare", ["records", "--data_root=.", "--data_lst=x", "--dst_path=."], "x: No such file"),
         ("prepare", ["check"], "--data_lst: missing"),
         ("prepare", ["check", "--image_dir=x"], "--image_dir and --label_dir: expected both"),
         ("runtime", ["--x"], "takes no arguments"),

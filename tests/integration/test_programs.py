@@ -10,6 +10,7 @@ from PIL import Image
 from deeplab_fast import eval as evaluate_program
 from deeplab_fast import export, predict, prepare, runtime
 from deeplab_fast.config import ModelConfig
+from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 
 
@@ -56,6 +57,17 @@ def test_predict(trained, builtin, tmp_path, capsys):
     one = [f"--ckpt_path={trained}", f"--input={builtin / 'images' / '00003.jpg'}", f"--output={tmp_path / 'one'}"]
     predict.main([*one, "--overlay=0"])
     assert [p.name for p in (tmp_path / "one").iterdir()] == ["00003.png"]
+
+
+def test_predict_replaces_neither_an_input_nor_another_result(trained, tmp_path):
+    for name in ("a.png", "b.jpg"):
+        Image.new("RGB", (20, 10)).save(tmp_path / name)
+    flags = [f"--ckpt_path={trained}", f"--input={tmp_path}"]
+    with pytest.raises(UserError, match=r"a\.png is an input; expected another folder"):
+        predict.main([*flags, f"--output={tmp_path}"])
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match=r"a\.png: its result would have the name of .*a\.jpg's"):
+        predict.main([*flags, f"--output={tmp_path / 'out'}"])
 
 
 @pytest.mark.parametrize(("name", "head"), [("onnx", "recipe"), ("pt2", "torchvision")])

@@ -81,32 +81,35 @@ def assert_same_run(run, expected):
     assert torch.equal(a["rng"]["cpu"], b["rng"]["cpu"])
 
 
-@pytest.mark.parametrize("kills", [1, 2])
-def test_sigkill(kills, records, uninterrupted, tmp_path):
+@pytest.mark.parametrize("moments", [(3,), (None,), (6, None)], ids=["before any checkpoint", "once", "twice"])
+def test_sigkill(moments, records, uninterrupted, tmp_path):
     run = tmp_path / "run"
     rng = random.Random()
-    for kill in range(kills):
-        wanted = rng.randint(5, 10) + 3 * kill  # after the first checkpoint
+    for wanted in moments:
+        wanted = wanted or rng.randint(5, 12)
         print(f"kill after step {wanted}")
         process = subprocess.Popen(
             command(records, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        # By log lines where they appear in blocks, then a random moment within the block.
-        while last_step(run) < wanted - 3 and process.poll() is None:
+        while last_step(run) < wanted - 3 and process.poll() is None:  # lines appear in blocks of three
             time.sleep(0.01)
         time.sleep(rng.random() * 0.5)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    finish(command(records, run))
+        assert process.wait() == -signal.SIGKILL
+    continues = any(run.glob("deeplab_v3_s16-*.pt"))
+    done = finish(command(records, run))
+    assert ("continuing from" in done.stderr) == continues
     assert_same_run(run, uninterrupted)
 
 
 def test_sigterm_saves_and_the_next_run_continues(records, uninterrupted, tmp_path):
     run = tmp_path / "run"
-    process = subprocess.Popen(command(records, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(records, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while last_step(run) < 3:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # as a batch system does: workers too
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM at step" in stderr
@@ -139,12 +142,19 @@ def test_what_a_run_leaves(uninterrupted):
     ("flags", "words"),
     [
         (["--batch_size=5"], "--batch_size=5: .*was trained with 4"),
+        (["--aspp_rates=6,12"], r"--aspp_rates=\(6, 12\): .*was trained with"),
+        (["--precision=bf16"], "--precision=bf16: .*was trained with fp32"),
+        (["--data_file={records}/val.tar"], "was trained on other samples"),
+        (["--model=deeplab_v3_s8"], "holds deeplab_v3_s16-1_4.pt of another --model"),
         (["--resume=False"], "--resume=False: .*already holds deeplab_v3_s16-3_3.pt"),
     ],
 )
 def test_a_run_that_cannot_be_continued(flags, words, records, uninterrupted):
     import re
 
+    before = {p.name: p.read_bytes() for p in uninterrupted.iterdir() if p.is_file()}
+    flags = [flag.replace("{records}", str(records)) for flag in flags]
     done = subprocess.run(command(records, uninterrupted, *flags), capture_output=True, text=True)
     assert done.returncode == 2
+    assert {p.name: p.read_bytes() for p in uninterrupted.iterdir() if p.is_file()} == before
     assert re.search(words, done.stderr.splitlines()[-1])

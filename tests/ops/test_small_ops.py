@@ -95,7 +95,9 @@ def test_grey_labels_of_fewer_bits_give_classes(bits):
 
 
 def test_colour_label_is_refused_with_its_name():
-    with pytest.raises(UserError, match=r"a\.png: label has mode RGB; expected one 8-bit value"):
+    with pytest.raises(
+        UserError, match=r"a\.png: label has mode RGB; expected a grey or palette PNG .*; map its colours"
+    ):
         decode_label(encode(np.zeros((4, 4, 3), np.uint8), "PNG"), "a.png")
 
 

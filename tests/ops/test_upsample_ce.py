@@ -89,6 +89,30 @@ def test_a_label_that_is_no_class_does_not_count_and_is_no_index():
     assert upsample_ce(logits, labels)[1] == 27 * 32
 
 
+@pytest.mark.parametrize("classes", [255, 256])
+def test_as_many_classes_as_labels_can_name(classes):
+    logits, labels = case((1, classes, 3, 3, 40, 40), torch.float32, ignored=0.0)
+    total, weight = upsample_ce(logits, labels, ignore_label=0)
+    expected, _ = upsample_ce_reference(logits, labels, None, 0, 0.0, True)
+    assert weight.item() == (labels != 0).sum()
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_negative_labels_do_not_count():
+    logits, labels = case((1, 3, 4, 4, 32, 32), torch.float32, ignored=0.0)
+    wide = labels.long()
+    wide[0, :5] = -1
+    labels[0, :5] = 255
+    assert upsample_ce(logits, wide)[0] == upsample_ce(logits, labels)[0]
+
+
+def test_autocast_does_not_reach_inside():
+    logits, labels = case((1, 5, 9, 9, 65, 65), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = upsample_ce(logits, labels)[0]
+    assert inside == upsample_ce(logits, labels)[0]
+
+
 def test_the_same_bits_twice():
     logits, labels = case((2, 21, 9, 9, 129, 129), torch.float32)
     totals = []
