@@ -16,28 +16,28 @@ from deeplab_fast.runtime import versions
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of each round."""
+    """A value of each round: seconds, or the ratio of two rounds' seconds."""
 
-    seconds: tuple[float, ...]
+    values: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        return statistics.median(self.seconds)
+        return statistics.median(self.values)
 
     @property
-    def spread(self) -> tuple[float, float]:
+    def quartiles(self) -> tuple[float, float]:
         """First and third quartile."""
-        low, _, high = statistics.quantiles(self.seconds, n=4)
+        low, _, high = statistics.quantiles(self.values, n=4)
         return low, high
 
-    def as_record(self) -> dict[str, float]:
-        low, high = self.spread
+    def in_ms(self) -> dict[str, float]:
+        low, high = self.quartiles
         return {
             "median_ms": 1e3 * self.median,
             "q1_ms": 1e3 * low,
             "q3_ms": 1e3 * high,
-            "min_ms": 1e3 * min(self.seconds),
-            "rounds": len(self.seconds),
+            "min_ms": 1e3 * min(self.values),
+            "rounds": len(self.values),
         }
 
 
