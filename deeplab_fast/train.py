@@ -23,7 +23,8 @@ from .model import build_model
 from .model.weights import load_pretrained
 from .report import write_report
 from .runtime import StopRequest, check_precision, prepare_backends, seed_everything, select_device
-from .trainer import TrainState, build_state, connect_processes, fit
+from .state import TrainState, build_state, connect_processes
+from .trainer import fit
 
 logger = logging.getLogger("deeplab_fast")
 

@@ -12,7 +12,8 @@ from deeplab_fast.data.sources import list_source
 from deeplab_fast.distributed import World
 from deeplab_fast.errors import TrainingDiverged, UserError
 from deeplab_fast.model import build_model
-from deeplab_fast.trainer import LossBlock, build_state, train_step
+from deeplab_fast.state import build_state
+from deeplab_fast.trainer import LossBlock, train_step
 
 CPU = torch.device("cpu")
 

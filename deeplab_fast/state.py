@@ -1,0 +1,160 @@
+"""The state of a training run: what a step reads and writes, and what a checkpoint holds."""
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from .config import TrainConfig
+from .data.loader import Schedule
+from .distributed import World
+from .errors import UserError
+from .loss import Criterion, build_criterion
+from .model import DeepLabV3
+from .model.layers import span_processes
+from .optim import build_optimiser
+from .runtime import place, restore_rng_state, rng_state, versions
+
+logger = logging.getLogger("deeplab_fast")
+
+# Flags that decide which samples a step sees or what a state means: a run cannot continue with others.
+_FIXED = (
+    *("model", "backbone", "head", "num_classes", "multi_grid", "aspp_rates"),
+    *("precision", "batch_size", "accumulate_steps", "seed", "ema_decay"),
+)
+
+
+@dataclass
+class TrainState:
+    """All that a step reads and writes. ``step`` counts finished updates."""
+
+    config: TrainConfig
+    device: torch.device
+    world: World
+    model: DeepLabV3
+    network: nn.Module  # the model as it is called: compiled, and wrapped for several processes
+    criterion: Criterion
+    optimiser: torch.optim.SGD
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    total_steps: int
+    steps_per_epoch: int
+    data: str = ""  # digest of the training samples' keys
+    step: int = 0
+    evaluated: int = 0  # step of the last evaluation
+    best_miou: float = -1.0
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the last finished step, from 1."""
+        return max(self.step - 1, 0) // self.steps_per_epoch + 1
+
+    @property
+    def step_in_epoch(self) -> int:
+        return self.step - (self.epoch - 1) * self.steps_per_epoch
+
+    @property
+    def evaluation_model(self) -> nn.Module:
+        return self.model if self.average is None else self.average.module
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only."""
+        return {
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "epoch": self.epoch,
+            "evaluated": self.evaluated,
+            "best_miou": self.best_miou,
+            "world_size": self.world.size,
+            "total_steps": self.total_steps,
+            "data": self.data,
+            "rng": rng_state(self.device),
+            "config": asdict(self.config),
+            "versions": versions(),
+        }
+
+    def load_state_dict(self, content: dict[str, Any], name: str) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            UserError: it belongs to a run whose steps mean something else; names the flag.
+        """
+        saved = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
+        for key in _FIXED:
+            if saved.get(key) != getattr(self.config, key):
+                raise UserError(
+                    f"--{key}={getattr(self.config, key)}: {name} was trained with {saved.get(key)}; give the same"
+                    " value to continue, or another --train_dir to start anew"
+                )
+        if content["data"] != self.data:
+            raise UserError(
+                f"{name} was trained on other samples; give the same data to continue, or another --train_dir"
+            )
+        if content["world_size"] != self.world.size:
+            raise UserError(f"{name} was trained by {content['world_size']} processes; this run has {self.world.size}")
+        for key, value in asdict(self.config).items():
+            old = saved.get(key, value)
+            if old != value and key not in ("train_dir", "resume", "num_workers", "data_file"):
+                logger.warning(
+                    "--%s was %s and is now %s: the run is not the one that was interrupted", key, old, value
+                )
+        self.model.load_state_dict(content["model"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.scaler.load_state_dict(content["scaler"])
+        restore_rng_state(content["rng"], self.device)
+        self.step, self.evaluated, self.best_miou = content["step"], content["evaluated"], content["best_miou"]
+
+
+def build_state(
+    config: TrainConfig, model: DeepLabV3, device: torch.device, world: World, schedule: Schedule, data: str = ""
+) -> TrainState:
+    """Put the model on its device and everything around it; :func:`connect_processes` comes next.
+
+    Raises:
+        UserError: the data does not fill one step.
+    """
+    if schedule.steps_per_epoch == 0:
+        images = config.batch_size * config.accumulate_steps * world.size
+        raise UserError(
+            f"--batch_size={config.batch_size}: a step takes {images} images and the training data has only"
+            f" {schedule.samples}"
+        )
+    total_steps = config.max_steps or config.train_epochs * schedule.steps_per_epoch
+    model = place(model, device)
+    span_processes(model, world.rank, world.size, config.sync_bn)
+    average = None
+    if config.ema_decay:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+    network: nn.Module = model
+    if config.compile:
+        network = torch.compile(network)  # type: ignore[assignment]
+    return TrainState(
+        config=config,
+        device=device,
+        world=world,
+        model=model,
+        network=network,
+        criterion=build_criterion(config.num_classes, config.ignore_label, model.align_corners, config, device),
+        optimiser=build_optimiser(model, config),
+        scaler=torch.amp.GradScaler(device.type, init_scale=config.loss_scale, enabled=config.precision == "fp16"),
+        average=average,
+        total_steps=total_steps,
+        steps_per_epoch=schedule.steps_per_epoch,
+        data=data,
+    )
+
+
+def connect_processes(state: TrainState) -> None:
+    """Average the gradients over the processes, where there are several. Every process must come here."""
+    if state.world.size > 1:
+        device_ids = [state.device] if state.device.type == "cuda" else None
+        state.network = DistributedDataParallel(state.network, device_ids=device_ids)
