@@ -70,7 +70,9 @@ class LossBlock:
         self.data_s = 0.0
         self.since = time.perf_counter()
 
-    def add(self, loss: Tensor, lr: float, keys: list[str]) -> None:
+    def add(self, loss: Tensor, keys: list[str]) -> None:
+        """Note the loss of the step just done, made from the samples ``keys``."""
+        lr = self.state.optimiser.param_groups[0]["lr"]
         self.pending.append((self.state.step, self.state.epoch, lr, loss, keys))
 
     def restart_clock(self) -> None:
@@ -180,9 +182,8 @@ def fit(
         fetch = _Timed(batches)
         group = list(islice(fetch, config.accumulate_steps))
         block.data_s += fetch.seconds
-        lr = learning_rate(config, state.step, state.total_steps)
         loss = train_step(state, group)
-        block.add(loss, lr, [key for batch in group for key in batch.keys])
+        block.add(loss, [key for batch in group for key in batch.keys])
         boundary = state.step % config.log_steps == 0 or state.step == state.total_steps
         if boundary:
             flush()

@@ -103,11 +103,11 @@ def test_nan_stops_with_the_step_and_the_keys(builtin):
     state, batches = make(builtin)
     block = LossBlock(state)
     batch = next(batches)
-    block.add(train_step(state, [batch]), 0.01, batch.keys)
+    block.add(train_step(state, [batch]), batch.keys)
     with torch.no_grad():
         state.model.backbone.conv1.weight[0, 0, 0, 0] = float("nan")
     bad = next(batches)
-    block.add(train_step(state, [bad]), 0.01, bad.keys)
+    block.add(train_step(state, [bad]), bad.keys)
     records, _ = block.fetch()
     assert [r["step"] for r in records] == [1]  # what came before is still logged
     with pytest.raises(TrainingDiverged, match=f"step 2: loss is nan; samples {', '.join(bad.keys)}"):
