@@ -1,6 +1,7 @@
 """Checkpoints: one file each, complete or absent, holding all that continues a run exactly."""
 
 import os
+import pickle
 import re
 import sys
 from dataclasses import dataclass
@@ -53,11 +54,19 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except Exception as error:  # whatever a damaged file makes the unpickler, struct or zlib say
-        reason = str(error).strip().splitlines()[0][:100] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not a checkpoint that can be read ({reason})") from None
+        raise UserError(f"{path}: not a checkpoint that can be read ({_why_unreadable(path, error)})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}; expected a checkpoint or a state dict")
     return content
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """torch's own words run over many lines and speak of loading the file all the same."""
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
+        return "it holds more than tensors and plain values; save a state_dict"
+    return "damaged, cut short, or of another kind"
 
 
 @dataclass(frozen=True)

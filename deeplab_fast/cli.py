@@ -24,7 +24,7 @@ C = TypeVar("C")
 
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Call ``main`` with the arguments and exit: 0, 2 for a user's mistake, 130 for Ctrl-C."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    _log_to_stderr()
     try:
         status = main(sys.argv[1:]) or 0
     except UserError as error:
@@ -43,6 +43,21 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         status = 2
     sys.exit(status)
+
+
+class _LogFormat(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        return prefix + record.getMessage()
+
+
+def _log_to_stderr() -> None:
+    """Show this package's messages, and no other package's."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_LogFormat())
+    logger = logging.getLogger("deeplab_fast")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
 
 
 class Parser(argparse.ArgumentParser):

@@ -70,14 +70,15 @@ class RunLog:
 
     def steps(self, records: Iterable[dict[str, Any]], timing: dict[str, Any]) -> None:
         """Log a block of steps whose losses arrived together, and what they took on average."""
-        record: dict[str, Any] = {}
-        for record in records:
+        block = list(records)
+        for record in block:
             self.metrics.write(record)
             self.board.add_scalar("train/loss", record["loss"], record["step"])
             self.board.add_scalar("train/lr", record["lr"], record["step"])
             self.bar.update()
-        if not record:
+        if not block:
             return
+        record = block[-1]
         self.timing.write({"step": record["step"], **timing})
         self.metrics.flush()
         self.timing.flush()
@@ -90,7 +91,8 @@ class RunLog:
             "data": f"{timing['data_share']:.0%}",
         }
         self.bar.set_postfix(shown)
-        if not self._tty and time.monotonic() - self._last_line > 10:
+        at_an_end = any(r["step"] in (1, self._total) for r in block)
+        if not self._tty and (at_an_end or time.monotonic() - self._last_line > 10):
             self._last_line = time.monotonic()
             words = "  ".join(f"{k} {v}" for k, v in shown.items())
             logger.info("step %d/%d  %s", record["step"], self._total, words)

@@ -55,8 +55,11 @@ class Scores:
         truth = self.confusion.sum(1)
         for name, iou, accuracy, pixels in zip(names, self.iou, self.class_accuracy, truth, strict=True):
             share = pixels / max(1, truth.sum())
-            lines.append(f"{name:<{width}}  {_percent(iou)}    {_percent(accuracy)}  {share:6.1%}")
+            found = "     -" if np.isnan(accuracy) else _percent(accuracy)
+            lines.append(f"{name:<{width}}  {_percent(iou)}    {found}  {share:6.1%}")
         lines.append(f"{'mean':<{width}}  {_percent(self.miou)}    pixel accuracy {self.pixel_accuracy:.1%}")
+        present = int((~np.isnan(self.iou)).sum())
+        lines.append(f"(mean over the {present} classes that occur in truth or prediction)")
         return "\n".join(lines)
 
 

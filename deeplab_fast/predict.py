@@ -24,7 +24,7 @@ class PredictConfig(ProtocolConfig, DeviceConfig, ImageConfig, ModelConfig):
     """Prediction"""
 
     ckpt_path: str = flag("", "Checkpoint or weights.")
-    input: str = flag("", "An image, or a folder of images.")
+    input: str = flag("", "An image, or a folder whose images are segmented, those in its subfolders too.")
     output: str = flag("", "Folder for the results.")
     overlay: float = flag(0.5, "Opacity of the classes' colours over the image; 0: no overlay.", minimum=0, maximum=1)
 
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
                 blend.save(overlay_file, quality=92)
         except OSError as error:
             raise UserError(f"--output={out}: cannot be written ({error.strerror})") from None
-    print(f"{len(images)} images segmented into {out}")
+    print(f"{len(images)} image{'' if len(images) == 1 else 's'} segmented into {out}")
     return 0
 
 

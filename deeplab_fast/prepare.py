@@ -121,8 +121,9 @@ def _own_lists(config: ListsConfig) -> int:
     lines = [f"{os.path.relpath(image, root)} {os.path.relpath(label, root)}\n" for image, label in pairs]
     if any(line.startswith("..") or " .." in line for line in lines):
         raise UserError(f"--data_root={root}: expected a folder that contains --image_dir and --label_dir")
-    if any(len(line.split()) != 2 for line in lines):
-        raise UserError("a file name contains a space; list files cannot hold it")
+    for line in lines:
+        if len(line.split()) != 2:
+            raise UserError(f"{line.rstrip()}: a name contains a space; list files cannot hold it")
     order = permutation(config.seed, 0, len(lines), SHUFFLE)
     held_out = set(order[: round(config.val_share * len(lines))].tolist())
     for name, chosen in (("train_lst.txt", False), ("val_lst.txt", True)):
@@ -133,25 +134,30 @@ def _own_lists(config: ListsConfig) -> int:
 
 
 def records(argv: list[str]) -> int:
-    config = RecordsConfig(
-        **parse_flags(RecordsConfig, argv, "deeplab_fast.prepare records", "Pack samples into tar shards.")
-    )
+    flags = parse_flags(RecordsConfig, argv, "deeplab_fast.prepare records", "Pack samples into tar shards.")
+    config = RecordsConfig(**flags)
     validate(config)
     if not config.dst_path:
         raise UserError("--dst_path: missing; expected a name such as data/voc.tar")
     source = open_files(config)
     names = _names(config)
-    options = RecordOptions(
-        config.num_shards, config.shuffle, config.seed, config.num_classes, config.ignore_label, tuple(names)
-    )
+    shards = config.num_shards
+    if "num_shards" not in flags:  # the default gives way to a small set
+        shards = min(shards, len(source))
+    options = RecordOptions(shards, config.shuffle, config.seed, config.num_classes, config.ignore_label, tuple(names))
     paths = write_records(source, config.dst_path, options)
     print(f"{len(source):,} samples in {len(paths)} shards: {paths[0]} ... {paths[-1].name}")
     return 0
 
 
+def _root(config: InputConfig) -> str:
+    """Where ``classes.txt`` may be: the data's root, or the folder above that of the images."""
+    return config.data_root or (str(Path(config.image_dir).parent) if config.image_dir else "")
+
+
 def _names(config: RecordsConfig) -> list[str]:
     if not config.classes:
-        return class_names(config.num_classes, data_lst=config.data_lst, data_root=config.data_root)
+        return class_names(config.num_classes, data_lst=config.data_lst, data_root=_root(config))
     path = Path(config.classes)
     words = read_bytes(path).decode(errors="replace").splitlines() if path.is_file() else config.classes.split(",")
     names = [word.strip() for word in words if word.strip()]
@@ -172,14 +178,16 @@ def check(argv: list[str]) -> int:
     elif config.val_data_lst:
         held_out = list_source(config.data_root, config.val_data_lst, must_exist=False)
     findings = check_source(source, config.num_classes, config.ignore_label, config.num_workers, held_out)
-    names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
+    names = class_names(config.num_classes, config.data_file, config.data_lst, _root(config))
     print(_as_text(findings, names, config.num_classes, config.ignore_label))
     for problem in findings.problems[:_SHOWN]:
         print(f"problem: {problem}")
     if len(findings.problems) > _SHOWN:
         print(f"... and {len(findings.problems) - _SHOWN} more")
     if findings.problems:
-        raise UserError(f"{len(findings.problems)} problems in {findings.samples} samples would break training")
+        count = len(findings.problems)
+        plural = "" if count == 1 else "s"
+        raise UserError(f"{count} problem{plural} in {findings.samples} samples would break training")
     return 0
 
 
@@ -198,6 +206,10 @@ def _as_text(findings: Findings, names: list[str], num_classes: int, ignore_labe
         lines.append(f"sizes: {min(widths)} to {max(widths)} wide, {min(heights)} to {max(heights)} high")
     counts = np.where(np.arange(num_classes) == ignore_label, 0, findings.pixels[:num_classes])
     lines.append(f"--class_weights={','.join(f'{w:g}' for w in suggested_weights(counts))}")
+    lines.append("  (median frequency of the classes present over each class's own, at most 10)")
+    for index, name in enumerate(names):
+        if findings.samples and not findings.pixels[index] and index != ignore_label:
+            lines.append(f"note: {name} has no pixel")
     lines += [f"note: {note}" for note in findings.notes]
     return "\n".join(lines)
 

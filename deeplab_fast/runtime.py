@@ -141,8 +141,9 @@ def report() -> list[tuple[str, str]]:
 
 
 def main(argv: list[str]) -> int:
-    if argv:
-        raise UserError(f"{argv[0]}: python -m deeplab_fast.runtime takes no arguments")
+    from .cli import Parser
+
+    Parser(prog="python -m deeplab_fast.runtime", description="What this machine offers, and why not.").parse_args(argv)
     for subject, finding in report():
         print(f"{subject:<10} {finding}")
     return 0

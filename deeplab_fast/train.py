@@ -164,6 +164,8 @@ def train(config: TrainConfig, world: World) -> int:
         with world.together():
             if len(set(world.gather(state.step))) > 1:
                 raise UserError(f"--train_dir={folder}: not the same folder for all processes; expected a shared disk")
+        if state.step >= state.total_steps and world.is_main:
+            logger.info("already complete at step %d; raise --train_epochs or --max_steps to train on", state.step)
         connect_processes(state)
         log: RunLog | None = None
         if world.is_main:

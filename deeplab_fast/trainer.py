@@ -16,7 +16,7 @@ from .checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
 from .data.augment import Augment
 from .data.loader import Batch, Schedule, TrainingSet, training_batches
 from .data.sources import Source
-from .errors import TrainingDiverged
+from .errors import TrainingDiverged, UserError
 from .evaluator import Protocol, evaluate
 from .log import RunLog
 from .ops import normalise
@@ -180,7 +180,12 @@ def fit(
     block.restart_clock()
     while state.step < state.total_steps:
         fetch = _Timed(batches)
-        group = list(islice(fetch, config.accumulate_steps))
+        try:
+            group = list(islice(fetch, config.accumulate_steps))
+        except UserError as error:
+            if world.size == 1 and state.step:  # with several, the others are waiting elsewhere
+                save()
+            raise UserError(f"{error}; 'prepare check' finds all such files") from None
         block.data_s += fetch.seconds
         loss = train_step(state, group)
         block.add(loss, [key for batch in group for key in batch.keys])

@@ -47,6 +47,7 @@ def check_source(
         palettes += result.is_palette
         if result.pixels is not None:
             findings.pixels += result.pixels
+        if result.size is not None:
             findings.sizes[result.size] += 1
         if result.digest:
             first = seen.setdefault(result.digest, result.where)
@@ -61,9 +62,6 @@ def check_source(
             f"{palettes} labels are palette PNG: their indexes are the classes, which is right here; tools that read"
             " colours will not agree"
         )
-    for index in range(num_classes):
-        if findings.samples and not findings.pixels[index] and index != ignore_label:
-            findings.notes.append(f"class {index} has no pixel")
     return findings
 
 
@@ -72,7 +70,7 @@ class _Result:
     problems: list[str]
     where: str = ""
     digest: str = ""
-    size: tuple[int, int] = (0, 0)
+    size: tuple[int, int] | None = None  # of the image
     pixels: np.ndarray | None = None
     is_palette: bool = False
 
@@ -104,7 +102,8 @@ def _check_one(sample: Sample | UserError, num_classes: int, ignore_label: int) 
     problems = []
     size = None
     try:
-        size = decode_image(sample.image, sample.image_where).shape[:2]
+        pixels_of_image = decode_image(sample.image, sample.image_where)
+        size = (pixels_of_image.shape[0], pixels_of_image.shape[1])
     except UserError as error:
         problems.append(str(error))
     try:
@@ -121,8 +120,7 @@ def _check_one(sample: Sample | UserError, num_classes: int, ignore_label: int) 
         problems.append(str(error))
     pixels = np.bincount(label.ravel(), minlength=256)
     is_palette = sample.label[:8] == _PNG and sample.label[25] == 3
-    size_of_label = (label.shape[0], label.shape[1])
-    return _Result(problems, sample.image_where, _digest(sample.image), size_of_label, pixels, is_palette)
+    return _Result(problems, sample.image_where, _digest(sample.image), size, pixels, is_palette)
 
 
 def suggested_weights(pixels: np.ndarray) -> list[float]:

@@ -25,6 +25,7 @@ def class_names(count: int, data_file: str = "", data_lst: str = "", data_root: 
     names: list[str] = []
     if data_file:
         names = list((dataset_entry(find_shards(data_file)) or {}).get("classes", []))
-    elif data_lst:
-        names = read_class_names(Path(data_lst).parent) or read_class_names(Path(data_root))
+    else:
+        folders = ([Path(data_lst).parent] if data_lst else []) + ([Path(data_root)] if data_root else [])
+        names = next((found for folder in folders if (found := read_class_names(folder))), [])
     return names if len(names) == count else [f"class {i}" for i in range(count)]

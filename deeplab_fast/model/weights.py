@@ -11,6 +11,7 @@ from deeplab_fast import checkpoint
 from deeplab_fast.errors import UserError
 
 from .deeplabv3 import CLASSIFIER
+from .resnet import ARCHITECTURES, Bottleneck
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -109,6 +110,21 @@ def load_pretrained(model: nn.Module, path: str | Path, filter_weight: bool = Fa
     return sorted(chosen)
 
 
+def infer_config(file: WeightFile) -> dict[str, Any]:
+    """What the tensors themselves say of the configuration: ``backbone``, ``num_classes``, ``head``."""
+    found: dict[str, Any] = {}
+    blocks = {key.split(".")[2] for key in file.tensors if key.startswith("backbone.layer3.")}
+    bottleneck = "backbone.layer1.0.conv3.weight" in file.tensors
+    for name, architecture in ARCHITECTURES.items():
+        if len(blocks) == architecture.blocks[2] and bottleneck == (architecture.block is Bottleneck):
+            found["backbone"] = name
+    classifier = file.tensors.get(f"{CLASSIFIER}.weight")
+    if classifier is not None:
+        found["num_classes"] = classifier.shape[0]
+        found["head"] = "torchvision" if "classifier.1.weight" in file.tensors else "recipe"
+    return found
+
+
 def load_exactly(model: nn.Module, file: WeightFile) -> None:
     """Fill every tensor of ``model`` from a file; only heads that it does not have may be left over.
 
@@ -116,6 +132,11 @@ def load_exactly(model: nn.Module, file: WeightFile) -> None:
         UserError: a key is missing, unexpected, or has another shape; names the flag to look at.
     """
     own = model.state_dict()
+    if not any(key.startswith("classifier.") for key in file.tensors):
+        raise UserError(
+            f"{file.path}: holds a backbone alone; expected a whole network (training starts from it"
+            " with --ckpt_pre_trained)"
+        )
     for key, tensor in own.items():
         given = file.tensors.get(key)
         if given is None:

@@ -147,6 +147,19 @@ def test_from_the_shell(data, run_cli, tmp_path):
     assert done.stdout == ""
 
 
+def test_a_bad_file_found_late_loses_no_step(data, tmp_path, run_cli):
+    order = [line.split()[0] for line in (data / "train.txt").read_text().splitlines()]
+    bad = data / order[0]
+    bad.write_bytes(bad.read_bytes()[:1500])
+    run = tmp_path / "run"
+    flags = [f"--data_root={data}", f"--data_lst={data}/train.txt", f"--train_dir={run}", *SMALL, "--num_workers=0"]
+    done = run_cli("train", *flags, "--batch_size=1", "--max_steps=24", "--seed=3", check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: {bad}: cannot be decoded")
+    assert "prepare check" in done.stderr.splitlines()[-1]
+    assert list(run.glob("deeplab_v3_s16-*.pt"))
+
+
 @pytest.mark.parametrize(
     ("program", "flags", "words"),
     [
@@ -162,7 +175,7 @@ def test_from_the_shell(data, run_cli, tmp_path):
         ("prepare", ["records", "--data_root=.", "--data_lst=x", "--dst_path=."], "x: No such file"),
         ("prepare", ["check"], "--data_lst: missing"),
         ("prepare", ["check", "--image_dir=x"], "--image_dir and --label_dir: expected both"),
-        ("runtime", ["--x"], "takes no arguments"),
+        ("runtime", ["--x"], "--x: unknown flag"),
     ],
 )
 def test_other_programs(program, flags, words, monkeypatch, capsys, tmp_path):

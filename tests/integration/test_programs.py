@@ -70,6 +70,23 @@ def test_predict_replaces_neither_an_input_nor_another_result(trained, tmp_path)
         predict.main([*flags, f"--output={tmp_path / 'out'}"])
 
 
+def test_a_bare_state_dict_or_a_run_folder_is_enough(trained, builtin, tmp_path, capsys):
+    bare = torch.load(trained, weights_only=True)["model"]
+    torch.save(bare, tmp_path / "raw.pth")
+    data = [f"--data_root={builtin}", f"--data_lst={builtin}/val.txt", "--num_workers=0", f"--report={tmp_path}"]
+    figures = []
+    for path, flags in ((tmp_path / "raw.pth", ["--crop_size=65"]), (trained.parent, [])):
+        evaluate_program.main([f"--ckpt_path={path}", *data, *flags])
+        figures.append(json.loads((tmp_path / "metrics.json").read_text())["confusion_matrix"])
+    assert figures[0] == figures[1]
+
+
+def test_export_says_one_line(trained, tmp_path, run_cli):
+    done = run_cli("export", f"--ckpt_path={trained}", f"--output={tmp_path / 'm.onnx'}")
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize(("name", "head"), [("onnx", "recipe"), ("pt2", "torchvision")])
 def test_export(name, head, tmp_path, capsys):
     pytest.importorskip("onnxruntime") if name == "onnx" else None

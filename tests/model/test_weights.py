@@ -6,7 +6,7 @@ import torch
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
-from deeplab_fast.model.weights import load_exactly, load_pretrained, read_weights
+from deeplab_fast.model.weights import infer_config, load_exactly, load_pretrained, read_weights
 
 
 def model(classes=5, backbone="resnet18", **options):
@@ -94,6 +94,19 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     torch.save({"model": Evil()}, tmp_path / "x.pth")
     with pytest.raises(UserError):
         read_weights(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet34", "resnet50", "resnet101"])
+@pytest.mark.parametrize("head", ["recipe", "torchvision"])
+def test_tensors_tell_what_they_are_of(backbone, head, tmp_path):
+    torch.save(model(7, backbone, head=head).state_dict(), tmp_path / "x.pth")
+    assert infer_config(read_weights(tmp_path / "x.pth")) == {"backbone": backbone, "num_classes": 7, "head": head}
+
+
+def test_a_backbone_alone_is_no_network(tmp_path):
+    torch.save(model().backbone.state_dict(), tmp_path / "x.pth")
+    with pytest.raises(UserError, match="holds a backbone alone"):
+        load_exactly(model(), read_weights(tmp_path / "x.pth"))
 
 
 def test_exact_loading_refuses_what_does_not_fit(saved):
