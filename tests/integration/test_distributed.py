@@ -7,6 +7,7 @@ that were trained for a moment, as real runs start from pretrained ones.
 """
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -70,10 +71,10 @@ def test_without_sync_bn_the_saved_weights_are_what_was_evaluated(builtin, pretr
     assert again["miou"] == pytest.approx(found[-1]["miou"], abs=1e-6)
 
 
-def train_in_fp64(rank, world_size, folder, builtin, accumulate):
+def train_in_fp64(rank, world_size, folder, builtin, accumulate, port):
     """Three steps at the full learning rate; saves the losses and the parameters of the main process."""
     world, cpu = World(rank, world_size), torch.device("cpu")
-    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29877"}
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
@@ -98,8 +99,11 @@ def train_in_fp64(rank, world_size, folder, builtin, accumulate):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_three_steps_in_fp64(accumulate, builtin, tmp_path):
-    train_in_fp64(0, 1, tmp_path, builtin, accumulate)
-    mp.spawn(train_in_fp64, (2, tmp_path, builtin, accumulate), nprocs=2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    train_in_fp64(0, 1, tmp_path, builtin, accumulate, port)
+    mp.spawn(train_in_fp64, (2, tmp_path, builtin, accumulate, port), nprocs=2)
     (one, weights), (two, weights_two) = (torch.load(tmp_path / f"{n}.pt") for n in (1, 2))
     torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-6)  # the loss itself is kept in fp32
     for name, value in weights.items():
