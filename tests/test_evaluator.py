@@ -100,7 +100,7 @@ def test_equals_the_recipe_s(model, builtin, scales, flip):
     ours = evaluate(model, source, how, 6, 255, CPU, batch_size=3).confusion
     assert np.array_equal(ours.sum(1), theirs.sum(1))
     assert (ours.sum(0) > 0).all()
-    assert np.abs(ours - theirs).sum() <= 0.004 * theirs.sum()
+    assert np.abs(ours - theirs).sum() <= 0.002 * theirs.sum()
 
 
 def test_the_protocols_differ_by_more_than_the_tolerance(model, builtin):
@@ -112,7 +112,7 @@ def test_the_protocols_differ_by_more_than_the_tolerance(model, builtin):
     ]
     for i, a in enumerate(found):
         for b in found[i + 1 :]:
-            assert np.abs(a - b).sum() > 0.04 * a.sum()
+            assert np.abs(a - b).sum() > 0.04 * a.sum()  # twenty times that
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (2, 2), (7, 1)])
