@@ -1,25 +1,187 @@
 """Builds the extension ``deeplab_fast._C`` where a C++17 compiler is; the package works without it.
 
-The rest of the metadata is in pyproject.toml. Neither torch nor the network is needed here.
+Parts whose tools are missing are left out, and the build notes why for ``python -m deeplab_fast.runtime``:
+JPEG (libjpeg-turbo), PNG (libpng), deflate (libdeflate: labels faster than libpng), CUDA (nvcc). The
+rest of the metadata is in pyproject.toml. Neither torch nor the network is needed here.
+
+``DEEPLAB_FAST_WITHOUT=cuda,jpeg`` leaves parts out by choice; ``DEEPLAB_FAST_SANITIZE=address,undefined``
+builds for the sanitizers.
 """
 
-from pybind11.setup_helpers import Pybind11Extension, build_ext
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import setup
 
-SOURCES = ["csrc/bindings.cpp"]
+CPU_SOURCES = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))
+CUDA_SOURCES = ["csrc/cuda/augment.cu", "csrc/cuda/confusion.cu", "csrc/cuda/nvjpeg.cpp"]
+ARCHITECTURES = (80, 90, 100, 120)
+ADVICE = {
+    "jpeg": "apt install libjpeg-dev, or brew install jpeg-turbo",
+    "png": "apt install libpng-dev, or brew install libpng",
+    "deflate": "apt install libdeflate-dev, or brew install libdeflate",
+    "cuda": "install the CUDA toolkit and put nvcc on PATH or set CUDA_HOME",
+}
+PROBES = {
+    "jpeg": (
+        "#include <stdio.h>\n#include <jpeglib.h>\n"
+        "#ifndef LIBJPEG_TURBO_VERSION\n#error not libjpeg-turbo\n#endif\n"
+        "int main() { struct jpeg_decompress_struct d; jpeg_create_decompress(&d); JDIMENSION a, b;"
+        " jpeg_crop_scanline(&d, &a, &b); return 0; }"
+    ),
+    "deflate": "#include <libdeflate.h>\nint main() { libdeflate_free_decompressor(0); return 0; }",
+    "png": '#include <png.h>\nint main() { return png_sig_cmp((png_const_bytep)"", 0, 0); }',
+}
+LIBRARIES = {"jpeg": "jpeg", "png": "png", "deflate": "deflate"}
+# Each rounding as written, so that the CPU, CUDA and NumPy agree bit for bit.
+FLAGS = ["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
+
+
+def excluded() -> set[str]:
+    return set(filter(None, os.environ.get("DEEPLAB_FAST_WITHOUT", "").lower().split(",")))
+
+
+def find_nvcc() -> str | None:
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        candidate = Path(os.environ.get(variable, "/nowhere"), "bin", "nvcc")
+        if candidate.is_file():
+            return str(candidate)
+    return shutil.which("nvcc")
+
+
+def output_of(*command: str) -> str:
+    """Both streams of a command, which must succeed."""
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+
+
+def toolkit_libraries(nvcc: str) -> str:
+    """The folder of the toolkit's static runtime."""
+    top = re.search(r"^#\$ TOP=(.*)$", output_of(nvcc, "--dryrun", "-c", "-x", "cu", os.devnull), re.MULTILINE)
+    root = Path(top.group(1).strip()) if top else Path(nvcc).parent.parent
+    for folder in ("lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"):
+        if (root / folder / "libcudart_static.a").is_file():
+            return str((root / folder).resolve())
+    raise RuntimeError(f"libcudart_static.a was not found below {root}")
+
+
+def device_code(nvcc: str) -> list[str]:
+    """Machine code for each architecture that this nvcc knows, and PTX of the newest for those to come."""
+    known = {int(n) for n in re.findall(r"compute_(\d+)\b", output_of(nvcc, "--list-gpu-arch"))}
+    chosen = [n for n in ARCHITECTURES if n in known]
+    if not chosen:
+        raise RuntimeError(f"{nvcc} knows none of the architectures {ARCHITECTURES}; expected CUDA 11 or newer")
+    code = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in chosen]
+    return [*code, f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}"]
 
 
 class BuildExtension(build_ext):
-    """Leaves the extension out, and says so, where it cannot be built."""
+    """Adds the parts that this machine can build. Leaves the extension out, and says so, where it cannot be built."""
 
     def build_extension(self, ext: Pybind11Extension) -> None:
         try:
-            super().build_extension(ext)
+            self.add_libraries(ext)
+            self.add_cuda(ext)
+            sanitize = os.environ.get("DEEPLAB_FAST_SANITIZE")
+            if sanitize:
+                flags = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-g"]
+                ext.extra_compile_args += flags
+                ext.extra_link_args += flags
+            with ParallelCompile(default=0):
+                super().build_extension(ext)
         except Exception as error:  # any compiler or linker trouble: the Python references serve
             self.warn(f"extension {ext.name} is left out: {error}")
 
+    def note(self, ext: Pybind11Extension, part: str, text: str) -> None:
+        ext.define_macros.append((f"DEEPLAB_FAST_{part.upper()}", '"' + text.replace('"', "'") + '"'))
+
+    def leave_out(self, ext: Pybind11Extension, part: str, reason: str) -> None:
+        self.warn(f"{part} is left out of {ext.name}: {reason}")
+        self.note(ext, part, f"missing: {reason}")
+
+    def add_libraries(self, ext: Pybind11Extension) -> None:
+        for part, library in LIBRARIES.items():
+            if part in excluded():
+                self.leave_out(ext, part, "left out by DEEPLAB_FAST_WITHOUT")
+                continue
+            try:
+                version = self.probe(part, library)
+            except Exception:
+                self.leave_out(
+                    ext, part, f"lib{library} or its header was not found ({ADVICE[part]}), then build again"
+                )
+                continue
+            ext.libraries.append(library)
+            ext.define_macros.append((f"DEEPLAB_FAST_HAS_{part.upper()}", "1"))
+            self.note(ext, part, version)
+
+    def probe(self, part: str, library: str) -> str:
+        """Compile and link a small program with the library; its name and version."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(PROBES[part])
+            objects = self.compiler.compile([str(source)], output_dir=folder)
+            self.compiler.link_executable(objects, str(Path(folder, "probe")), libraries=[library])
+        found = (
+            shutil.which("pkg-config")
+            and subprocess.run(
+                ["pkg-config", "--modversion", f"lib{library}"], capture_output=True, text=True
+            ).stdout.strip()
+        )
+        name = "libjpeg-turbo" if part == "jpeg" else f"lib{library}"
+        return f"{name} {found}" if found else name
+
+    def add_cuda(self, ext: Pybind11Extension) -> None:
+        nvcc = find_nvcc()
+        try:
+            if "cuda" in excluded():
+                raise RuntimeError("left out by DEEPLAB_FAST_WITHOUT")
+            if nvcc is None:
+                raise RuntimeError(f"nvcc was not found ({ADVICE['cuda']}), then build again")
+            libraries = toolkit_libraries(nvcc)
+            objects = self.compile_cuda(ext, nvcc)
+        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+            output = getattr(error, "output", "") or ""
+            print(output, file=sys.stderr)
+            self.leave_out(ext, "cuda", str(error))
+            ext.sources.append("csrc/cuda/unavailable.cpp")
+            return
+        release = re.search(r"release (\S+),", output_of(nvcc, "--version"))
+        self.note(ext, "cuda", release.group(1) if release else "of an unknown release")
+        ext.extra_objects += objects
+        ext.library_dirs.append(libraries)
+        ext.libraries += ["cudart_static", "dl", "rt", "pthread"]
+
+    def compile_cuda(self, ext: Pybind11Extension, nvcc: str) -> list[str]:
+        code = device_code(nvcc)
+        objects = []
+        for source in CUDA_SOURCES:
+            target = Path(self.build_temp, source).with_suffix(".o")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            host = ",".join(["-fPIC", *FLAGS[1:]])
+            command = [nvcc, "-c", "-std=c++17", "-O3", "--fmad=false", "--threads=0", "-Xcompiler", host, *code]
+            print(f"nvcc {source}", flush=True)
+            output_of(*command, "-x", "cu", source, "-o", str(target))
+            objects.append(str(target))
+        return objects
+
 
 setup(
-    ext_modules=[Pybind11Extension("deeplab_fast._C", SOURCES, include_dirs=["csrc"], cxx_std=17, optional=True)],
+    ext_modules=[
+        Pybind11Extension(
+            "deeplab_fast._C",
+            ["csrc/bindings.cpp", *CPU_SOURCES],
+            include_dirs=["csrc"],
+            depends=[str(path) for path in Path("csrc").rglob("*.h")],
+            extra_compile_args=FLAGS,
+            cxx_std=17,
+            optional=True,
+        )
+    ],
     cmdclass={"build_ext": BuildExtension},
 )

@@ -1,15 +1,223 @@
 // The whole native surface of deeplab_fast: plain C++17, no Python and no torch.
 //
-// Conventions for every function declared here: the caller allocates and checks; tensors arrive as a
-// raw pointer, sizes, and strides in elements; device functions also take a stream as void*.
+// Conventions: the caller allocates and checks; images are RGB, interleaved; arrays arrive as a raw
+// pointer, sizes, and strides in elements; device functions also take a stream as void*.
 #pragma once
 
+#include <stddef.h>
+#include <stdint.h>
+
 #include <map>
+#include <memory>
+#include <stdexcept>
 #include <string>
+#include <vector>
+
+#include "core/colour.h"
+#include "core/crop.h"
 
 namespace deeplab_fast {
 
-// What this build was made with: compiler and instruction sets, by name.
+// What this build was made with, by name; a part that is missing says why and what to do.
 std::map<std::string, std::string> build_info();
+
+// ---------------------------------------------------------------- decode (cpu/decode.cpp, jpeg.cpp, png.cpp)
+
+constexpr int64_t kMaxPixels = int64_t{1} << 26;  // of an image: beyond it is a mistake or an attack
+constexpr size_t kMaxBytes = size_t{1} << 28;     // of a file
+
+// A file that cannot be decoded. The text says what was wrong and at which byte.
+struct DecodeError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Size {
+  int height, width;
+};
+
+// One file in memory, decoded as an image (RGB) or as a label (class indexes). Reusable, not thread-safe.
+class Decoder {
+ public:
+  virtual ~Decoder() = default;
+  // Reads the header. The bytes must stay until read() is done. Throws DecodeError.
+  virtual Size open(const uint8_t* data, size_t size) = 0;
+  // Writes the window's pixels, [bottom - top, right - left] of 3 or 1 bytes, `stride` bytes from row to
+  // row. Call once after open(). Throws DecodeError.
+  virtual void read(const Window& window, uint8_t* out, ptrdiff_t stride) = 0;
+};
+
+// For images: JPEG and PNG by their first bytes. For labels: PNG.
+std::unique_ptr<Decoder> make_image_decoder();
+std::unique_ptr<Decoder> make_label_decoder();
+
+// ---------------------------------------------------------------- augment (cpu/augment.cpp)
+
+// How the outputs of one row are gathered from the row of column sums.
+struct RowPlan {
+  int values = 0;  // outputs: 3 a pixel
+  bool bicubic = true;
+  const Taps* taps = nullptr;  // one a pixel; `first` counts from the row's first pixel
+  // Of the widest vector loop: a table for each 16 outputs, unless a block reads pixels too far apart.
+  bool blocked = false;
+  std::vector<int32_t> base;
+  std::vector<int16_t> tables;
+};
+
+// Source pixels in memory: those of `window`, the first one at `data`.
+struct Pixels {
+  const uint8_t* data;
+  ptrdiff_t stride;  // bytes from row to row
+  Window window;
+};
+
+// Buffers that a thread keeps between samples.
+struct AugmentScratch {
+  std::vector<Taps> columns;
+  std::vector<int16_t> sums;  // one row of column sums, its border repeated
+  std::vector<int32_t> label_columns;
+  RowPlan plan;
+};
+
+// The window `crop.kept` of the resized image, uint8 [rows, columns, 3], flipped where the crop is.
+void resample_image(const Pixels& image, const Crop& crop, bool bicubic, AugmentScratch& scratch,
+                    uint8_t* out, ptrdiff_t out_stride);
+// The same of the label, to the nearest pixel, uint8 [rows, columns].
+void resample_label(const Pixels& label, const Crop& crop, AugmentScratch& scratch, uint8_t* out,
+                    ptrdiff_t out_stride);
+// A whole sample: out_image uint8 [S, S, 3], out_label uint8 [S, S], padded with 0 and the ignore label.
+// `colour` is applied to the image's pixels, not to the padding; may be null.
+void augment(const Pixels& image, const Pixels& label, const Crop& crop, const Recipe& recipe,
+             const ColourMatrix* colour, AugmentScratch& scratch, uint8_t* out_image, uint8_t* out_label);
+// The instruction set that the loops run with, such as "AVX-512"; `limit` ("generic", "AVX2") holds it down
+// for tests.
+std::string vector_extension();
+void limit_vector_extension(const std::string& limit);
+
+// ---------------------------------------------------------------- confusion matrix (cpu/confusion.cpp)
+
+enum class Integer { uint8, int8, int16, int32, int64 };
+
+// A run of integers.
+struct Integers {
+  const void* data;
+  Integer type;
+};
+
+// What could not be counted: the first such value in the order of the pixels.
+struct OutOfRange {
+  bool found = false;
+  bool in_labels = true;  // else in the predictions
+  int64_t index = 0, value = 0;
+};
+
+// Adds to counts[label * classes + prediction], int64, for `pixels` pairs. Pairs out of range are left out.
+OutOfRange count_pairs(const Integers& labels, const Integers& predictions, int64_t pixels, int classes,
+                       int64_t ignore_label, int64_t* counts);
+
+// Logits fp32 [h, w, classes] (contiguous), upsampled bilinearly to labels uint8 [height, width]; the class
+// of the largest is counted against the label. A tie goes to the lower class.
+OutOfRange count_upsampled(const float* logits, int h, int w, int classes, const uint8_t* labels, int height,
+                           int width, bool align_corners, int ignore_label, int64_t* counts);
+
+// ---------------------------------------------------------------- loader (cpu/loader.cpp)
+
+// Bytes of a file; size -1: all of it.
+struct Extract {
+  int32_t file;
+  int64_t offset, size;
+};
+
+struct Job {
+  Extract image, label;
+  Draws draws;
+  const ColourMatrix* colour;  // copied; may be null
+};
+
+// Asks the system for large pages under memory not yet used: a batch is otherwise thousands of page faults.
+void prefer_large_pages(void* memory, size_t bytes);
+
+// Where a batch goes. Either finished crops: images uint8 [N, S, S, 3], labels uint8 [N, S, S], extents int32
+// [N, 4]; or, with `samples`, the source pixels that the crops need: `images` and `labels` are the ragged
+// memory, whose parts begin at the samples' offsets.
+struct Target {
+  uint8_t* images;
+  uint8_t* labels;
+  int32_t* extents;
+  Sample* samples;
+};
+
+enum class Fault { image, label, size, value };
+
+// Why job `index` of a batch could not be done.
+struct Failure {
+  int index;
+  Fault fault;
+  std::string text;
+};
+
+// Seconds that all threads together spent.
+struct Spent {
+  double read, image, label, augment;
+};
+
+// Threads that take jobs to batches. A batch does not depend on their number.
+class Loader {
+ public:
+  // Files are named once. `mapped` ones are kept in memory maps, others are read at each use.
+  // threads = 0: the work is done in wait().
+  Loader(std::vector<std::string> files, bool mapped, const Recipe& recipe, int classes, int threads);
+  ~Loader();  // drops what is not begun, waits for what is
+  // The target's memory must stay until wait() or the destructor has returned.
+  // Job i becomes sample places[i] of the target.
+  int64_t submit(const std::vector<Job>& jobs, const std::vector<int>& places, const Target& target);
+  bool done(int64_t ticket);
+  // Whether the batch is finished, after at most `seconds`; its failures, in the order of the jobs, once it
+  // is.
+  bool wait(int64_t ticket, double seconds, std::vector<Failure>* failures);
+  Spent spent() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// ---------------------------------------------------------------- CUDA (cuda/)
+//
+// Pointers are device pointers unless said otherwise. All throw DeviceError: what CUDA said or, in a build
+// without CUDA (cuda/unavailable.cpp), why. Nothing here waits for the device but decode_jpegs_cuda.
+
+struct DeviceError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+enum class Element { uint8, float16, bfloat16, float32 };
+
+// One launch for a ragged batch (see Target): `samples` on the device. out_images [N, S, S, channels] of
+// `type`: uint8 as it is, or (pixel - mean) / std, 0 in the padding; a fourth channel is 0. out_labels uint8
+// [N, S, S], extents int32 [N, 4]. mean and std are host arrays in RGB order.
+void augment_cuda(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
+                  const Recipe& recipe, const float mean[3], const float std[3], Element type, int channels,
+                  void* out_images, uint8_t* out_labels, int32_t* extents, void* stream);
+
+// As count_pairs. `wrong` uint64: the smallest index of a pair out of range; set it to all ones before.
+void count_pairs_cuda(const Integers& labels, const Integers& predictions, int64_t pixels, int classes,
+                      int64_t ignore_label, int64_t* counts, uint64_t* wrong, void* stream);
+
+// As count_upsampled, for a batch: logits [N, h, w, classes] of `type` with these strides in elements,
+// labels uint8 [N, height, width] (contiguous).
+void count_upsampled_cuda(const void* logits, Element type, const int64_t strides[4], int count, int h, int w,
+                          int classes, const uint8_t* labels, int height, int width, bool align_corners,
+                          int ignore_label, int64_t* counts, uint64_t* wrong, void* stream);
+
+// "" where nvJPEG can decode here, else why not. Looks for the library once.
+std::string nvjpeg_missing();
+// "hardware engine" or "CUDA": what decode_jpegs_cuda runs on.
+std::string nvjpeg_backend();
+// Sizes from the headers of JPEG files in host memory.
+std::vector<Size> jpeg_sizes_cuda(const std::vector<const uint8_t*>& data, const std::vector<size_t>& sizes);
+// Decodes JPEG files in host memory to RGB, uint8 [H, W, 3] (contiguous) at out[i]. Waits until the files
+// were read.
+void decode_jpegs_cuda(const std::vector<const uint8_t*>& data, const std::vector<size_t>& sizes,
+                       const std::vector<Size>& images, const std::vector<uint8_t*>& out, void* stream);
 
 }  // namespace deeplab_fast

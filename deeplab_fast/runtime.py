@@ -18,7 +18,7 @@ from .errors import UserError
 
 M = TypeVar("M", bound=torch.nn.Module)
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def select_device(target: str, local_rank: int = 0) -> torch.device:
@@ -47,7 +47,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Context in which the network runs in ``precision``."""
-    return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32")
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
 def place(model: M, device: torch.device) -> M:
@@ -136,7 +136,7 @@ def report() -> list[tuple[str, str]]:
         lines.append(("GPU", "none: torch finds no CUDA device or driver"))
     from .ops import _native
 
-    lines.append(("extension", _native.status()))
+    lines += _native.status()
     return lines
 
 

@@ -1,9 +1,12 @@
-"""The only import of the compiled extension; keeps the reason where it is not there."""
+"""The only import of the compiled extension; keeps the reason where it, or a part of it, is not there."""
 
 import importlib
 import os
 from functools import lru_cache
 from types import ModuleType
+
+_PARTS = ("JPEG", "PNG", "deflate", "CUDA")
+_MISSING = "missing: "
 
 
 @lru_cache(maxsize=1)
@@ -17,10 +20,36 @@ def load() -> tuple[ModuleType | None, str]:
         return None, f"not built or not loadable ({error}); build it with 'pip install .' where a C++17 compiler is"
 
 
-def status() -> str:
-    """One line for the capability report."""
+@lru_cache(maxsize=1)
+def decoder() -> tuple[ModuleType | None, str]:
+    """The extension where it can decode both JPEG and PNG, or None and why not."""
     module, reason = load()
     if module is None:
-        return f"none: {reason}; the Python references serve"
+        return None, reason
     info = module.build_info()
-    return ", ".join(f"{k} {v}" for k, v in info.items())
+    lacking = [f"{part} {info[part]}" for part in ("JPEG", "PNG") if info[part].startswith(_MISSING)]
+    return (None, "; ".join(lacking)) if lacking else (module, "")
+
+
+def cuda() -> tuple[ModuleType | None, str]:
+    """The extension where it was built with CUDA, or None and why not."""
+    module, reason = load()
+    if module is None:
+        return None, reason
+    found = module.build_info()["CUDA"]
+    return (None, found.removeprefix(_MISSING)) if found.startswith(_MISSING) else (module, "")
+
+
+def status() -> list[tuple[str, str]]:
+    """(part, finding) pairs for the capability report: what is built, and what is missing and why."""
+    module, reason = load()
+    if module is None:
+        return [("extension", f"none: {reason}; the Python references serve, several times slower")]
+    info = module.build_info()
+    found = [("extension", f"{info['compiler']}, loops for {module.vector_extension()}")]
+    found += [(f"  {part}", info[part]) for part in _PARTS]
+    if decoder()[0] is None:
+        found.append(("  decoding", "through Pillow, slower, until JPEG and PNG are both there"))
+    missing = module.nvjpeg_missing()
+    found.append(("  nvJPEG", f"missing: {missing}" if missing else f"decodes on the {module.nvjpeg_backend()}"))
+    return found

@@ -1,0 +1,27 @@
+// What jpeg.cpp and png.cpp give to decode.cpp.
+#pragma once
+
+#include "../api.h"
+
+namespace deeplab_fast {
+
+enum class Content { image, label };
+
+// Throw DecodeError with the build's reason where their library was not there.
+std::unique_ptr<Decoder> make_jpeg_decoder();
+std::unique_ptr<Decoder> make_png_decoder(Content content);
+
+// A decoder for some files only.
+class FastDecoder : public Decoder {
+ public:
+  virtual bool takes(const uint8_t* data, size_t size) const = 0;
+};
+// Null where its library was not there.
+std::unique_ptr<FastDecoder> make_fast_label_decoder();
+
+// "cannot be decoded at byte 12 of 3400 (<what>)"
+[[noreturn]] void refuse(const std::string& what, size_t offset, size_t size);
+// Throws where a file's size is beyond the limits.
+void check_size(int64_t width, int64_t height);
+
+}  // namespace deeplab_fast

@@ -1,0 +1,296 @@
+// The thread pool behind training: bytes -> decode -> augment -> a batch in the caller's memory.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "../api.h"
+#include "files.h"
+
+namespace deeplab_fast {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A job that cannot be done, and whose fault it is.
+struct Refused {
+  Fault fault;
+  std::string text;
+};
+
+struct Batch {
+  std::vector<Job> jobs;
+  std::vector<ColourMatrix> colours;
+  std::vector<int> places;  // of the jobs in the target
+  Target target;
+  size_t unfinished = 0;
+  std::vector<Failure> failures;
+};
+
+struct Task {
+  std::shared_ptr<Batch> batch;
+  size_t job;
+};
+
+// What one thread keeps between jobs.
+struct Worker {
+  std::unique_ptr<Decoder> image_decoder = make_image_decoder(), label_decoder = make_label_decoder();
+  std::vector<uint8_t> image_file, label_file, image_pixels, label_pixels;
+  AugmentScratch scratch;
+};
+
+Window whole(const Size& size) { return {0, size.height, 0, size.width}; }
+
+std::string by(const Size& size) { return std::to_string(size.width) + "x" + std::to_string(size.height); }
+
+// The first value that is neither a class nor the ignore label, or -1.
+int first_out_of_range(const uint8_t* label, size_t pixels, int classes, int ignore_label) {
+  unsigned wrong = 0;
+  for (size_t i = 0; i < pixels; ++i) wrong |= (label[i] >= classes) & (label[i] != ignore_label);
+  if (wrong == 0) return -1;
+  const uint8_t* found =
+      std::find_if(label, label + pixels, [&](uint8_t v) { return v >= classes && v != ignore_label; });
+  return *found;
+}
+
+}  // namespace
+
+struct Loader::State {
+  State(std::vector<std::string> paths, bool keep_mapped, const Recipe& r, int class_count)
+      : files(std::move(paths)), mapped(keep_mapped), recipe(r), classes(class_count), maps(files.size()) {}
+
+  Bytes bytes_of(const Extract& extract, std::vector<uint8_t>* buffer);
+  const MappedFile& map_of(int32_t file);
+  void run(Worker& worker, const Batch& batch, size_t job);
+  bool run_next(Worker& worker, std::unique_lock<std::mutex>& lock);
+  void work();
+
+  const std::vector<std::string> files;
+  const bool mapped;
+  const Recipe recipe;
+  const int classes;
+
+  std::mutex map_mutex;
+  std::vector<std::unique_ptr<MappedFile>> maps;
+
+  std::mutex mutex;  // guards what follows
+  std::condition_variable has_task, has_result;
+  std::deque<Task> tasks;
+  std::map<int64_t, std::shared_ptr<Batch>> batches;
+  int64_t next_ticket = 0;
+  bool stopping = false;
+
+  std::vector<std::thread> threads;
+  Worker own;  // of the calling thread, where there are no others
+  std::atomic<int64_t> read_ns{0}, image_ns{0}, label_ns{0}, augment_ns{0};
+};
+
+const MappedFile& Loader::State::map_of(int32_t file) {
+  const std::lock_guard<std::mutex> guard(map_mutex);
+  std::unique_ptr<MappedFile>& map = maps[file];
+  if (!map) map = std::make_unique<MappedFile>(files[file]);
+  return *map;
+}
+
+Bytes Loader::State::bytes_of(const Extract& extract, std::vector<uint8_t>* buffer) {
+  if (!mapped) {
+    read_file(files[extract.file], kMaxBytes, buffer);
+    return {buffer->data(), buffer->size()};
+  }
+  const Bytes all = map_of(extract.file).bytes();
+  if (extract.offset < 0 || extract.size < 0 || static_cast<size_t>(extract.offset) > all.size ||
+      static_cast<size_t>(extract.size) > all.size - static_cast<size_t>(extract.offset)) {
+    throw std::runtime_error("its index names bytes beyond the shard's end");
+  }
+  return {all.data + extract.offset, static_cast<size_t>(extract.size)};
+}
+
+// Throws Refused.
+void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
+  const Job& job = batch.jobs[job_index];
+  const Target& target = batch.target;
+  const int place = batch.places[job_index];
+  Fault stage = Fault::image;
+  const auto start = Clock::now();
+  auto read = start, decoded_image = start, decoded_label = start;
+  try {
+    const Bytes image_bytes = bytes_of(job.image, &worker.image_file);
+    stage = Fault::label;
+    const Bytes label_bytes = bytes_of(job.label, &worker.label_file);
+    read = Clock::now();
+
+    stage = Fault::image;
+    const Size size = worker.image_decoder->open(image_bytes.data, image_bytes.size);
+    stage = Fault::label;
+    const Size label_size = worker.label_decoder->open(label_bytes.data, label_bytes.size);
+    if (size.height != label_size.height || size.width != label_size.width) {
+      throw Refused{Fault::size, by(label_size) + " pixels; expected " + by(size) + " as its image"};
+    }
+    Sample sample{};
+    sample.crop = choose_crop(size.height, size.width, job.draws, recipe);
+    sample.image = source_window(sample.crop, false);
+    sample.label = source_window(sample.crop, true);
+    sample.has_colour = job.colour != nullptr;
+    if (job.colour != nullptr) sample.colour = *job.colour;
+    const size_t image_width = sample.image.right - sample.image.left, image_stride = 3 * image_width;
+    uint8_t* image_pixels;
+    if (target.samples != nullptr) {
+      const Sample& given = target.samples[place];
+      sample.image_offset = given.image_offset;
+      sample.label_offset = given.label_offset;
+      sample.image_room = given.image_room;
+      sample.label_room = given.label_room;
+      const int64_t label_bytes_needed =
+          int64_t{sample.label.bottom - sample.label.top} * (sample.label.right - sample.label.left);
+      if (static_cast<int64_t>(image_stride) * (sample.image.bottom - sample.image.top) > sample.image_room ||
+          label_bytes_needed > sample.label_room) {
+        throw std::logic_error("the batch has too little room for this sample's pixels");
+      }
+      image_pixels = target.images + sample.image_offset;
+    } else {
+      worker.image_pixels.resize(image_stride * (sample.image.bottom - sample.image.top));
+      image_pixels = worker.image_pixels.data();
+    }
+    stage = Fault::image;
+    worker.image_decoder->read(sample.image, image_pixels, image_stride);
+    decoded_image = Clock::now();
+
+    // The whole label, whatever the crop keeps: a wrong value must not be found in some epochs only.
+    stage = Fault::label;
+    worker.label_pixels.resize(static_cast<size_t>(size.height) * size.width);
+    worker.label_decoder->read(whole(size), worker.label_pixels.data(), size.width);
+    const int wrong = first_out_of_range(worker.label_pixels.data(), worker.label_pixels.size(), classes,
+                                         recipe.ignore_label);
+    if (wrong >= 0) throw Refused{Fault::value, std::to_string(wrong)};
+    decoded_label = Clock::now();
+
+    const size_t side = recipe.crop_size;
+    if (target.samples != nullptr) {
+      target.samples[place] = sample;
+      const int columns = sample.label.right - sample.label.left;
+      uint8_t* out = target.labels + sample.label_offset;
+      for (int y = sample.label.top; y < sample.label.bottom; ++y, out += columns) {
+        const size_t from = static_cast<size_t>(y) * size.width + sample.label.left;
+        std::memcpy(out, worker.label_pixels.data() + from, columns);
+      }
+    } else {
+      const Pixels image{image_pixels, static_cast<ptrdiff_t>(image_stride), sample.image};
+      const Pixels label{worker.label_pixels.data(), size.width, whole(size)};
+      augment(image, label, sample.crop, recipe, job.colour, worker.scratch,
+              target.images + place * 3 * side * side, target.labels + place * side * side);
+    }
+    if (target.extents != nullptr) {
+      const Crop& crop = sample.crop;
+      int32_t* extent = target.extents + 4 * place;
+      extent[0] = 0;
+      extent[1] = crop.kept.bottom - crop.kept.top;
+      extent[2] = crop.column;
+      extent[3] = crop.column + crop.kept.right - crop.kept.left;
+    }
+  } catch (const std::exception& error) {
+    throw Refused{stage, error.what()};
+  }
+  const auto end = Clock::now();
+  read_ns += (read - start).count();
+  image_ns += (decoded_image - read).count();
+  label_ns += (decoded_label - decoded_image).count();
+  augment_ns += (end - decoded_label).count();
+}
+
+// Does the first waiting task, with the lock released meanwhile; false where there is none.
+bool Loader::State::run_next(Worker& worker, std::unique_lock<std::mutex>& lock) {
+  if (tasks.empty()) return false;
+  const Task task = std::move(tasks.front());
+  tasks.pop_front();
+  lock.unlock();
+  std::unique_ptr<Failure> failure;
+  try {
+    run(worker, *task.batch, task.job);
+  } catch (const Refused& refused) {
+    failure = std::make_unique<Failure>(Failure{task.batch->places[task.job], refused.fault, refused.text});
+  }
+  lock.lock();
+  if (failure) task.batch->failures.push_back(std::move(*failure));
+  if (--task.batch->unfinished == 0) has_result.notify_all();
+  return true;
+}
+
+void Loader::State::work() {
+  Worker worker;
+  std::unique_lock<std::mutex> lock(mutex);
+  while (!stopping) {
+    if (!run_next(worker, lock)) has_task.wait(lock);
+  }
+}
+
+Loader::Loader(std::vector<std::string> files, bool mapped, const Recipe& recipe, int classes, int threads)
+    : state_(std::make_unique<State>(std::move(files), mapped, recipe, classes)) {
+  for (int i = 0; i < threads; ++i) state_->threads.emplace_back([state = state_.get()] { state->work(); });
+}
+
+Loader::~Loader() {
+  {
+    const std::lock_guard<std::mutex> guard(state_->mutex);
+    state_->stopping = true;
+    state_->tasks.clear();
+  }
+  state_->has_task.notify_all();
+  for (std::thread& thread : state_->threads) thread.join();
+}
+
+int64_t Loader::submit(const std::vector<Job>& jobs, const std::vector<int>& places, const Target& target) {
+  auto batch = std::make_shared<Batch>();
+  batch->jobs = jobs;
+  batch->places = places;
+  batch->target = target;
+  batch->unfinished = jobs.size();
+  batch->colours.reserve(jobs.size());
+  for (Job& job : batch->jobs) {
+    if (job.colour == nullptr) continue;
+    batch->colours.push_back(*job.colour);
+    job.colour = &batch->colours.back();
+  }
+  int64_t ticket;
+  {
+    const std::lock_guard<std::mutex> guard(state_->mutex);
+    ticket = state_->next_ticket++;
+    state_->batches[ticket] = batch;
+    for (size_t i = 0; i < jobs.size(); ++i) state_->tasks.push_back({batch, i});
+  }
+  state_->has_task.notify_all();
+  return ticket;
+}
+
+bool Loader::done(int64_t ticket) {
+  const std::lock_guard<std::mutex> guard(state_->mutex);
+  return state_->batches.at(ticket)->unfinished == 0;
+}
+
+bool Loader::wait(int64_t ticket, double seconds, std::vector<Failure>* failures) {
+  std::unique_lock<std::mutex> lock(state_->mutex);
+  const std::shared_ptr<Batch> batch = state_->batches.at(ticket);
+  const auto finished = [&] { return batch->unfinished == 0; };
+  if (state_->threads.empty()) {
+    while (!finished() && state_->run_next(state_->own, lock)) {
+    }
+  }
+  if (!state_->has_result.wait_for(lock, std::chrono::duration<double>(seconds), finished)) return false;
+  std::sort(batch->failures.begin(), batch->failures.end(),
+            [](const Failure& a, const Failure& b) { return a.index < b.index; });
+  *failures = std::move(batch->failures);
+  state_->batches.erase(ticket);
+  return true;
+}
+
+Spent Loader::spent() const {
+  const auto seconds = [](const std::atomic<int64_t>& ns) { return 1e-9 * static_cast<double>(ns.load()); };
+  return {seconds(state_->read_ns), seconds(state_->image_ns), seconds(state_->label_ns),
+          seconds(state_->augment_ns)};
+}
+
+}  // namespace deeplab_fast

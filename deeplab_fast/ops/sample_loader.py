@@ -1,0 +1,209 @@
+"""Encoded samples to batches in native threads: decode, check, augment; and the GPU's half of it.
+
+Threads take jobs (where the bytes are, what chance decided) to one of two kinds of batch: finished
+crops, or the decoded pixels that the crops need, one behind the other, for :func:`augment_ragged` to
+finish in one launch on the GPU. Both give the same bits.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import _native
+
+
+class Recipe(NamedTuple):
+    """What is the same for every sample; ``csrc/core/crop.h``."""
+
+    crop_size: int
+    min_scale: float
+    max_scale: float
+    bicubic: bool
+    ignore_label: int
+
+
+class Jobs(NamedTuple):
+    """What to load, a row for each sample.
+
+    ``extracts`` int64 ``[N, 6]``: file, offset and size of the image's bytes, then of the label's (size -1: all of
+    the file). ``draws`` float64 ``[N, 4]``: scale, top, left, flip, each in [0, 1). ``colours`` int32 ``[N, 12]``,
+    the rows of :func:`~deeplab_fast.ops.apply_colour`'s matrices, or ``[0, 12]`` for none.
+    """
+
+    extracts: NDArray[np.int64]
+    draws: NDArray[np.float64]
+    colours: NDArray[np.int32]
+
+
+class Failure(NamedTuple):
+    """A sample that could not be loaded: its place in the batch; ``fault`` is image, label, size or value."""
+
+    place: int
+    fault: str
+    text: str
+
+
+class Crops(NamedTuple):
+    """``images`` uint8 ``[N, S, S, 3]``, ``labels`` uint8 ``[N, S, S]``, ``extents`` int32 ``[N, 4]``."""
+
+    images: Tensor
+    labels: Tensor
+    extents: Tensor
+
+
+class Ragged(NamedTuple):
+    """Source pixels of a batch: uint8 ``images`` and ``labels``, and ``samples`` that says what lies where."""
+
+    images: Tensor
+    labels: Tensor
+    samples: Tensor
+
+
+def missing() -> str:
+    """Why there is no native loader here, or nothing."""
+    return _native.decoder()[1]
+
+
+def ragged_room(recipe: Recipe, scales: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Where each sample's pixels go: offset and room of the image, then of the label, int64 ``[N, 4]``.
+
+    A crop reads at most ``(crop_size + 1) / scale`` source pixels a side, and a few at the border.
+    """
+    scale = recipe.min_scale + (recipe.max_scale - recipe.min_scale) * scales
+    side = np.ceil((recipe.crop_size + 1) / scale).astype(np.int64) + 6
+    pixels = side * side
+    starts = np.cumsum(pixels) - pixels
+    return np.stack([3 * starts, 3 * pixels, starts, pixels], axis=1)
+
+
+class SampleLoader:
+    """A pool of native threads. ``threads=0`` works in :meth:`wait`.
+
+    Args:
+        files: paths that jobs name by number.
+        mapped: keep the files in memory maps; else each use reads the whole file.
+        num_classes: a label value beyond it, other than the ignore label, is a failure.
+    """
+
+    def __init__(self, files: list[str], mapped: bool, recipe: Recipe, num_classes: int, threads: int) -> None:
+        native, reason = _native.decoder()
+        if native is None:
+            raise RuntimeError(f"no native loader: {reason}")
+        self.recipe = recipe
+        self._native = native
+        self._loader = native.Loader(
+            files=files, mapped=mapped, classes=num_classes, threads=threads, **recipe._asdict()
+        )
+        self._targets: dict[int, Crops | Ragged] = {}  # memory that threads still write to
+
+    def submit(self, jobs: Jobs, target: Crops | Ragged, places: list[int] | None = None) -> int:
+        """Begin to load; job ``i`` becomes sample ``places[i]`` (default ``i``). Returns a ticket for :meth:`wait`."""
+        ticket: int = self._loader.submit(
+            extracts=jobs.extracts,
+            draws=jobs.draws,
+            colours=jobs.colours,
+            places=list(range(len(jobs.draws))) if places is None else places,
+            images=target.images.data_ptr(),
+            labels=target.labels.data_ptr(),
+            extents=target.extents.data_ptr() if isinstance(target, Crops) else 0,
+            samples=target.samples.data_ptr() if isinstance(target, Ragged) else 0,
+        )
+        self._targets[ticket] = target
+        return ticket
+
+    def done(self, ticket: int) -> bool:
+        """Whether :meth:`wait` would return at once."""
+        return bool(self._loader.done(ticket))
+
+    def wait(self, ticket: int) -> list[Failure]:
+        """Wait until all jobs of a ticket are done; those that failed left their place untouched."""
+        while (failures := self._loader.wait(ticket, 0.2)) is None:
+            pass  # back in Python now and then, for Ctrl-C
+        del self._targets[ticket]
+        return [Failure(*failure) for failure in failures]
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds that all threads together spent so far, by stage."""
+        return dict(zip(("read", "decode image", "decode label", "augment"), self._loader.spent(), strict=True))
+
+    def close(self) -> None:
+        """Drop what is not begun and wait for what is."""
+        self._loader = None
+        self._targets.clear()
+
+    def new_crops(self, count: int, pin: bool = False) -> Crops:
+        """Memory for ``count`` finished crops."""
+        side = self.recipe.crop_size
+        crops = Crops(
+            torch.empty(count, side, side, 3, dtype=torch.uint8, pin_memory=pin),
+            torch.empty(count, side, side, dtype=torch.uint8, pin_memory=pin),
+            torch.empty(count, 4, dtype=torch.int32, pin_memory=pin),
+        )
+        if not pin:
+            for tensor in crops:
+                self._native.prefer_large_pages(tensor.data_ptr(), tensor.nbytes)
+        return crops
+
+    def new_ragged(self, room: NDArray[np.int64], pin: bool = False, old: Ragged | None = None) -> Ragged:
+        """Memory for a batch with this :func:`ragged_room`; ``old`` serves again if it is enough."""
+        images, labels = (int(room[-1, k] + room[-1, k + 1]) for k in (0, 2))
+        table = len(room) * self._native.SAMPLE_BYTES
+        if old is None or len(old.images) < images or len(old.samples) < table:
+            old = Ragged(*(torch.empty(n, dtype=torch.uint8, pin_memory=pin) for n in (images, labels, table)))
+        self._native.write_samples(old.samples.data_ptr(), room)
+        return old
+
+
+def augment_ragged(
+    batch: Ragged,
+    count: int,
+    recipe: Recipe,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: torch.dtype = torch.float32,
+    channels: int = 3,
+) -> Crops:
+    """Finish a ragged batch on the GPU: resample, flip, distort, pad and normalise, in one launch.
+
+    Args:
+        batch: on a CUDA device.
+        mean, std: per channel in RGB order, on the 0-255 scale; not used where ``dtype`` is uint8.
+        dtype: of the images: uint8 as they are, or normalised bf16, fp16 or fp32.
+        channels: 3, or 4 with a channel of zeros, which makes each pixel's bytes a power of two.
+
+    Returns:
+        Images ``[N, S, S, channels]``, labels and extents as :class:`Crops`, the same bits as the CPU's.
+
+    Raises:
+        RuntimeError: the extension has no CUDA part, or CUDA refuses; says which.
+    """
+    native, reason = _native.cuda()
+    if native is None:
+        raise RuntimeError(f"no CUDA part: {reason}")
+    device, side = batch.images.device, recipe.crop_size
+    out = Crops(
+        torch.empty(count, side, side, channels, dtype=dtype, device=device),
+        torch.empty(count, side, side, dtype=torch.uint8, device=device),
+        torch.empty(count, 4, dtype=torch.int32, device=device),
+    )
+    native.augment_cuda(
+        images=batch.images.data_ptr(),
+        labels=batch.labels.data_ptr(),
+        samples=batch.samples.data_ptr(),
+        count=count,
+        crop_size=side,
+        bicubic=recipe.bicubic,
+        ignore_label=recipe.ignore_label,
+        mean=mean,
+        std=std,
+        type=str(dtype).removeprefix("torch."),
+        channels=channels,
+        out_images=out.images.data_ptr(),
+        out_labels=out.labels.data_ptr(),
+        extents=out.extents.data_ptr(),
+        stream=torch.cuda.current_stream(device).cuda_stream,
+    )
+    return out

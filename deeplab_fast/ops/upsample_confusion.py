@@ -1,0 +1,68 @@
+"""Upsample, argmax and count in one pass: a confusion matrix straight from low-resolution logits."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deeplab_fast.errors import UserError
+
+from . import _native
+from .confusion import _NONE, _name, _refuse, confusion_matrix_reference
+
+
+def upsample_confusion_reference(logits: Tensor, labels: Tensor, align_corners: bool, ignore_label: int) -> Tensor:
+    """:func:`upsample_confusion` with full-resolution logits in between."""
+    full = F.interpolate(logits.float(), labels.shape[-2:], mode="bilinear", align_corners=align_corners)
+    return confusion_matrix_reference(labels, full.argmax(1), logits.shape[1], ignore_label)
+
+
+def upsample_confusion(logits: Tensor, labels: Tensor, align_corners: bool, ignore_label: int) -> Tensor:
+    """Confusion matrix of bilinearly upsampled logits' largest class; no full-resolution tensor is made.
+
+    Args:
+        logits: fp32, fp16 or bf16 ``[N, C, h, w]``, any strides; at most 256 classes.
+        labels: uint8 ``[N, H, W]``; ``ignore_label`` does not count.
+        align_corners: as in :func:`torch.nn.functional.interpolate`.
+
+    Returns:
+        int64 ``[C, C]``, rows truth, on the logits' device. Sums are in fp32; a tie goes to the lower class.
+
+    Raises:
+        UserError: a label is neither a class nor the ignore label, or shapes or types do not fit.
+    """
+    if labels.dtype != torch.uint8 or labels.dim() != 3 or logits.dim() != 4 or len(labels) != len(logits):
+        raise UserError(
+            f"logits {tuple(logits.shape)}, labels {labels.dtype} {tuple(labels.shape)}: expected [N, C, h, w] and"
+            " uint8 [N, H, W]"
+        )
+    native = (_native.cuda() if logits.is_cuda else _native.load())[0]
+    if native is None:
+        return upsample_confusion_reference(logits, labels, align_corners, ignore_label)
+    n, classes, h, w = logits.shape
+    labels = labels.contiguous()
+    counts = torch.zeros(classes, classes, dtype=torch.int64, device=logits.device)
+    if logits.is_cuda:
+        first = torch.full((), _NONE, dtype=torch.int64, device=logits.device)
+        rows_columns_classes = logits.permute(0, 2, 3, 1)
+        native.count_upsampled_cuda(
+            logits=logits.data_ptr(),
+            type=_name(logits),
+            strides=rows_columns_classes.stride(),
+            shape=(n, h, w, classes),
+            labels=labels.data_ptr(),
+            size=tuple(labels.shape[1:]),
+            align_corners=align_corners,
+            ignore_label=ignore_label,
+            counts=counts.data_ptr(),
+            wrong=first.data_ptr(),
+            stream=torch.cuda.current_stream(logits.device).cuda_stream,
+        )
+        index = int(first)
+        if index != _NONE:
+            _refuse(int(labels.view(-1)[index]), 0, classes, ignore_label)
+        return counts
+    for image, label in zip(logits.float().permute(0, 2, 3, 1).contiguous().numpy(), labels.numpy(), strict=True):
+        wrong = native.count_upsampled(image, label, align_corners, ignore_label, counts.numpy())
+        if wrong is not None:
+            _refuse(wrong[2], 0, classes, ignore_label)
+    return counts
