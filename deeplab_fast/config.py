@@ -125,9 +125,7 @@ class DeviceConfig:
 class MachineConfig(DeviceConfig):
     """Machine"""
 
-    num_workers: int = flag(
-        2, "Processes that decode and augment; 0 does it in the main process.", minimum=0, maximum=256
-    )
+    num_workers: int = flag(2, "Threads that decode and augment; 0 does it in the main thread.", minimum=0, maximum=256)
     compile: bool = flag(False, "Compile the network with torch.compile.")
 
 
@@ -144,6 +142,18 @@ class TrainDataConfig:
     min_scale: float = flag(0.5, "Smallest random scale.", above=0, maximum=16)
     max_scale: float = flag(2.0, "Largest random scale.", above=0, maximum=16)
     interpolation: str = flag("bicubic", "Resampling of training images.", choices=("bicubic", "bilinear"))
+    photometric: bool = flag(False, "Also vary brightness, contrast, saturation and hue.")
+    augment_on: str = flag(
+        "auto",
+        "Where crops are made from decoded images; auto measures both where there is a GPU. The crops are the same.",
+        choices=("auto", "cpu", "gpu"),
+    )
+    on_bad_sample: str = flag(
+        "error",
+        "A sample that cannot be used stops the run, or is skipped: another takes its place.",
+        choices=("error", "skip"),
+    )
+    max_bad_samples: int = flag(100, "Samples that --on_bad_sample=skip skips before it stops the run.", minimum=0)
     cache_dir: str = flag("", "Where the built-in data set is kept; default ~/.cache/deeplab_fast.")
 
     @property

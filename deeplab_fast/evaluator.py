@@ -7,20 +7,20 @@ the truth is never touched. Scale ``s`` uses the square ``int((crop_size - 1) * 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .config import ImageConfig
-from .data.loader import decode_pair, quiet_worker
-from .data.records import check_values
+from .data.pairs import check_values, decode_pair
 from .data.sources import Source
+from .data.threads import ordered_map
 from .distributed import World
-from .errors import UserError
 from .metrics import Scores
 from .ops import confusion_matrix, normalise, resize_bilinear, upsample_softmax
 from .runtime import autocast
@@ -102,27 +102,17 @@ def probabilities(
         yield total
 
 
-class _EvaluationSet(Dataset):
-    """Every scale of image ``index`` and its truth, or the error that prevents it."""
-
-    def __init__(self, source: Source, protocol: Protocol, num_classes: int, ignore_label: int) -> None:
-        self.source, self.protocol = source, protocol
-        self.num_classes, self.ignore_label = num_classes, ignore_label
-
-    def __getitem__(self, index: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray] | UserError:
-        try:
-            sample = self.source.read(index)
-            image, label = decode_pair(sample)
-            check_values(label, sample.label_where, self.num_classes, self.ignore_label)
-        except UserError as error:
-            return error
-        return [view_of(image, size) for size in self.protocol.sizes], label
+def _load(
+    source: Source, sizes: list[int], num_classes: int, ignore_label: int, index: int
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """Every scale of image ``index``, and its truth."""
+    sample = source.read(index)
+    image, label = decode_pair(sample)
+    check_values(label, sample.label_where, num_classes, ignore_label)
+    return [view_of(image, size) for size in sizes], label
 
 
-def _collate(items: list) -> tuple[list[View], list[Tensor]] | UserError:
-    for item in items:
-        if isinstance(item, UserError):
-            return item
+def _collate(items: list) -> tuple[list[View], list[Tensor]]:
     views = [
         View(torch.from_numpy(np.stack([v[0] for v in scale])), torch.from_numpy(np.stack([v[1] for v in scale])))
         for scale in zip(*(item[0] for item in items), strict=True)
@@ -150,25 +140,16 @@ def evaluate(
     """
     world = world or World()
     places = range(world.rank, len(source), world.size)
-    loader = DataLoader(
-        _EvaluationSet(source, protocol, num_classes, ignore_label),
-        batch_size=batch_size,
-        sampler=places,
-        num_workers=num_workers,
-        collate_fn=_collate,
-        worker_init_fn=quiet_worker,
-        generator=torch.Generator(),  # as in training_batches
-    )
+    load = partial(_load, source, protocol.sizes, num_classes, ignore_label)
+    loaded = ordered_map(load, places, num_workers, batch_size)
     counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
     was_training = model.training
     model.eval()
     try:
         hidden = None if world.is_main else True  # None: where stderr is not a terminal
         with tqdm(total=len(places), desc="evaluate", unit="image", leave=False, disable=hidden) as bar:
-            for batch in loader:
-                if isinstance(batch, UserError):
-                    raise batch
-                views, labels = batch
+            while batch := list(islice(loaded, batch_size)):
+                views, labels = _collate(batch)
                 targets = [(label.shape[0], label.shape[1]) for label in labels]
                 summed = probabilities(model, views, targets, protocol, device)
                 for label, p in zip(labels, summed, strict=True):

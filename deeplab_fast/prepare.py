@@ -75,7 +75,7 @@ class CheckConfig(LabelConfig, InputConfig):
     data_file: str = flag("", "Records to check, instead of files.")
     val_data_lst: str = flag("", "List file that must share no sample with the data.")
     val_data_file: str = flag("", "Records that must share no sample with the data.")
-    num_workers: int = flag(2, "Processes that decode.", minimum=0, maximum=256)
+    num_workers: int = flag(2, "Threads that decode; 0 does it in the main thread.", minimum=0, maximum=256)
 
 
 def open_files(config: InputConfig, must_exist: bool = True) -> FileSource:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .data.loader import decode_pair
+from .data.pairs import decode_pair
 from .data.sources import Source
 from .evaluator import Protocol, View, probabilities, view_of
 from .log import METRICS, read_json_lines

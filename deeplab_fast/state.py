@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .config import TrainConfig
-from .data.loader import Schedule
+from .data.schedule import Schedule
 from .distributed import World
 from .errors import UserError
 from .loss import Criterion, build_criterion
@@ -101,7 +101,7 @@ class TrainState:
             raise UserError(f"{name} was trained by {content['world_size']} processes; this run has {self.world.size}")
         for key, value in asdict(self.config).items():
             old = saved.get(key, value)
-            if old != value and key not in ("train_dir", "resume", "num_workers", "data_file"):
+            if old != value and key not in ("train_dir", "resume", "num_workers", "data_file", "augment_on"):
                 logger.warning(
                     "--%s was %s and is now %s: the run is not the one that was interrupted", key, old, value
                 )

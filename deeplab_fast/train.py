@@ -11,8 +11,8 @@ from .checkpoint import BEST, CheckpointFolder, load
 from .cli import parse_flags, run
 from .config import TrainConfig, validate_train
 from .data.classes import class_names
-from .data.loader import Schedule
 from .data.records import RecordSource
+from .data.schedule import Schedule
 from .data.sources import Source, keys_digest, list_source
 from .data.synthetic import CLASSES, builtin_data
 from .distributed import World, process_group, world_from_environment

@@ -13,15 +13,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
+from .config import TrainConfig
 from .data.augment import Augment
-from .data.loader import Batch, Schedule, TrainingSet, training_batches
+from .data.dataset import BadSamples, Batch, TrainingSet
+from .data.loader import Loader, LoaderOptions, open_loader
+from .data.native_loader import Finish
+from .data.schedule import Schedule
 from .data.sources import Source
 from .errors import TrainingDiverged, UserError
 from .evaluator import Protocol, evaluate
 from .log import RunLog
 from .ops import normalise
 from .optim import learning_rate
-from .runtime import StopRequest, autocast, versions
+from .runtime import DTYPES, StopRequest, autocast, versions
 from .state import TrainState
 
 
@@ -42,7 +46,7 @@ def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
         last = i + 1 == len(batches)
         if isinstance(state.network, DistributedDataParallel):
             state.network.require_backward_grad_sync = last
-        x = normalise(batch.images, batch.extents, config.mean_rgb, config.std_rgb, torch.float32)
+        x = network_input(batch, config)
         with autocast(config.precision, state.device):
             logits = state.network(x)
         share = state.criterion.share(logits, batch.labels, divisor)
@@ -58,6 +62,13 @@ def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
         state.average.update_parameters(state.model)
     state.step += 1
     return loss
+
+
+def network_input(batch: Batch, config: TrainConfig) -> Tensor:
+    """``[N, 3, S, S]`` in channels-last storage, normalised here unless the loader did it on the GPU."""
+    if batch.images.dtype == torch.uint8:
+        return normalise(batch.images, batch.extents, config.mean_rgb, config.std_rgb, torch.float32)
+    return batch.images.permute(0, 3, 1, 2)
 
 
 class LossBlock:
@@ -148,16 +159,11 @@ def fit(
         TrainingDiverged: a loss is NaN or infinite.
     """
     config, world = state.config, state.world
-    dataset = TrainingSet(
-        source,
-        Augment(
-            config.crop_size, config.min_scale, config.max_scale, config.ignore_label, config.interpolation == "bicubic"
-        ),
-        config.num_classes,
-        config.seed,
-    )
+    loader = build_loader(config, source, schedule, state.device)
+    if log is not None:
+        log.say(f"data: {loader.plan}")
     first, last = (n * config.accumulate_steps for n in (state.step, state.total_steps))
-    batches = training_batches(dataset, schedule, first, last, config.num_workers, state.device.type == "cuda")
+    batches = loader.batches(first, last)
     block = LossBlock(state)
 
     def flush() -> None:
@@ -203,6 +209,30 @@ def fit(
         if state.step % config.save_steps == 0 or state.step == state.total_steps:
             save()
             block.restart_clock()
+
+
+def build_loader(config: TrainConfig, source: Source, schedule: Schedule, device: torch.device) -> Loader:
+    """The loader that the configuration asks for.
+
+    Raises:
+        UserError: the GPU is asked to augment and cannot.
+    """
+    augment = Augment(
+        config.crop_size,
+        config.min_scale,
+        config.max_scale,
+        config.ignore_label,
+        config.interpolation == "bicubic",
+        config.photometric,
+    )
+    options = LoaderOptions(
+        device,
+        config.num_workers,
+        config.augment_on,
+        Finish(config.mean_rgb, config.std_rgb, DTYPES[config.precision]),
+        BadSamples(config.on_bad_sample == "skip", config.max_bad_samples),
+    )
+    return open_loader(TrainingSet(source, augment, config.num_classes, config.seed), schedule, options)
 
 
 class _Timed:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deeplab_fast.config import EvalConfig, ModelConfig
-from deeplab_fast.data.loader import decode_pair
+from deeplab_fast.data.pairs import decode_pair
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.errors import UserError
 from deeplab_fast.evaluator import Protocol, View, evaluate, longest_side_to, probabilities, view_of
@@ -35,26 +35,34 @@ def model(builtin):
     return model
 
 
-def recipe_input(image, size):
+ROUNDED_OTHERWISE = 0.002  # share of the values that our resize rounds otherwise than exact arithmetic
+
+
+def recipe_input(image, size, disturb=False):
     """The MindSpore recipe's input: resized, normalised, padded; a batch of one, and its height and width.
 
     OpenCV resizes in float and rounds here: its 8-bit path truncates its weights, and a network of
     random weights makes much of a difference of 1. ``test_bilinear_resize_equals_opencv`` has that path.
+    ``disturb`` moves a share of the values by 1, as rounding might.
     """
     height, width = image.shape[:2]
     if height > width:
         h, w = size, int(1.0 * size * width / height)
     else:
         h, w = int(1.0 * size * height / width), size
-    x = (np.rint(cv2.resize(image.astype(np.float32), (w, h))) - MEAN) / STD
+    x = np.rint(cv2.resize(image.astype(np.float32), (w, h)))
+    if disturb:
+        generator = np.random.default_rng(size)
+        x += (generator.random(x.shape) < ROUNDED_OTHERWISE) * generator.choice([-1, 1], x.shape)
+    x = ((x - MEAN) / STD).astype(np.float32)
     x = cv2.copyMakeBorder(x, 0, size - h, 0, size - w, cv2.BORDER_CONSTANT, value=0)
     return torch.from_numpy(x).permute(2, 0, 1)[None], h, w
 
 
-def recipe_probabilities(model, image, size, flip):
+def recipe_probabilities(model, image, size, flip, disturb):
     """One scale of the recipe's evaluation, image by image, in OpenCV and NumPy."""
     height, width = image.shape[:2]
-    x, h, w = recipe_input(image, size)
+    x, h, w = recipe_input(image, size, disturb)
     total = 0
     for mirrored in (False, True) if flip else (False,):
         with torch.no_grad():
@@ -63,13 +71,13 @@ def recipe_probabilities(model, image, size, flip):
     return cv2.resize(np.ascontiguousarray(total[:, :h, :w].transpose(1, 2, 0)), (width, height))
 
 
-def recipe(model, source, crop_size, scales, flip):
+def recipe(model, source, crop_size, scales, flip, disturb=False):
     """Summed probabilities of each image and the confusion matrix of the set."""
     counts, summed = np.zeros((6, 6), np.int64), []
     for i in range(len(source)):
         image, label = decode_pair(source.read(i))
         sizes = [int((crop_size - 1) * s) + 1 for s in scales]
-        summed.append(sum(recipe_probabilities(model, image, size, flip) for size in sizes))
+        summed.append(sum(recipe_probabilities(model, image, size, flip, disturb) for size in sizes))
         valid = label != 255
         pairs = label[valid].astype(int) * 6 + summed[-1].argmax(2)[valid]
         counts += np.bincount(pairs, minlength=36).reshape(6, 6)
@@ -94,13 +102,16 @@ def test_equals_the_recipe_s(model, builtin, scales, flip):
     source = list_source(builtin, builtin / "val.txt")
     how = protocol(97, scales, flip)
     summed, theirs = recipe(model, source, 97, scales, flip)
-    share = 1 / (len(scales) * (2 if flip else 1))
-    for p, q in zip(our_probabilities(model, source, how), summed, strict=True):
-        assert np.abs(p - q).mean() * share < 1e-3  # a value halfway between two may round the other way
-    ours = evaluate(model, source, how, 6, 255, CPU, batch_size=3).confusion
-    assert np.array_equal(ours.sum(1), theirs.sum(1))
-    assert (ours.sum(0) > 0).all()
-    assert np.abs(ours - theirs).sum() <= 0.002 * theirs.sum()
+    # How much a value here and there that rounds the other way matters to this network, in the recipe's own arithmetic.
+    disturbed, theirs_disturbed = recipe(model, source, 97, scales, flip, disturb=True)
+    ours = np.mean([np.abs(p - q).mean() for p, q in zip(our_probabilities(model, source, how), summed, strict=True)])
+    assert ours <= 1.5 * np.mean([np.abs(p - q).mean() for p, q in zip(disturbed, summed, strict=True)])
+    counts = evaluate(model, source, how, 6, 255, CPU, batch_size=3).confusion
+    assert np.array_equal(counts.sum(1), theirs.sum(1))
+    assert (counts.sum(0) > 0).all()
+    moved = np.abs(counts - theirs).sum()
+    assert moved <= 1.5 * np.abs(theirs_disturbed - theirs).sum()
+    assert moved <= 0.005 * theirs.sum()
 
 
 def test_the_protocols_differ_by_more_than_the_tolerance(model, builtin):
@@ -112,7 +123,7 @@ def test_the_protocols_differ_by_more_than_the_tolerance(model, builtin):
     ]
     for i, a in enumerate(found):
         for b in found[i + 1 :]:
-            assert np.abs(a - b).sum() > 0.04 * a.sum()  # twenty times that
+            assert np.abs(a - b).sum() > 0.04 * a.sum()  # eight times that
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (2, 2), (7, 1)])

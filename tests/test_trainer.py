@@ -7,7 +7,9 @@ import torch
 
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.augment import Augment
-from deeplab_fast.data.loader import Schedule, TrainingSet, training_batches
+from deeplab_fast.data.dataset import TrainingSet
+from deeplab_fast.data.loader import LoaderOptions, open_loader
+from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.distributed import World
 from deeplab_fast.errors import TrainingDiverged, UserError
@@ -33,7 +35,7 @@ def make(builtin, **flags):
     torch.manual_seed(config.seed)
     state = build_state(config, build_model(config), CPU, World(), schedule)
     data = TrainingSet(source, Augment(config.crop_size, 0.5, 2.0, 255), 6, config.seed)
-    batches = training_batches(data, schedule, 0, 1000, 0, pin_memory=False)
+    batches = open_loader(data, schedule, LoaderOptions(threads=0)).batches(0, 1000)
     return state, batches
 
 

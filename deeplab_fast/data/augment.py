@@ -1,16 +1,20 @@
 """The recipe's augmentation: random scale, pad, crop and flip, decided on the host from a counter."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplab_fast.ops import crop_resample
+from deeplab_fast.ops import apply_colour, crop_resample
 
-from .philox import AUGMENT, uniform
+from .philox import AUGMENT, COLOUR, COLOUR_CHOICE, uniform
 
 Image = NDArray[np.uint8]
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_COLOUR_ONE = 4096
 
 
 class Draws(NamedTuple):
@@ -39,17 +43,43 @@ def draws(seed: int, epoch: int, sample: int) -> Draws:
     return Draws(*uniform(seed, epoch, sample, AUGMENT).tolist())
 
 
+def colour_matrix(seed: int, epoch: int, sample: int) -> NDArray[np.int32]:
+    """A random change of brightness, contrast, saturation and hue, each with probability 1/2: int32 ``[3, 4]``.
+
+    In the ranges of SSD's photometric distortion (Liu et al., arXiv 1512.02325, section 2.2, as
+    implemented with it): brightness +-32, contrast and saturation 0.5 to 1.5, hue +-36 degrees. All four
+    are affine in RGB, so one matrix (units of 1/4096, last column added) does them together.
+    """
+    strength = 2 * uniform(seed, epoch, sample, COLOUR) - 1
+    chosen = uniform(seed, epoch, sample, COLOUR_CHOICE) < 0.5
+    brightness, contrast, saturation, hue = np.where(chosen, strength, 0.0)
+    grey = np.tile(_LUMA, (3, 1))
+    saturate = (1 + 0.5 * saturation) * np.eye(3) - 0.5 * saturation * grey
+    # A rotation about the grey axis in YIQ (FCC NTSC), which keeps luma.
+    to_yiq = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+    cos, sin = math.cos(hue * math.pi / 5), math.sin(hue * math.pi / 5)
+    rotate = np.linalg.inv(to_yiq) @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ to_yiq
+    scale = 1 + 0.5 * contrast
+    matrix = scale * (rotate @ saturate)
+    shift = np.full((3, 1), scale * 32 * brightness)
+    return np.rint(_COLOUR_ONE * np.hstack([matrix, shift])).astype(np.int32)
+
+
 @dataclass(frozen=True)
 class Augment:
-    """Scale by U(min_scale, max_scale), pad bottom and right, crop at random, flip with p = 0.5."""
+    """Scale by U(min_scale, max_scale), pad bottom and right, crop at random, flip with p = 0.5.
+
+    Calling it is the reference; the native loader does the same, bit for bit.
+    """
 
     crop_size: int
     min_scale: float
     max_scale: float
     ignore_label: int
     bicubic: bool = True
+    photometric: bool = False
 
-    def __call__(self, image: Image, label: Image, draw: Draws) -> Crop:
+    def __call__(self, image: Image, label: Image, draw: Draws, colour: NDArray[np.int32] | None = None) -> Crop:
         """Augment one decoded sample: image uint8 ``[H, W, 3]``, label uint8 ``[H, W]``."""
         size = self.crop_size
         scale = self.min_scale + (self.max_scale - self.min_scale) * draw.scale
@@ -58,6 +88,8 @@ class Augment:
         left = int(draw.left * (max(width, size) - size + 1))
         bottom, right = min(top + size, height), min(left + size, width)
         pixels, classes = crop_resample(image, label, (height, width), (top, bottom, left, right), self.bicubic)
+        if colour is not None:
+            pixels = apply_colour(pixels, colour)
         h, w = bottom - top, right - left
         x = 0
         if draw.flip >= 0.5:

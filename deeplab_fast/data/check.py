@@ -2,11 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 
 import numpy as np
 from tqdm import tqdm
@@ -14,8 +11,9 @@ from tqdm import tqdm
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_image, decode_label
 
-from .records import check_values
+from .pairs import check_values
 from .sources import Sample, Source
+from .threads import ordered_map
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -38,10 +36,9 @@ def check_source(
     findings = Findings()
     palettes = 0
     seen: dict[str, str] = {}  # digest of an image to where it was first
-    check = partial(_check_one, num_classes=num_classes, ignore_label=ignore_label)
-    for result in tqdm(
-        _spread(check, source, num_workers), total=len(source), desc="check", unit="image", disable=None
-    ):
+    check = partial(_check_one, source, num_classes=num_classes, ignore_label=ignore_label)
+    results = ordered_map(check, range(len(source)), num_workers, 8 * num_workers)
+    for result in tqdm(results, total=len(source), desc="check", unit="image", disable=None):
         findings.samples += 1
         findings.problems += result.problems
         palettes += result.is_palette
@@ -75,16 +72,6 @@ class _Result:
     is_palette: bool = False
 
 
-def _spread(check: partial, source: Source, num_workers: int) -> Iterator[_Result]:
-    samples: Iterable[Sample | UserError] = (_read(source, i) for i in range(len(source)))
-    if num_workers == 0:
-        yield from map(check, samples)
-        return
-    with ProcessPoolExecutor(num_workers) as pool:
-        while chunk := list(islice(samples, 64 * num_workers)):
-            yield from pool.map(check, chunk, chunksize=8)
-
-
 def _digest(image: bytes) -> str:
     return hashlib.sha256(image).hexdigest()
 
@@ -96,7 +83,8 @@ def _read(source: Source, index: int) -> Sample | UserError:
         return error
 
 
-def _check_one(sample: Sample | UserError, num_classes: int, ignore_label: int) -> _Result:
+def _check_one(source: Source, index: int, num_classes: int, ignore_label: int) -> _Result:
+    sample = _read(source, index)
     if isinstance(sample, UserError):
         return _Result([str(sample)])
     problems = []

@@ -12,7 +12,7 @@ _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _LOW, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 # The last counter word: one stream of numbers for each purpose.
-ORDER, AUGMENT, SHUFFLE = 0, 1, 2
+ORDER, AUGMENT, SHUFFLE, COLOUR, COLOUR_CHOICE, REPLACEMENT = range(6)
 
 
 def philox4x32(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:

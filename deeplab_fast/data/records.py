@@ -27,10 +27,10 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import decode_image, decode_label
 
+from .pairs import check_values, decode_pair
 from .philox import SHUFFLE, permutation
-from .sources import Sample, Source
+from .sources import Place, Sample, Source
 
 INDEX_FORMAT = "deeplab_fast.index/1"
 DATASET_FORMAT = "deeplab_fast.dataset/1"
@@ -165,29 +165,9 @@ def check_sample(sample: Sample, num_classes: int, ignore_label: int) -> np.ndar
     Raises:
         UserError: sizes differ or a value is neither a class nor the ignore label.
     """
-    label = decode_label(sample.label, sample.label_where)
-    size = decode_image(sample.image, sample.image_where).shape[:2]
-    if size != label.shape:
-        raise UserError(
-            f"{sample.label_where}: {label.shape[1]}x{label.shape[0]} pixels; expected"
-            f" {size[1]}x{size[0]} as its image {sample.image_where}"
-        )
+    _, label = decode_pair(sample)
     check_values(label, sample.label_where, num_classes, ignore_label)
     return np.bincount(label.ravel(), minlength=256)
-
-
-def check_values(label: np.ndarray, where: str, num_classes: int, ignore_label: int) -> None:
-    """Raise :class:`UserError` naming the file and the value when a label is out of range."""
-    largest = int(label.max(initial=0))
-    if largest < num_classes:
-        return
-    values = np.unique(label)
-    bad = values[(values >= num_classes) & (values != ignore_label)]
-    if bad.size:
-        raise UserError(
-            f"{where}: label value {bad[0]}; expected 0 to {num_classes - 1}"
-            f" (--num_classes={num_classes}) or {ignore_label} (--ignore_label)"
-        )
 
 
 def _describe(dst: Path, paths: list[Path], indexes: list[ShardIndex], options: RecordOptions) -> None:
@@ -319,6 +299,8 @@ def _shards_of(name: Path) -> list[Path]:
 class RecordSource:
     """Samples of shards, in the order of the shards; bytes come from a memory map opened on first use."""
 
+    mapped = True
+
     def __init__(self, data_file: str | Path, option: str = "data_file") -> None:
         self.shards = find_shards(data_file, option)
         self._entries: list[list[Entry]] = []
@@ -343,6 +325,19 @@ class RecordSource:
     def key(self, index: int) -> str:
         return self._locate(index)[1].key
 
+    def where(self, index: int) -> tuple[str, str]:
+        shard, entry = self._locate(index)
+        where = f"{self.shards[shard]}, sample {entry.key}"
+        return f"{where}, image", f"{where}, label"
+
+    def files(self) -> list[str]:
+        return [str(shard) for shard in self.shards]
+
+    def places(self, index: int) -> tuple[Place, Place]:
+        shard, entry = self._locate(index)
+        image = Place(shard, entry.image_offset, entry.image_size)
+        return image, Place(shard, entry.label_offset, entry.label_size)
+
     def read(self, index: int) -> Sample:
         shard, entry = self._locate(index)
         if shard not in self._maps:
@@ -354,8 +349,7 @@ class RecordSource:
         data = self._maps[shard]
         image = data[entry.image_offset : entry.image_offset + entry.image_size]
         label = data[entry.label_offset : entry.label_offset + entry.label_size]
-        where = f"{self.shards[shard]}, sample {entry.key}"
-        return Sample(entry.key, image, label, f"{where}, image", f"{where}, label")
+        return Sample(entry.key, image, label, *self.where(index))
 
 
 def dataset_entry(shards: Sequence[Path]) -> dict[str, Any] | None:

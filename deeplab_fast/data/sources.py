@@ -22,14 +22,35 @@ class Sample(NamedTuple):
     label_where: str
 
 
+class Place(NamedTuple):
+    """Where bytes are: a file by its number, and the part of it; size -1 is all of the file."""
+
+    file: int
+    offset: int
+    size: int
+
+
 class Source(Protocol):
-    """A sequence of encoded samples."""
+    """A sequence of encoded samples.
+
+    :meth:`read` gives a sample's bytes; :meth:`files`, :meth:`places` and ``mapped`` (many samples
+    lie in one file, which stays mapped) let native threads fetch them. :meth:`where` names them in errors.
+    """
+
+    @property
+    def mapped(self) -> bool: ...
 
     def __len__(self) -> int: ...
 
     def key(self, index: int) -> str: ...
 
+    def where(self, index: int) -> tuple[str, str]: ...
+
     def read(self, index: int) -> Sample: ...
+
+    def files(self) -> list[str]: ...
+
+    def places(self, index: int) -> tuple[Place, Place]: ...
 
 
 def keys_digest(source: Source) -> str:
@@ -76,6 +97,7 @@ class FileSource:
     images: list[str]
     labels: list[str]
     keys: list[str]
+    mapped = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -83,9 +105,18 @@ class FileSource:
     def key(self, index: int) -> str:
         return self.keys[index]
 
+    def where(self, index: int) -> tuple[str, str]:
+        return str(self.root / self.images[index]), str(self.root / self.labels[index])
+
     def read(self, index: int) -> Sample:
-        image, label = self.root / self.images[index], self.root / self.labels[index]
-        return Sample(self.keys[index], read_bytes(image), read_bytes(label), str(image), str(label))
+        image, label = self.where(index)
+        return Sample(self.keys[index], read_bytes(Path(image)), read_bytes(Path(label)), image, label)
+
+    def files(self) -> list[str]:
+        return [str(self.root / name) for name in (*self.images, *self.labels)]
+
+    def places(self, index: int) -> tuple[Place, Place]:
+        return Place(index, 0, -1), Place(len(self.images) + index, 0, -1)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,9 @@ import torch.multiprocessing as mp
 
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.augment import Augment
-from deeplab_fast.data.loader import Schedule, TrainingSet, training_batches
+from deeplab_fast.data.dataset import TrainingSet
+from deeplab_fast.data.loader import LoaderOptions, open_loader
+from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.distributed import World, process_group
 from deeplab_fast.model import build_model
@@ -91,7 +93,7 @@ def train_in_fp64(rank, world_size, folder, builtin, accumulate, port):
             state = build_state(config, model, cpu, world, schedule)
             connect_processes(state)
             data = TrainingSet(source, Augment(65, 0.5, 2.0, 255), 6, config.seed)
-            batches = training_batches(data, schedule, 0, 3 * accumulate, 0, pin_memory=False)
+            batches = open_loader(data, schedule, LoaderOptions(threads=0)).batches(0, 3 * accumulate)
             losses = [world.sum(train_step(state, [next(batches) for _ in range(accumulate)])) for _ in range(3)]
             if world.is_main:
                 torch.save((torch.stack(losses), model.state_dict()), f"{folder}/{world_size}.pt")

@@ -1,0 +1,195 @@
+"""Batches through native threads, and their way to the GPU.
+
+On a CPU each batch is finished in memory of its own. For a GPU there is a ring of pinned slots: threads
+fill one while others are copied, on a stream of their own; an event guards a slot until its copy is
+done, another holds back the training stream until the batch is there.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from deeplab_fast.errors import UserError
+from deeplab_fast.ops import SampleLoader, augment_ragged
+from deeplab_fast.ops.sample_loader import Crops, Failure, Jobs, Ragged, Recipe, ragged_room
+
+from .augment import colour_matrix
+from .dataset import BadSamples, Batch, TrainingSet
+from .pairs import value_error
+from .philox import AUGMENT, uniform
+from .schedule import Schedule
+
+_BATCHES_AHEAD = 3
+
+Places = list[tuple[int, int]]  # (epoch, index) of each sample of a batch
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How the GPU finishes a ragged batch."""
+
+    mean_rgb: tuple[float, ...]
+    std_rgb: tuple[float, ...]
+    dtype: torch.dtype
+
+
+@dataclass
+class _Slot:
+    """Pinned memory of the ring; ``copied`` is set once a copy from it was begun."""
+
+    memory: Crops | Ragged | None = None
+    copied: "torch.cuda.Event | None" = None
+
+
+@dataclass
+class _Pending:
+    """A batch on its way."""
+
+    ticket: int
+    places: Places
+    target: Crops | Ragged
+    slot: _Slot | None
+    batch: Batch | None = None  # once it was sent to the GPU
+    arrived: "torch.cuda.Event | None" = None
+
+
+class NativeLoader:
+    """Loads the batches of a schedule.
+
+    Args:
+        threads: that decode and augment; 0 does it when a batch is asked for.
+        device: where batches are wanted.
+        finish: augment on the GPU, and how; None augments on the CPU.
+    """
+
+    def __init__(
+        self,
+        dataset: TrainingSet,
+        schedule: Schedule,
+        threads: int,
+        device: torch.device,
+        bad: BadSamples,
+        finish: Finish | None = None,
+    ) -> None:
+        augment = dataset.augment
+        self.dataset, self.schedule, self.device, self.bad, self.finish = dataset, schedule, device, bad, finish
+        self.recipe = Recipe(
+            augment.crop_size, augment.min_scale, augment.max_scale, augment.bicubic, augment.ignore_label
+        )
+        source = dataset.source
+        self.samples = SampleLoader(source.files(), source.mapped, self.recipe, dataset.num_classes, threads)
+        self._on_gpu = device.type == "cuda"
+        self._copies = torch.cuda.Stream(device) if self._on_gpu else None
+        self._ring = deque(_Slot() for _ in range(_BATCHES_AHEAD + 1)) if self._on_gpu else None
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches ``start`` up to ``stop``, counted over all epochs; closes the loader at the end.
+
+        Raises:
+            UserError: a sample cannot be used; names its file.
+        """
+        pending: deque[_Pending] = deque()
+        try:
+            for places in self.schedule.batches(start, stop):
+                pending.append(self._begin(places))
+                if len(pending) > _BATCHES_AHEAD:
+                    yield self._take(pending)
+            while pending:
+                yield self._take(pending)
+        finally:
+            self.samples.close()
+
+    def _jobs(self, places: Places, indexes: list[int]) -> Jobs:
+        """To load the samples ``indexes``, augmented as chance decided for ``places``, which are of one epoch."""
+        dataset = self.dataset
+        extracts = [[*image, *label] for image, label in map(dataset.source.places, indexes)]
+        draws = uniform(dataset.seed, places[0][0], [index for _, index in places], AUGMENT)
+        colours = np.empty((0, 12), np.int32)
+        if dataset.augment.photometric:
+            colours = np.stack([colour_matrix(dataset.seed, *place).ravel() for place in places])
+        return Jobs(np.array(extracts, np.int64), draws, colours)
+
+    def _begin(self, places: Places) -> _Pending:
+        jobs, slot = self._jobs(places, [index for _, index in places]), None
+        target: Crops | Ragged
+        if self._ring is not None:
+            slot = self._ring.popleft()
+            if slot.copied is not None:
+                slot.copied.synchronize()
+        if self.finish is not None:
+            old = slot.memory if slot is not None and isinstance(slot.memory, Ragged) else None
+            target = self.samples.new_ragged(ragged_room(self.recipe, jobs.draws[:, 0]), self._on_gpu, old)
+        elif slot is not None and isinstance(slot.memory, Crops):
+            target = slot.memory
+        else:
+            target = self.samples.new_crops(len(places), self._on_gpu)
+        if slot is not None:
+            slot.memory = target
+        return _Pending(self.samples.submit(jobs, target), places, target, slot)
+
+    def _take(self, pending: deque[_Pending]) -> Batch:
+        """The first batch; what else is finished starts its way to the GPU."""
+        if not self._on_gpu:
+            item = pending.popleft()
+            keys = self._complete(item)
+            assert isinstance(item.target, Crops)
+            return Batch(*item.target, keys)
+        for item in pending:
+            if item.batch is None and (item is pending[0] or self.samples.done(item.ticket)):
+                self._send(item)
+        item = pending.popleft()
+        assert item.batch is not None
+        assert item.arrived is not None
+        stream = torch.cuda.current_stream(self.device)
+        stream.wait_event(item.arrived)
+        for tensor in item.batch[:3]:
+            tensor.record_stream(stream)
+        return item.batch
+
+    def _complete(self, item: _Pending) -> list[str]:
+        """Wait for the threads, put others in the place of bad samples, and return the keys."""
+        current = [index for _, index in item.places]
+        failures = self.samples.wait(item.ticket)
+        attempt = 0
+        while failures:
+            failed = [failure.place for failure in failures]
+            for failure in failures:
+                i = failure.place
+                error = self._error(failure, current[i])
+                current[i] = self.bad.replace(self.dataset, item.places[i], current[i], attempt, error)
+            jobs = self._jobs([item.places[i] for i in failed], [current[i] for i in failed])
+            failures = self.samples.wait(self.samples.submit(jobs, item.target, failed))
+            attempt += 1
+        return [self.dataset.source.key(index) for index in current]
+
+    def _error(self, failure: Failure, index: int) -> UserError:
+        image, label = self.dataset.source.where(index)
+        if failure.fault == "value":
+            return value_error(int(failure.text), label, self.dataset.num_classes, self.recipe.ignore_label)
+        return UserError(f"{image if failure.fault == 'image' else label}: {failure.text}")
+
+    def _send(self, item: _Pending) -> None:
+        """Begin the copy to the GPU, and there what is left to do."""
+        keys = self._complete(item)
+        assert self._copies is not None
+        assert self._ring is not None
+        assert item.slot is not None
+        with torch.cuda.stream(self._copies):
+            on_gpu = type(item.target)(*(tensor.to(self.device, non_blocking=True) for tensor in item.target))
+            item.slot.copied = torch.cuda.Event()
+            item.slot.copied.record()
+            if isinstance(on_gpu, Ragged):
+                assert self.finish is not None
+                finish = self.finish
+                crops = augment_ragged(
+                    on_gpu, len(item.places), self.recipe, finish.mean_rgb, finish.std_rgb, finish.dtype
+                )
+            else:
+                crops = on_gpu
+            item.batch = Batch(*crops, keys)
+            item.arrived = torch.cuda.Event()
+            item.arrived.record()
+        self._ring.append(item.slot)

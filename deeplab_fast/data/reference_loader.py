@@ -1,0 +1,58 @@
+"""Batches through Pillow and NumPy: what the native loader must equal, and what serves where it is not built."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+
+from deeplab_fast.errors import UserError
+
+from .augment import Crop, colour_matrix, draws
+from .dataset import BadSamples, Batch, TrainingSet
+from .pairs import check_values, decode_pair
+from .schedule import Schedule
+from .threads import ordered_map
+
+_BATCHES_AHEAD = 2
+
+
+class ReferenceLoader:
+    """Loads the batches of a schedule in ``threads`` Python threads (0: in the calling one)."""
+
+    def __init__(self, dataset: TrainingSet, schedule: Schedule, threads: int, bad: BadSamples) -> None:
+        self.dataset, self.schedule, self.threads, self.bad = dataset, schedule, threads, bad
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches ``start`` up to ``stop``, counted over all epochs, on the CPU.
+
+        Raises:
+            UserError: a sample cannot be used; names its file.
+        """
+        size = self.schedule.batch_size
+        places = (place for batch in self.schedule.batches(start, stop) for place in batch)
+        samples = ordered_map(self._load, places, self.threads, _BATCHES_AHEAD * size)
+        while group := list(islice(samples, size)):
+            keys, crops = zip(*group, strict=True)
+            tensors = [torch.from_numpy(np.stack(arrays)) for arrays in zip(*crops, strict=True)]
+            yield Batch(tensors[0], tensors[1], tensors[2], list(keys))
+
+    def _load(self, place: tuple[int, int]) -> tuple[str, Crop]:
+        epoch, wanted = place
+        index, attempt = wanted, 0
+        while True:
+            try:
+                return self._load_one(epoch, wanted, index)
+            except UserError as error:
+                index = self.bad.replace(self.dataset, place, index, attempt, error)
+                attempt += 1
+
+    def _load_one(self, epoch: int, wanted: int, index: int) -> tuple[str, Crop]:
+        """Sample ``index``, augmented as chance decided for ``wanted``."""
+        dataset = self.dataset
+        sample = dataset.source.read(index)
+        image, label = decode_pair(sample)
+        check_values(label, sample.label_where, dataset.num_classes, dataset.augment.ignore_label)
+        draw = draws(dataset.seed, epoch, wanted)
+        colour = colour_matrix(dataset.seed, epoch, wanted) if dataset.augment.photometric else None
+        return sample.key, dataset.augment(image, label, draw, colour)
