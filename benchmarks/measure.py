@@ -1,6 +1,8 @@
 """Timing that can be believed: warm-up, interleaving, order swapped, median and spread; and where it was taken."""
 
 import datetime
+import importlib.metadata
+import json
 import platform
 import statistics
 import time
@@ -29,6 +31,18 @@ class Timing:
         """First and third quartile."""
         low, _, high = statistics.quantiles(self.values, n=4)
         return low, high
+
+    def over(self, other: "Timing") -> "Timing":
+        """The ratio of the two in each round, where they ran one after the other.
+
+        Its median is steadier than the ratio of the medians: what slows the machine for a while slows both.
+        """
+        return Timing(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))
+
+    def summary(self) -> dict[str, float]:
+        """Median and quartiles, for a result file."""
+        low, high = self.quartiles
+        return {"median": self.median, "q1": low, "q3": high}
 
     def in_ms(self) -> dict[str, float]:
         low, high = self.quartiles
@@ -64,13 +78,26 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Hardware, versions and date that a result depends on."""
+def environment(device: torch.device, *packages: str) -> dict[str, Any]:
+    """Hardware, versions (of ``packages`` too) and date that a result depends on."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
         name = f"{_cpu_name()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    return {"device": name, "date": datetime.date.today().isoformat(), **versions()}
+    return {"device": name, "date": datetime.date.today().isoformat(), **versions(), **_versions_of(packages)}
+
+
+def _versions_of(packages: tuple[str, ...]) -> dict[str, str]:
+    return {name.removesuffix("-python-headless"): importlib.metadata.version(name) for name in packages}
+
+
+def write_results(folder: str, stem: str, results: dict[str, Any], table: str) -> None:
+    """Print the table and, where a folder is given, write ``stem.json`` and ``stem.md`` there."""
+    print(table, end="")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        Path(folder, f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
+        Path(folder, f"{stem}.md").write_text(table)
 
 
 def _cpu_name() -> str:

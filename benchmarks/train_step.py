@@ -8,10 +8,8 @@ see the same random images and labels, and use channels-last storage, the same a
 fused SGD. Loss and gradients are compared before anything is timed.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +25,7 @@ from deeplab_fast.model import build_model
 from deeplab_fast.optim import build_optimiser
 from deeplab_fast.runtime import autocast, place, select_device
 
-from .measure import Timing, environment, interleave
+from .measure import Timing, environment, interleave, write_results
 from .peers import TorchvisionOS16
 
 OURS, PEER = "ours", "torchvision-eager"
@@ -146,13 +144,8 @@ def compare(config: StepConfig, precision: str, device: torch.device) -> tuple[d
 
 
 def ratio(timings: dict[str, Timing]) -> Timing:
-    """Ours over the peer's in each round, where the two ran one after the other; below 1 we are faster.
-
-    The median of these is steadier than the ratio of the medians: what slows the machine for a while
-    slows both.
-    """
-    pairs = zip(timings[OURS].values, timings[PEER].values, strict=True)
-    return Timing(tuple(ours / peer for ours, peer in pairs))
+    """Ours over the peer's in each round; below 1 we are faster."""
+    return timings[OURS].over(timings[PEER])
 
 
 # ---------------------------------------------------------------- pytest-benchmark
@@ -215,13 +208,7 @@ def main(argv: list[str]) -> int:
             "timings": {name: t.in_ms() for name, t in timings.items()},
             "ratio": {"median": ratio(timings).median, "quartiles": ratio(timings).quartiles},
         }
-    table = as_markdown(results)
-    print(table, end="")
-    if config.out:
-        folder = Path(config.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "train_step.json").write_text(json.dumps(results, indent=1) + "\n")
-        (folder / "train_step.md").write_text(table)
+    write_results(config.out, "train_step", results, as_markdown(results))
     return 0
 
 

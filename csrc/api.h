@@ -88,8 +88,8 @@ void resample_label(const Pixels& label, const Crop& crop, AugmentScratch& scrat
 // `colour` is applied to the image's pixels, not to the padding; may be null.
 void augment(const Pixels& image, const Pixels& label, const Crop& crop, const Recipe& recipe,
              const ColourMatrix* colour, AugmentScratch& scratch, uint8_t* out_image, uint8_t* out_label);
-// The instruction set that the loops run with, such as "AVX-512"; `limit` ("generic", "AVX2") holds it down
-// for tests.
+// The instruction set that the loops run with, such as "AVX-512"; `limit` ("generic", "AVX2", "AVX-512")
+// holds it down for tests.
 std::string vector_extension();
 void limit_vector_extension(const std::string& limit);
 

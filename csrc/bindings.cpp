@@ -349,6 +349,21 @@ PYBIND11_MODULE(_C, m) {
       },
       arg("label"), arg("size"), arg("window"));
 
+  m.def(
+      "augment_ragged",
+      [](uintptr_t images, uintptr_t labels, uintptr_t samples, int count, int crop_size, bool bicubic,
+         int ignore_label, uintptr_t out_images, uintptr_t out_labels, uintptr_t extents) {
+        const df::Recipe recipe{crop_size, 1.0, 1.0, bicubic, ignore_label};
+        const py::gil_scoped_release release;
+        df::augment_ragged(df::device_pointer<const uint8_t>(images),
+                           df::device_pointer<const uint8_t>(labels),
+                           df::device_pointer<const df::Sample>(samples), count, recipe,
+                           df::device_pointer<uint8_t>(out_images), df::device_pointer<uint8_t>(out_labels),
+                           df::device_pointer<int32_t>(extents));
+      },
+      arg("images"), arg("labels"), arg("samples"), arg("count"), arg("crop_size"), arg("bicubic"),
+      arg("ignore_label"), arg("out_images"), arg("out_labels"), arg("extents"));
+
   m.def("count_pairs", &df::count_pairs_cpu, arg("labels"), arg("predictions"), arg("classes"),
         arg("ignore_label"), arg("counts").noconvert());
   m.def("count_upsampled", &df::count_upsampled_cpu, arg("logits").noconvert(), arg("labels").noconvert(),

@@ -82,6 +82,14 @@ DEEPLAB_FAST_HD Window source_window(const Crop& crop, bool label) {
   return window;
 }
 
+// Top, bottom, left and right of the crop's pixels that are image.
+DEEPLAB_FAST_HD void write_extent(const Crop& crop, int32_t* extent) {
+  extent[0] = 0;
+  extent[1] = crop.kept.bottom - crop.kept.top;
+  extent[2] = crop.column;
+  extent[3] = crop.column + crop.kept.right - crop.kept.left;
+}
+
 // One sample of a ragged batch: its crop, and where its pixels lie in the batch's memory.
 struct Sample {
   Crop crop;

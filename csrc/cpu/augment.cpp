@@ -71,6 +71,7 @@ void resample_label(const Pixels& label, const Crop& crop, AugmentScratch& scrat
     scratch.label_columns[x] = nearest_index(step_x, crop.source_width, resized) - label.window.left;
   }
   const int32_t* index = scratch.label_columns.data();
+  const RowLoops& loops = row_loops();
   const double step_y = source_step(crop.source_height, crop.height);
   int previous = -1;
   for (int y = 0; y < rows; ++y, out += out_stride) {
@@ -81,7 +82,7 @@ void resample_label(const Pixels& label, const Crop& crop, AugmentScratch& scrat
     }
     previous = row;
     const uint8_t* source = label.data + (row - label.window.top) * label.stride;
-    for (int x = 0; x < columns; ++x) out[x] = source[index[x]];
+    loops.pick(source, label.window.right - label.window.left, index, columns, out);
   }
 }
 
@@ -102,6 +103,21 @@ void augment(const Pixels& image, const Pixels& label, const Crop& crop, const R
   }
   std::memset(out_image + 3 * size * rows, 0, 3 * size * (size - rows));
   std::memset(out_label + size * rows, recipe.ignore_label, size * (size - rows));
+}
+
+void augment_ragged(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
+                    const Recipe& recipe, uint8_t* out_images, uint8_t* out_labels, int32_t* extents) {
+  AugmentScratch scratch;
+  const size_t pixels = static_cast<size_t>(recipe.crop_size) * recipe.crop_size;
+  for (int i = 0; i < count; ++i) {
+    const Sample& sample = samples[i];
+    const Pixels image{images + sample.image_offset, 3 * ptrdiff_t{sample.image.right - sample.image.left},
+                       sample.image};
+    const Pixels label{labels + sample.label_offset, sample.label.right - sample.label.left, sample.label};
+    augment(image, label, sample.crop, recipe, sample.has_colour ? &sample.colour : nullptr, scratch,
+            out_images + 3 * pixels * i, out_labels + pixels * i);
+    write_extent(sample.crop, extents + 4 * i);
+  }
 }
 
 }  // namespace deeplab_fast

@@ -27,32 +27,12 @@ bool is_png(const uint8_t* data, size_t size) {
 
 class AnyDecoder : public Decoder {
  public:
-  explicit AnyDecoder(Content content) : content_(content) {}
+  explicit AnyDecoder(Content content)
+      : content_(content),
+        fast_(content == Content::label ? make_fast_label_decoder() : make_baseline_decoder()) {}
 
   Size open(const uint8_t* data, size_t size) override {
-    current_ = nullptr;
-    if (size > kMaxBytes)
-      throw DecodeError(std::to_string(size) + " bytes; expected at most " + std::to_string(kMaxBytes));
-    if (is_png(data, size)) {
-      if (content_ == Content::label && !asked_) {
-        fast_ = make_fast_label_decoder();
-        asked_ = true;
-      }
-      if (fast_ && fast_->takes(data, size)) {
-        current_ = fast_.get();
-        return current_->open(data, size);
-      }
-      if (!png_) png_ = make_png_decoder(content_);
-      current_ = png_.get();
-    } else if (is_jpeg(data, size)) {
-      if (content_ == Content::label)
-        throw DecodeError("label is a JPEG, whose values are not kept exactly; expected PNG");
-      if (!jpeg_) jpeg_ = make_jpeg_decoder();
-      current_ = jpeg_.get();
-    } else {
-      throw DecodeError(std::string("not a readable image (") + (size == 0 ? "empty" : "unknown format") +
-                        "); expected JPEG or PNG");
-    }
+    current_ = &choose(data, size);
     return current_->open(data, size);
   }
 
@@ -61,10 +41,30 @@ class AnyDecoder : public Decoder {
   }
 
  private:
-  Content content_;
+  Decoder& choose(const uint8_t* data, size_t size) {
+    if (size > kMaxBytes) {
+      throw DecodeError(std::to_string(size) + " bytes; expected at most " + std::to_string(kMaxBytes));
+    }
+    if (is_png(data, size)) {
+      if (content_ == Content::label && fast_ && fast_->takes(data, size)) return *fast_;
+      if (!png_) png_ = make_png_decoder(content_);
+      return *png_;
+    }
+    if (is_jpeg(data, size)) {
+      if (content_ == Content::label) {
+        throw DecodeError("label is a JPEG, whose values are not kept exactly; expected PNG");
+      }
+      if (fast_->takes(data, size)) return *fast_;
+      if (!jpeg_) jpeg_ = make_jpeg_decoder();
+      return *jpeg_;
+    }
+    throw DecodeError(std::string("not a readable image (") + (size == 0 ? "empty" : "unknown format") +
+                      "); expected JPEG or PNG");
+  }
+
+  const Content content_;
+  const std::unique_ptr<FastDecoder> fast_;  // of most files; the others take the rest
   std::unique_ptr<Decoder> jpeg_, png_;
-  std::unique_ptr<FastDecoder> fast_;
-  bool asked_ = false;  // for the fast decoder
   Decoder* current_ = nullptr;
 };
 

@@ -14,8 +14,10 @@ std::unique_ptr<Decoder> make_png_decoder(Content content);
 // A decoder for some files only.
 class FastDecoder : public Decoder {
  public:
-  virtual bool takes(const uint8_t* data, size_t size) const = 0;
+  // Whether it can decode this file; open() may follow if so.
+  virtual bool takes(const uint8_t* data, size_t size) = 0;
 };
+std::unique_ptr<FastDecoder> make_baseline_decoder();
 // Null where its library was not there.
 std::unique_ptr<FastDecoder> make_fast_label_decoder();
 

@@ -184,14 +184,7 @@ void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
       augment(image, label, sample.crop, recipe, job.colour, worker.scratch,
               target.images + place * 3 * side * side, target.labels + place * side * side);
     }
-    if (target.extents != nullptr) {
-      const Crop& crop = sample.crop;
-      int32_t* extent = target.extents + 4 * place;
-      extent[0] = 0;
-      extent[1] = crop.kept.bottom - crop.kept.top;
-      extent[2] = crop.column;
-      extent[3] = crop.column + crop.kept.right - crop.kept.left;
-    }
+    if (target.extents != nullptr) write_extent(sample.crop, target.extents + 4 * place);
   } catch (const std::exception& error) {
     throw Refused{stage, error.what()};
   }

@@ -36,7 +36,7 @@ class FastLabelDecoder : public FastDecoder {
   }
   ~FastLabelDecoder() override { libdeflate_free_decompressor(inflater_); }
 
-  bool takes(const uint8_t* data, size_t size) const override {
+  bool takes(const uint8_t* data, size_t size) override {
     if (size < kSignature + kChunkHeader + kHeaderChunk) return false;
     const uint8_t* header = data + kSignature + kChunkHeader;
     const bool is_header =

@@ -5,6 +5,7 @@
 // made once for all rows of a sample. All loops give the same bits (core/resample.h).
 #include "resample_rows.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -45,7 +46,16 @@ void sum_row_generic(const RowPlan& plan, const int16_t* sums, uint8_t* out) {
   sum_pixels_from(0, plan, sums, out);
 }
 
-constexpr RowLoops kGeneric = {"generic", sum_columns_generic, plan_row_generic, sum_row_generic};
+void pick_from(int begin, const uint8_t* row, const int32_t* index, int count, uint8_t* out) {
+  for (int i = begin; i < count; ++i) out[i] = row[index[i]];
+}
+
+void pick_generic(const uint8_t* row, int, const int32_t* index, int count, uint8_t* out) {
+  pick_from(0, row, index, count, out);
+}
+
+constexpr RowLoops kGeneric = {"generic", sum_columns_generic, plan_row_generic, sum_row_generic,
+                               pick_generic};
 
 #ifdef DEEPLAB_FAST_X86
 
@@ -111,7 +121,7 @@ DEEPLAB_FAST_AVX2 void sum_row_avx2(const RowPlan& plan, const int16_t* sums, ui
   sum_pixels_from(x, plan, sums, out);
 }
 
-constexpr RowLoops kAvx2 = {"AVX2", sum_columns_avx2, plan_row_generic, sum_row_avx2};
+constexpr RowLoops kAvx2 = {"AVX2", sum_columns_avx2, plan_row_generic, sum_row_avx2, pick_generic};
 
 // ---------------------------------------------------------------- AVX-512
 
@@ -216,14 +226,56 @@ DEEPLAB_FAST_AVX512 void sum_row_avx512(const RowPlan& plan, const int16_t* sums
   }
 }
 
-constexpr RowLoops kAvx512 = {"AVX-512", sum_columns_avx512, plan_row_avx512, sum_row_avx512};
+constexpr RowLoops kAvx512 = {"AVX-512", sum_columns_avx512, plan_row_avx512, sum_row_avx512, pick_generic};
+
+// 64 bytes at a time, where they lie within the 128 that one shuffle reaches. Newer processors only.
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi"))) void pick_vbmi(const uint8_t* row,
+                                                                               int row_bytes,
+                                                                               const int32_t* index,
+                                                                               int count, uint8_t* out) {
+  constexpr int kPicked = 64, kSeen = 128;
+  int i = 0;
+  for (; i + kPicked <= count; i += kPicked) {
+    const int low = std::min(index[i], index[i + kPicked - 1]),
+              high = std::max(index[i], index[i + kPicked - 1]);
+    const int from = std::min(low, row_bytes - kSeen);
+    if (from < 0 || high - from >= kSeen) break;
+    __m512i places = _mm512_setzero_si512();
+    const __m512i base = _mm512_set1_epi32(from);
+    for (int part = 0; part < 4; ++part) {
+      const __m512i wide = _mm512_sub_epi32(_mm512_loadu_si512(index + i + 16 * part), base);
+      const __m128i narrow = _mm512_cvtepi32_epi8(wide);
+      switch (part) {  // the lane must be a constant
+        case 0:
+          places = _mm512_inserti32x4(places, narrow, 0);
+          break;
+        case 1:
+          places = _mm512_inserti32x4(places, narrow, 1);
+          break;
+        case 2:
+          places = _mm512_inserti32x4(places, narrow, 2);
+          break;
+        default:
+          places = _mm512_inserti32x4(places, narrow, 3);
+      }
+    }
+    const __m512i near = _mm512_loadu_si512(row + from), far = _mm512_loadu_si512(row + from + kPicked);
+    _mm512_storeu_si512(out + i, _mm512_permutex2var_epi8(near, places, far));
+  }
+  pick_from(i, row, index, count, out);
+}
+
+constexpr RowLoops kAvx512Vbmi = {"AVX-512 VBMI", sum_columns_avx512, plan_row_avx512, sum_row_avx512,
+                                  pick_vbmi};
 
 #endif  // DEEPLAB_FAST_X86
 
 const RowLoops* best_loops(const std::string& limit) {
 #ifdef DEEPLAB_FAST_X86
   const bool avx512 = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-  if (avx512 && limit != "AVX2" && limit != "generic") return &kAvx512;
+  if (avx512 && limit != "AVX2" && limit != "generic") {
+    return limit != "AVX-512" && __builtin_cpu_supports("avx512vbmi") ? &kAvx512Vbmi : &kAvx512;
+  }
   if (__builtin_cpu_supports("avx2") && limit != "generic") return &kAvx2;
 #endif
   (void)limit;

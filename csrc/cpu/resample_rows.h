@@ -17,6 +17,8 @@ struct RowLoops {
   void (*plan_row)(RowPlan& plan);
   // out[i] for all of the plan's outputs, from a row of column sums.
   void (*sum_row)(const RowPlan& plan, const int16_t* sums, uint8_t* out);
+  // out[i] = row[index[i]]; `index` never falls, or never rises.
+  void (*pick)(const uint8_t* row, int row_bytes, const int32_t* index, int count, uint8_t* out);
 };
 
 const RowLoops& row_loops();

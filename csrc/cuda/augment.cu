@@ -76,13 +76,7 @@ __global__ void augment_kernel(const uint8_t* images, const uint8_t* labels, con
   const Crop& crop = sample.crop;
   const int x = blockIdx.x * kThreads + threadIdx.x, y = blockIdx.y;
   const int rows = crop.kept.bottom - crop.kept.top, columns = crop.kept.right - crop.kept.left;
-  if (y == 0 && x == 0) {
-    int32_t* extent = extents + 4 * blockIdx.z;
-    extent[0] = 0;
-    extent[1] = rows;
-    extent[2] = crop.column;
-    extent[3] = crop.column + columns;
-  }
+  if (y == 0 && x == 0) write_extent(crop, extents + 4 * blockIdx.z);
   __shared__ Taps row_taps;
   if (threadIdx.x == 0 && y < rows) {
     row_taps = taps_of(source_step(crop.source_height, crop.height), crop.kept.top + y, recipe.bicubic);

@@ -7,6 +7,7 @@ from .atrous_conv import atrous_conv2d
 from .augment import apply_colour, crop_resample, resize_bilinear
 from .confusion import confusion_matrix
 from .decode import decode_image, decode_label, image_size
+from .decode_gpu import decode_jpegs
 from .normalise import normalise
 from .sample_loader import SampleLoader, augment_ragged
 from .sync_batch_norm import sync_batch_norm
@@ -22,6 +23,7 @@ __all__ = [
     "confusion_matrix",
     "crop_resample",
     "decode_image",
+    "decode_jpegs",
     "decode_label",
     "image_size",
     "normalise",

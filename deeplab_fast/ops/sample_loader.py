@@ -5,14 +5,20 @@ crops, or the decoded pixels that the crops need, one behind the other, for :fun
 finish in one launch on the GPU. Both give the same bits.
 """
 
+import math
+import weakref
+from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from . import _native
+from .normalise import normalise
 
 
 class Recipe(NamedTuple):
@@ -79,6 +85,27 @@ def ragged_room(recipe: Recipe, scales: NDArray[np.float64]) -> NDArray[np.int64
     return np.stack([3 * starts, 3 * pixels, starts, pixels], axis=1)
 
 
+class _Pool:
+    """Memory for batches, used again once nobody holds a tensor of it: fresh pages cost as much as resampling."""
+
+    def __init__(self, native: ModuleType) -> None:
+        self._native = native
+        self._free: dict[int, list[NDArray[np.uint8]]] = {}
+
+    def take(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """An uninitialised tensor. Its memory comes back when its storage is freed, views and all."""
+        size = math.prod(shape) * dtype.itemsize
+        free = self._free.setdefault(size, [])
+        try:
+            memory = free.pop()
+        except IndexError:
+            memory = np.empty(size, np.uint8)
+            self._native.prefer_large_pages(memory.ctypes.data, size)
+        lent = memory.view()  # the tensor's storage keeps this array alive, and nothing else does
+        weakref.finalize(lent, free.append, memory).atexit = False
+        return torch.from_numpy(lent).view(dtype).view(shape)
+
+
 class SampleLoader:
     """A pool of native threads. ``threads=0`` works in :meth:`wait`.
 
@@ -94,6 +121,7 @@ class SampleLoader:
             raise RuntimeError(f"no native loader: {reason}")
         self.recipe = recipe
         self._native = native
+        self._pool = _Pool(native)
         self._loader = native.Loader(
             files=files, mapped=mapped, classes=num_classes, threads=threads, **recipe._asdict()
         )
@@ -137,15 +165,12 @@ class SampleLoader:
     def new_crops(self, count: int, pin: bool = False) -> Crops:
         """Memory for ``count`` finished crops."""
         side = self.recipe.crop_size
-        crops = Crops(
-            torch.empty(count, side, side, 3, dtype=torch.uint8, pin_memory=pin),
-            torch.empty(count, side, side, dtype=torch.uint8, pin_memory=pin),
-            torch.empty(count, 4, dtype=torch.int32, pin_memory=pin),
+        empty = partial(torch.empty, pin_memory=True) if pin else self._pool.take
+        return Crops(
+            empty(count, side, side, 3, dtype=torch.uint8),
+            empty(count, side, side, dtype=torch.uint8),
+            empty(count, 4, dtype=torch.int32),
         )
-        if not pin:
-            for tensor in crops:
-                self._native.prefer_large_pages(tensor.data_ptr(), tensor.nbytes)
-        return crops
 
     def new_ragged(self, room: NDArray[np.int64], pin: bool = False, old: Ragged | None = None) -> Ragged:
         """Memory for a batch with this :func:`ragged_room`; ``old`` serves again if it is enough."""
@@ -166,44 +191,53 @@ def augment_ragged(
     dtype: torch.dtype = torch.float32,
     channels: int = 3,
 ) -> Crops:
-    """Finish a ragged batch on the GPU: resample, flip, distort, pad and normalise, in one launch.
+    """Finish a ragged batch: resample, flip, distort, pad and normalise; on a GPU in one launch.
 
     Args:
-        batch: on a CUDA device.
+        batch: on any device.
         mean, std: per channel in RGB order, on the 0-255 scale; not used where ``dtype`` is uint8.
         dtype: of the images: uint8 as they are, or normalised bf16, fp16 or fp32.
         channels: 3, or 4 with a channel of zeros, which makes each pixel's bytes a power of two.
 
     Returns:
-        Images ``[N, S, S, channels]``, labels and extents as :class:`Crops`, the same bits as the CPU's.
+        Images ``[N, S, S, channels]``, labels and extents as :class:`Crops`; every device gives the same bits.
 
     Raises:
-        RuntimeError: the extension has no CUDA part, or CUDA refuses; says which.
+        RuntimeError: the batch is on a GPU and the extension has no CUDA part, or CUDA refuses; says which.
     """
-    native, reason = _native.cuda()
-    if native is None:
-        raise RuntimeError(f"no CUDA part: {reason}")
     device, side = batch.images.device, recipe.crop_size
-    out = Crops(
-        torch.empty(count, side, side, channels, dtype=dtype, device=device),
-        torch.empty(count, side, side, dtype=torch.uint8, device=device),
-        torch.empty(count, 4, dtype=torch.int32, device=device),
+    native, reason = _native.cuda() if device.type == "cuda" else _native.load()
+    if native is None:
+        raise RuntimeError(f"cannot augment on {device}: {reason}")
+    on_gpu = device.type == "cuda"
+    images = torch.empty(
+        count, side, side, channels if on_gpu else 3, dtype=dtype if on_gpu else torch.uint8, device=device
     )
-    native.augment_cuda(
-        images=batch.images.data_ptr(),
-        labels=batch.labels.data_ptr(),
-        samples=batch.samples.data_ptr(),
-        count=count,
-        crop_size=side,
-        bicubic=recipe.bicubic,
-        ignore_label=recipe.ignore_label,
-        mean=mean,
-        std=std,
-        type=str(dtype).removeprefix("torch."),
-        channels=channels,
-        out_images=out.images.data_ptr(),
-        out_labels=out.labels.data_ptr(),
-        extents=out.extents.data_ptr(),
-        stream=torch.cuda.current_stream(device).cuda_stream,
-    )
-    return out
+    labels = torch.empty(count, side, side, dtype=torch.uint8, device=device)
+    extents = torch.empty(count, 4, dtype=torch.int32, device=device)
+    shared = {
+        "images": batch.images.data_ptr(),
+        "labels": batch.labels.data_ptr(),
+        "samples": batch.samples.data_ptr(),
+        "count": count,
+        "crop_size": side,
+        "bicubic": recipe.bicubic,
+        "ignore_label": recipe.ignore_label,
+        "out_images": images.data_ptr(),
+        "out_labels": labels.data_ptr(),
+        "extents": extents.data_ptr(),
+    }
+    if on_gpu:
+        native.augment_cuda(
+            **shared,
+            mean=mean,
+            std=std,
+            type=str(dtype).removeprefix("torch."),
+            channels=channels,
+            stream=torch.cuda.current_stream(device).cuda_stream,
+        )
+        return Crops(images, labels, extents)
+    native.augment_ragged(**shared)
+    if dtype != torch.uint8:
+        images = normalise(images, extents, mean, std, dtype).permute(0, 2, 3, 1)
+    return Crops(F.pad(images, (0, channels - 3)), labels, extents)

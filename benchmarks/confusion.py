@@ -1,0 +1,151 @@
+"""Confusion matrix of label maps on one core: ours beside numpy.bincount and torchmetrics.
+
+``python -m benchmarks.confusion --label_dir=VOC2012/SegmentationClass`` prints a table; the predictions
+are the labels, moved by a few pixels and with holes of another class. Counts are compared before timing.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from deeplab_fast.cli import parse_flags, run
+from deeplab_fast.config import flag, validate
+from deeplab_fast.data.synthetic import builtin_data
+from deeplab_fast.errors import UserError
+from deeplab_fast.ops import confusion_matrix
+
+from .measure import Timing, environment, interleave, write_results
+from .peers import import_torchvision
+from .pipeline import held_to
+
+CLASSES, IGNORE = 21, 255
+OURS = "ours"
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionConfig:
+    """Confusion matrix"""
+
+    label_dir: str = flag("", "Folder of label PNG; default the built-in data set's.")
+    images: int = flag(100, "Label maps.", minimum=1)
+    rounds: int = flag(11, "Timed passes over the label maps.", minimum=4)
+    out: str = flag("", "Folder for confusion.json and confusion.md.")
+
+
+def label_maps(folder: Path, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Labels and predictions, uint8 ``[H, W]``."""
+    files = sorted(folder.glob("*.png"))[:count]
+    if not files:
+        raise UserError(f"--label_dir={folder}: no PNG file")
+    random = np.random.default_rng(0)
+    pairs = []
+    for path in files:
+        label = np.array(Image.open(path))
+        prediction = np.roll(np.where(label == IGNORE, 0, label), (3, 5), (0, 1))
+        y, x = random.integers(0, label.shape[0] - 20), random.integers(0, label.shape[1] - 20)
+        prediction[y : y + 20, x : x + 20] = random.integers(0, CLASSES)
+        pairs.append((torch.from_numpy(label), torch.from_numpy(prediction)))
+    return pairs
+
+
+def by_bincount(label: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+    """The field's usual ``fast_hist``."""
+    truth, guess = label.numpy(), prediction.numpy()
+    keep = truth != IGNORE
+    pairs = CLASSES * truth[keep].astype(np.int64) + guess[keep]
+    return torch.from_numpy(np.bincount(pairs, minlength=CLASSES**2).reshape(CLASSES, CLASSES))
+
+
+def by_torchmetrics(label: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+    import_torchvision()  # torchmetrics imports it
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+    return multiclass_confusion_matrix(
+        prediction, label, CLASSES, ignore_index=IGNORE, validate_args=False
+    )  # its own checks switched off, in its favour
+
+
+def by_us(label: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+    return confusion_matrix(label, prediction, CLASSES, IGNORE)
+
+
+COUNTERS = {OURS: by_us, "numpy.bincount": by_bincount, "torchmetrics": by_torchmetrics}
+
+
+def measure(pairs: list[tuple[torch.Tensor, torch.Tensor]], rounds: int) -> dict[str, dict[str, Timing]]:
+    """Seconds a label map, of uint8 maps and of the int64 ones that argmax gives."""
+    found = {}
+    with held_to(1):
+        for dtype in (torch.uint8, torch.int64):
+            typed = [(label.to(dtype), prediction.to(dtype)) for label, prediction in pairs]
+            for label, prediction in typed:
+                counts = {name: count(label, prediction) for name, count in COUNTERS.items()}
+                if not all(torch.equal(c.long(), counts[OURS]) for c in counts.values()):
+                    raise UserError("the counts differ")
+
+            def once(count: Any, typed: list[tuple[torch.Tensor, torch.Tensor]] = typed) -> None:
+                for label, prediction in typed:
+                    count(label, prediction)
+
+            runs = {name: lambda count=count, once=once: once(count) for name, count in COUNTERS.items()}
+            timings = interleave(runs, rounds, 2, CPU)
+            name = str(dtype).removeprefix("torch.")
+            found[name] = {n: Timing(tuple(s / len(pairs) for s in t.values)) for n, t in timings.items()}
+    return found
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    where = results["environment"]
+    lines = [
+        f"Confusion matrix of {results['maps']} label maps, {CLASSES} classes, one core of {where['device']},"
+        f" {where['date']}. numpy {where['numpy']}, torchmetrics {where['torchmetrics']}.",
+        "",
+        "| labels and predictions | counted by | median, ms a map | quartiles | ours is faster by |",
+        "|---|---|---|---|---|",
+    ]
+    for dtype, timings in results["timings"].items():
+        for name, t in timings.items():
+            found = results["ratios"][dtype].get(name)
+            faster = f"{found['median']:.1f} ({found['q1']:.1f} - {found['q3']:.1f})" if found else ""
+            lines.append(
+                f"| {dtype} | {name} | {t['median_ms']:.4f} | {t['q1_ms']:.4f} - {t['q3_ms']:.4f} | {faster} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str]) -> int:
+    config = ConfusionConfig(**parse_flags(ConfusionConfig, argv, "benchmarks.confusion", "Time the counting."))
+    validate(config)
+    pairs = label_maps(Path(config.label_dir) if config.label_dir else builtin_data("") / "labels", config.images)
+    timings = measure(pairs, config.rounds)
+    results = {
+        "environment": environment(CPU, "torchmetrics"),
+        "config": asdict(config),
+        "maps": len(pairs),
+        "timings": {dtype: {name: t.in_ms() for name, t in found.items()} for dtype, found in timings.items()},
+        "ratios": {
+            dtype: {name: t.over(found[OURS]).summary() for name, t in found.items() if name != OURS}
+            for dtype, found in timings.items()
+        },
+    }
+    write_results(config.out, "confusion", results, as_markdown(results))
+    return 0
+
+
+def test_confusion(tmp_path: Any) -> None:
+    """A small run: equal counts, and ours ahead."""
+    timings = measure(label_maps(builtin_data(tmp_path, train=16, val=1) / "labels", 16), 5)
+    for dtype, found in timings.items():
+        for name in COUNTERS.keys() - {OURS}:
+            faster = found[name].over(found[OURS]).median
+            print(f"{dtype}, {name}: {faster:.1f}")
+            assert faster > 2
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,231 @@
+"""Encoded bytes to crops on one core: ours beside the recipe's, torchvision's and albumentations'.
+
+``python -m benchmarks.pipeline --data_root=VOC2012 --data_lst=list.txt`` prints a table and, with ``--out``,
+writes JSON and markdown. A round takes every image once through every pipeline, in turn and every second
+time in reverse order. Everything runs in one process held to one core, but the last line: two threads on two.
+"""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from deeplab_fast.cli import parse_flags, run
+from deeplab_fast.config import flag, validate
+from deeplab_fast.data.augment import Augment
+from deeplab_fast.data.dataset import BadSamples, TrainingSet
+from deeplab_fast.data.native_loader import NativeLoader
+from deeplab_fast.data.reference_loader import ReferenceLoader
+from deeplab_fast.data.schedule import Schedule
+from deeplab_fast.data.sources import FileSource, Sample, Source, list_source
+from deeplab_fast.data.synthetic import builtin_data
+from deeplab_fast.errors import UserError
+from deeplab_fast.ops import _native, normalise
+from deeplab_fast.ops.sample_loader import missing
+
+from .data_peers import CROP, HIGH, IGNORE, LOW, MEAN_RGB, PEERS, STD_RGB, Pipeline
+from .measure import Timing, environment, interleave, write_results
+
+BATCH = 8
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """Pipeline"""
+
+    data_root: str = flag("", "Folder that the paths in --data_lst start from; default the built-in data set.")
+    data_lst: str = flag("", "List file: an image path and a label path on each line.")
+    images: int = flag(0, "Only the first so many images; 0: all.", minimum=0)
+    rounds: int = flag(7, "Timed passes over the images.", minimum=4)
+    out: str = flag("", "Folder for pipeline.json and pipeline.md.")
+
+
+@contextmanager
+def held_to(cores: int) -> Iterator[None]:
+    """This process on so many cores, and libraries with one thread each.
+
+    Raises:
+        UserError: there are not so many.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise UserError("this system cannot hold a process to a core; expected Linux")
+    before, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    if len(before) < cores:
+        raise UserError(f"this process may use {len(before)} core; expected {cores}")
+    os.sched_setaffinity(0, set(sorted(before)[:cores]))
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+        torch.set_num_threads(threads)
+
+
+def training_set(source: Source, bicubic: bool, seed: int = 1) -> TrainingSet:
+    return TrainingSet(source, Augment(CROP, LOW, HIGH, IGNORE, bicubic), 256, seed)
+
+
+def ours(source: Source, bicubic: bool, threads: int, normalised: bool) -> Callable[[], None]:
+    """A pass over the data through the native loader."""
+
+    def run_once() -> None:
+        schedule = Schedule(len(source), BATCH, 1)
+        loader = NativeLoader(training_set(source, bicubic), schedule, threads, CPU, BadSamples())
+        for batch in loader.batches(0, schedule.batches_per_epoch):
+            if normalised:
+                normalise(batch.images, batch.extents, MEAN_RGB, STD_RGB, torch.float32)
+
+    return run_once
+
+
+def peer(samples: list[Sample], pipeline: Pipeline) -> Callable[[], None]:
+    """A pass over the data through another pipeline, from bytes that are in memory already."""
+
+    def run_once() -> None:
+        for sample in samples:
+            pipeline(sample.image, sample.label)
+
+    return run_once
+
+
+def grey(label: bytes) -> bytes:
+    """A palette label as a grey PNG, which every peer reads as classes."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.array(Image.open(io.BytesIO(label)))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def check_agreement(source: Source) -> None:
+    """Raise :class:`UserError` unless our crops are the reference's, bit for bit.
+
+    That the reference is the recipe's OpenCV pipeline is what ``tests/data/test_augment.py`` shows.
+    """
+    schedule = Schedule(len(source), BATCH, 1)
+    for bicubic in (True, False):
+        dataset = training_set(source, bicubic)
+        found = NativeLoader(dataset, schedule, 2, CPU, BadSamples()).batches(0, 1)
+        expected = ReferenceLoader(dataset, schedule, 0, BadSamples()).batches(0, 1)
+        for a, b in zip(found, expected, strict=True):
+            if not all(torch.equal(x, y) for x, y in zip(a[:3], b[:3], strict=True)):
+                raise UserError("our crops are not the reference's")
+
+
+def measure(source: FileSource, rounds: int) -> dict[str, dict[str, Timing]]:
+    """Seconds an image: pipelines that end in a uint8 crop, and those that end in a normalised float image."""
+    check_agreement(source)
+    used = len(source) // BATCH * BATCH  # what a pass of ours takes
+    samples = [source.read(i) for i in range(used)]
+    samples = [sample._replace(label=grey(sample.label)) for sample in samples]
+    found = {}
+    for ending in ("uint8", "normalised"):
+        is_normalised = ending == "normalised"
+        runs = {name: peer(samples, make(is_normalised, 1)) for name, make in PEERS.items()}
+        runs["ours, bicubic"] = ours(source, True, 0, is_normalised)
+        runs["ours, bilinear"] = ours(source, False, 0, is_normalised)
+        with held_to(1):
+            timings = interleave(runs, rounds, 1, CPU)
+        found[ending] = {name: Timing(tuple(s / used for s in t.values)) for name, t in timings.items()}
+    with held_to(2):
+        runs = {f"{threads} threads": ours(source, True, threads, False) for threads in (1, 2)}
+        timings = interleave(runs, rounds, 1, CPU)
+    found["threads"] = {name: Timing(tuple(s / used for s in t.values)) for name, t in timings.items()}
+    return found
+
+
+# What each peer is compared with: the same interpolation.
+RIVALS = {
+    "recipe (OpenCV, bicubic)": "ours, bicubic",
+    "torchvision v2, Pillow images": "ours, bilinear",
+    "torchvision v2, tensors": "ours, bilinear",
+    "albumentations (OpenCV, bilinear)": "ours, bilinear",
+    "OpenCV decoding alone": "ours, bicubic",
+}
+
+
+def ratios(timings: dict[str, Timing]) -> dict[str, Timing]:
+    """Each peer's time over ours in the same round."""
+    return {name: timings[name].over(timings[rival]) for name, rival in RIVALS.items()}
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    where = results["environment"]
+    lines = [
+        f"Decode, scale 0.5-2, crop {CROP} and flip of image and label, {results['images']} images, one core of"
+        f" {where['device']}, {results['vector_extension']} loops, {where['date']}. OpenCV {where['opencv']},"
+        f" Pillow {where['pillow']}, torchvision {where['torchvision']}, albumentations {where['albumentations']}.",
+        "",
+        "| pipeline | ends in | median, ms an image | quartiles | ours is faster by |",
+        "|---|---|---|---|---|",
+    ]
+    for ending in ("uint8", "normalised"):
+        for name, t in results["timings"][ending].items():
+            found = results["ratios"][ending].get(name)
+            faster = f"{found['median']:.2f} ({found['q1']:.2f} - {found['q3']:.2f})" if found else ""
+            lines.append(
+                f"| {name} | {ending} | {t['median_ms']:.2f} | {t['q1_ms']:.2f} - {t['q3_ms']:.2f} | {faster} |"
+            )
+    for name, t in results["timings"]["threads"].items():
+        lines.append(
+            f"| ours, bicubic, {name} | uint8 | {t['median_ms']:.2f} | {t['q1_ms']:.2f} - {t['q3_ms']:.2f} | |"
+        )
+    lines += ["", f"Two threads over one: {results['scaling']['median']:.2f}"
+              f" ({results['scaling']['q1']:.2f} - {results['scaling']['q3']:.2f})."]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def open_source(config: PipelineConfig) -> FileSource:
+    if config.data_lst:
+        source = list_source(config.data_root, config.data_lst)
+    else:
+        folder = builtin_data("")
+        source = list_source(folder, folder / "train.txt")
+    count = config.images or len(source)
+    return FileSource(source.root, source.images[:count], source.labels[:count], source.keys[:count])
+
+
+def main(argv: list[str]) -> int:
+    config = PipelineConfig(**parse_flags(PipelineConfig, argv, "benchmarks.pipeline", "Time the way to a crop."))
+    validate(config)
+    if missing():
+        raise UserError(f"no native loader here: {missing()}")
+    source = open_source(config)
+    timings = measure(source, config.rounds)
+    native = _native.load()[0]
+    assert native is not None
+    threads = timings["threads"]
+    results = {
+        "environment": environment(CPU, "opencv-python-headless", "torchvision", "albumentations"),
+        "config": asdict(config),
+        "images": len(source) // BATCH * BATCH,
+        "vector_extension": native.vector_extension(),
+        "timings": {ending: {name: t.in_ms() for name, t in found.items()} for ending, found in timings.items()},
+        "ratios": {
+            ending: {name: t.summary() for name, t in ratios(timings[ending]).items()}
+            for ending in ("uint8", "normalised")
+        },
+        "scaling": threads["1 threads"].over(threads["2 threads"]).summary(),
+    }
+    write_results(config.out, "pipeline", results, as_markdown(results))
+    return 0
+
+
+def test_pipeline(tmp_path: Any) -> None:
+    """A small run: everything works and ours is ahead of every pipeline that does the same."""
+    folder = builtin_data(tmp_path, train=24, val=1)
+    found = ratios(measure(list_source(folder, folder / "train.txt"), 4)["uint8"])
+    del found["OpenCV decoding alone"]
+    print({name: f"{t.median:.2f}" for name, t in found.items()})
+    assert min(t.median for t in found.values()) > 1
+
+
+if __name__ == "__main__":
+    run(main)
