@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint types bench format clean
+.PHONY: setup demo test test-reference lint types bench asan fuzz format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -19,6 +19,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85
+
+# The tests, or TESTS="..." of them, with the extension switched off.
+test-reference: setup
+	DEEPLAB_FAST_NO_EXT=1 $(BIN)/python -m pytest $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .

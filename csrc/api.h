@@ -88,6 +88,9 @@ void resample_label(const Pixels& label, const Crop& crop, AugmentScratch& scrat
 // `colour` is applied to the image's pixels, not to the padding; may be null.
 void augment(const Pixels& image, const Pixels& label, const Crop& crop, const Recipe& recipe,
              const ColourMatrix* colour, AugmentScratch& scratch, uint8_t* out_image, uint8_t* out_label);
+// The samples of a ragged batch (see Target), one after the other; out as augment_cuda's, uint8.
+void augment_ragged(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
+                    const Recipe& recipe, uint8_t* out_images, uint8_t* out_labels, int32_t* extents);
 // The instruction set that the loops run with, such as "AVX-512"; `limit` ("generic", "AVX2", "AVX-512")
 // holds it down for tests.
 std::string vector_extension();

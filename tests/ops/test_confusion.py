@@ -6,14 +6,25 @@ import torch
 from PIL import Image
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import confusion_matrix, upsample_confusion
+from deeplab_fast.ops import _native, confusion_matrix, upsample_confusion
 from deeplab_fast.ops.confusion import confusion_matrix_reference
 from deeplab_fast.ops.upsample_confusion import upsample_confusion_reference
 
 DTYPES = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 
 
-@pytest.fixture(params=[confusion_matrix, confusion_matrix_reference], ids=["dispatched", "reference"])
+CUDA = _native.cuda()[0] is not None and torch.cuda.is_available()
+needs_gpu = pytest.mark.skipif(not CUDA, reason="no CUDA GPU, or no CUDA part in the extension")
+
+
+def on_gpu(labels, predictions, classes, ignore):
+    return confusion_matrix(labels.cuda(), predictions.cuda(), classes, ignore).cpu()
+
+
+COUNTERS = {"CPU": confusion_matrix, "reference": confusion_matrix_reference, **({"GPU": on_gpu} if CUDA else {})}
+
+
+@pytest.fixture(params=COUNTERS.values(), ids=COUNTERS.keys())
 def count(request):
     return request.param
 
@@ -127,6 +138,19 @@ def test_upsample_confusion(align_corners, low, high, dtype):
     assert found.sum() == expected.sum() == (labels != 255).sum()
     assert torch.equal(found.sum(1), expected.sum(1))
     assert (found - expected).abs().sum() <= 2e-3 * labels.numel()
+
+
+@needs_gpu
+@pytest.mark.parametrize("classes", [3, 21, 150])
+def test_upsample_confusion_is_the_same_on_the_gpu(classes):
+    """The same arithmetic in the same order: equal in every count, shared memory or not."""
+    logits = torch.randn(3, classes, 17, 13, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, classes, (3, 129, 97), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    for align_corners in (True, False):
+        expected = upsample_confusion(logits, labels, align_corners, 255)
+        for layout in (logits, logits.contiguous(memory_format=torch.channels_last)):
+            found = upsample_confusion(layout.cuda(), labels.cuda(), align_corners, 255)
+            assert torch.equal(found.cpu(), expected)
 
 
 def test_upsample_confusion_takes_the_lower_class_in_a_tie():

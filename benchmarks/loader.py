@@ -1,0 +1,151 @@
+"""How fast a data set can be fed, and what holds it back.
+
+``python -m benchmarks.loader --data_file=voc.tar`` loads batches as training would, for a few seconds with each
+number of threads, and names the bottleneck: disk, decode, augment or copy.
+"""
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from deeplab_fast.cli import parse_flags, run
+from deeplab_fast.config import flag, validate
+from deeplab_fast.data.augment import Augment
+from deeplab_fast.data.dataset import BadSamples, TrainingSet
+from deeplab_fast.data.native_loader import Finish, NativeLoader
+from deeplab_fast.data.records import RecordSource
+from deeplab_fast.data.schedule import Schedule
+from deeplab_fast.data.sources import Source, list_source
+from deeplab_fast.data.synthetic import builtin_data
+from deeplab_fast.errors import UserError
+from deeplab_fast.ops.sample_loader import missing
+from deeplab_fast.runtime import select_device
+
+from .data_peers import MEAN_RGB, STD_RGB
+from .measure import environment, write_results
+
+# Stages of the threads by what a user could do about them.
+KINDS = {"read": "disk", "decode image": "decode", "decode label": "decode", "augment": "augment"}
+ADVICE = {
+    "disk": "a faster disk, or records in memory (a RAM disk)",
+    "decode": "more threads (--num_workers)",
+    "augment": "more threads (--num_workers), or --augment_on=gpu",
+    "copy": "--augment_on=gpu sends fewer bytes where crops are enlarged; else the bus is the limit",
+    "Python": "nothing here: the threads wait for the main thread, which does nothing but ask",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    """Loader"""
+
+    data_file: str = flag("", "Records: the name given to prepare --dst_path, a shard, a glob or the folder.")
+    data_root: str = flag("", "Folder that the paths in --data_lst start from.")
+    data_lst: str = flag("", "List file, instead of records; without either, the built-in data set.")
+    num_workers: tuple[int, ...] = flag((), "Numbers of threads; default 1, 2, ... up to the cores.", minimum=1)
+    batch_size: int = flag(32, "Images a batch.", minimum=1)
+    crop_size: int = flag(513, "Side of the crops.", minimum=17)
+    interpolation: str = flag("bicubic", "Resampling.", choices=("bicubic", "bilinear"))
+    device_target: str = flag("auto", "Where batches are sent.", choices=("auto", "GPU", "CPU"))
+    augment_on: str = flag("cpu", "Where crops are made.", choices=("cpu", "gpu"))
+    seconds: float = flag(3.0, "Measured for each number of threads.", above=0)
+    out: str = flag("", "Folder for loader.json and loader.md.")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Images a second, and how the time was spent: shares of the threads' time, by kind."""
+
+    threads: int
+    images_per_s: float
+    shares: dict[str, float]
+    bottleneck: str
+
+
+def measure(dataset: TrainingSet, config: LoaderConfig, threads: int, device: torch.device) -> Finding:
+    """Load for ``config.seconds``, after a first batch."""
+    finish = Finish(MEAN_RGB, STD_RGB, torch.bfloat16) if config.augment_on == "gpu" else None
+    size = min(config.batch_size, len(dataset.source))
+    loader = NativeLoader(dataset, Schedule(len(dataset.source), size, 1), threads, device, BadSamples(), finish)
+    batches = loader.batches(0, 1 << 40)
+    next(batches)
+    before, start, images = loader.samples.seconds(), time.perf_counter(), 0
+    while time.perf_counter() - start < config.seconds:
+        images += len(next(batches).keys)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    elapsed, after = time.perf_counter() - start, loader.samples.seconds()
+    batches.close()  # type: ignore[attr-defined]
+    shares: dict[str, float] = {}
+    for stage, kind in KINDS.items():
+        shares[kind] = shares.get(kind, 0.0) + (after[stage] - before[stage]) / (threads * elapsed)
+    idle = 1 - sum(shares.values())
+    bottleneck = max(shares, key=lambda kind: shares[kind])
+    if idle > 0.3:  # the threads are ahead of whoever takes the batches
+        bottleneck = "copy" if device.type == "cuda" else "Python"
+    return Finding(threads, images / elapsed, {**shares, "idle": max(0.0, idle)}, bottleneck)
+
+
+def open_source(config: LoaderConfig) -> Source:
+    if config.data_file:
+        return RecordSource(config.data_file)
+    if config.data_lst:
+        return list_source(config.data_root, config.data_lst)
+    folder = builtin_data("")
+    return list_source(folder, folder / "train.txt")
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    where, config = results["environment"], results["config"]
+    kinds = list(results["findings"][0]["shares"])
+    lines = [
+        f"Loader, crop {config['crop_size']}, {config['interpolation']}, augmentation on the"
+        f" {config['augment_on'].upper()}, batches of {config['batch_size']}: {where['device']}, {where['date']}.",
+        "",
+        "| threads | images/s | " + " | ".join(f"{kind}, % of their time" for kind in kinds) + " |",
+        "|---|---|" + "---|" * len(kinds),
+    ]
+    for f in results["findings"]:
+        shares = " | ".join(f"{100 * f['shares'][kind]:.0f}" for kind in kinds)
+        lines.append(f"| {f['threads']} | {f['images_per_s']:,.0f} | {shares} |")
+    best = max(results["findings"], key=lambda f: f["images_per_s"])
+    lines += ["", f"bottleneck with {best['threads']} threads: {best['bottleneck']}; {ADVICE[best['bottleneck']]}"]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str]) -> int:
+    config = LoaderConfig(**parse_flags(LoaderConfig, argv, "benchmarks.loader", "Measure how fast data can be fed."))
+    validate(config)
+    if missing():
+        raise UserError(f"no native loader here: {missing()}")
+    device = select_device(config.device_target)
+    if config.augment_on == "gpu" and device.type != "cuda":
+        raise UserError("--augment_on=gpu: no CUDA GPU is usable here")
+    source = open_source(config)
+    augment = Augment(config.crop_size, 0.5, 2.0, 255, config.interpolation == "bicubic")
+    dataset = TrainingSet(source, augment, 256, 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = [measure(dataset, config, n, device) for n in config.num_workers or range(1, cores + 1)]
+    results = {
+        "environment": environment(device),
+        "config": asdict(config),
+        "images": len(source),
+        "findings": [asdict(f) for f in found],
+    }
+    write_results(config.out, "loader", results, as_markdown(results))
+    return 0
+
+
+def test_loader(capsys: Any, tmp_path: Any) -> None:
+    """A small run names a bottleneck."""
+    folder = builtin_data(tmp_path, train=24, val=1)
+    flags = [f"--data_root={folder}", f"--data_lst={folder}/train.txt", "--seconds=0.3", "--num_workers=1"]
+    assert main([*flags, "--device_target=CPU", "--crop_size=129", "--batch_size=8"]) == 0
+    assert "bottleneck with 1 threads: " in capsys.readouterr().out
+
+
+if __name__ == "__main__":
+    run(main)
