@@ -19,6 +19,7 @@ from pathlib import Path
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import setup
 
+BINDING_SOURCES = sorted(str(path) for path in Path("csrc/bindings").glob("*.cpp"))
 CPU_SOURCES = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))
 CUDA_SOURCES = ["csrc/cuda/augment.cu", "csrc/cuda/confusion.cu", "csrc/cuda/nvjpeg.cpp"]
 ARCHITECTURES = (80, 90, 100, 120)
@@ -175,7 +176,7 @@ setup(
     ext_modules=[
         Pybind11Extension(
             "deeplab_fast._C",
-            ["csrc/bindings.cpp", *CPU_SOURCES],
+            ["csrc/bindings.cpp", *BINDING_SOURCES, *CPU_SOURCES],
             include_dirs=["csrc"],
             depends=[str(path) for path in Path("csrc").rglob("*.h")],
             extra_compile_args=FLAGS,

@@ -1,0 +1,47 @@
+// What the files of bindings share. They check arguments, cast, and release the GIL; no arithmetic.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <optional>
+
+#include "../api.h"
+
+namespace deeplab_fast {
+
+namespace py = pybind11;
+
+using Array = py::array_t<uint8_t, py::array::c_style>;
+
+inline py::buffer_info bytes_of(const py::buffer& data) {
+  py::buffer_info info = data.request();
+  if (info.itemsize != 1 || info.ndim != 1) throw py::type_error("expected bytes");
+  return info;
+}
+
+inline const uint8_t* pointer(const py::buffer_info& info) { return static_cast<const uint8_t*>(info.ptr); }
+
+// Of memory that the caller holds, on the host or the device.
+template <typename T>
+T* at_address(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+inline void check_shape(const Array& array, int dimensions, const char* what) {
+  if (array.ndim() != dimensions || (dimensions == 3 && array.shape(2) != 3) || array.size() == 0) {
+    throw py::value_error(std::string(what) + ": expected uint8 " +
+                          (dimensions == 3 ? "[H, W, 3]" : "[H, W]"));
+  }
+}
+
+// Each adds its functions to the module.
+void bind_decode(py::module_& m);
+void bind_augment(py::module_& m);
+void bind_confusion(py::module_& m);
+void bind_loader(py::module_& m);
+void bind_cuda(py::module_& m);
+
+}  // namespace deeplab_fast

@@ -1,0 +1,117 @@
+// Batches.
+#include <cstring>
+
+#include "bindings.h"
+
+namespace deeplab_fast {
+namespace {
+
+template <typename T>
+using Table = py::array_t<T, py::array::c_style>;
+
+template <typename T>
+void check_columns(const Table<T>& table, py::ssize_t rows, py::ssize_t columns, const char* what) {
+  if (table.ndim() != 2 || table.shape(0) != rows || table.shape(1) != columns) {
+    throw py::value_error(std::string(what) + ": expected [" + std::to_string(rows) + ", " +
+                          std::to_string(columns) + "]");
+  }
+}
+
+// Columns of `extracts`: file, offset, size of the image, then of the label; of `draws`: scale, top, left,
+// flip; of `colours`: 12 a job, row by row, or an empty array. The target's addresses are the caller's to
+// keep alive.
+int64_t submit(Loader& loader, const Table<int64_t>& extracts, const Table<double>& draws,
+               const Table<int32_t>& colours, const std::vector<int>& places, uintptr_t images,
+               uintptr_t labels, uintptr_t extents, uintptr_t samples) {
+  const auto count = static_cast<py::ssize_t>(places.size());
+  check_columns(extracts, count, 6, "extracts");
+  check_columns(draws, count, 4, "draws");
+  if (colours.size() != 0) check_columns(colours, count, 12, "colours");
+  std::vector<ColourMatrix> matrices(colours.size() / 12);
+  if (!matrices.empty()) std::memcpy(matrices.data(), colours.data(), matrices.size() * sizeof(ColourMatrix));
+  std::vector<Job> jobs;
+  for (py::ssize_t i = 0; i < count; ++i) {
+    const int64_t* e = extracts.data(i, 0);
+    const double* d = draws.data(i, 0);
+    jobs.push_back({{static_cast<int32_t>(e[0]), e[1], e[2]},
+                    {static_cast<int32_t>(e[3]), e[4], e[5]},
+                    {d[0], d[1], d[2], d[3]},
+                    matrices.empty() ? nullptr : &matrices[i]});
+  }
+  const Target target{at_address<uint8_t>(images), at_address<uint8_t>(labels), at_address<int32_t>(extents),
+                      at_address<Sample>(samples)};
+  const py::gil_scoped_release release;
+  return loader.submit(jobs, places, target);
+}
+
+const char* name_of(Fault fault) {
+  switch (fault) {
+    case Fault::image:
+      return "image";
+    case Fault::label:
+      return "label";
+    case Fault::size:
+      return "size";
+    case Fault::value:
+      return "value";
+  }
+  return "";
+}
+
+// None while the batch is not finished; else its failures: (place, whose fault, text).
+py::object wait(Loader& loader, int64_t ticket, double seconds) {
+  std::vector<Failure> failures;
+  {
+    const py::gil_scoped_release release;
+    if (!loader.wait(ticket, seconds, &failures)) return py::none();
+  }
+  py::list found;
+  for (const Failure& failure : failures) {
+    found.append(py::make_tuple(failure.index, name_of(failure.fault), py::str(failure.text)));
+  }
+  return found;
+}
+
+// Columns of `offsets`: where each sample's pixels are to go, and the room there: of the image, then of the
+// label.
+void write_samples(uintptr_t samples, const Table<int64_t>& offsets) {
+  check_columns(offsets, offsets.shape(0), 4, "offsets");
+  auto* sample = at_address<Sample>(samples);
+  for (py::ssize_t i = 0; i < offsets.shape(0); ++i) {
+    sample[i] = Sample{};
+    sample[i].image_offset = offsets.at(i, 0);
+    sample[i].image_room = offsets.at(i, 1);
+    sample[i].label_offset = offsets.at(i, 2);
+    sample[i].label_room = offsets.at(i, 3);
+  }
+}
+
+}  // namespace
+
+void bind_loader(py::module_& m) {
+  using py::arg;
+  m.def(
+      "prefer_large_pages",
+      [](uintptr_t address, size_t bytes) { prefer_large_pages(at_address<void>(address), bytes); },
+      arg("address"), arg("bytes"));
+  m.attr("SAMPLE_BYTES") = sizeof(Sample);
+  m.def("write_samples", &write_samples, arg("samples"), arg("offsets"));
+  py::class_<Loader>(m, "Loader", "Threads that take encoded samples to batches.")
+      .def(py::init([](std::vector<std::string> files, bool mapped, int crop_size, double min_scale,
+                       double max_scale, bool bicubic, int ignore_label, int classes, int threads) {
+             const Recipe recipe{crop_size, min_scale, max_scale, bicubic, ignore_label};
+             return std::make_unique<Loader>(std::move(files), mapped, recipe, classes, threads);
+           }),
+           arg("files"), arg("mapped"), arg("crop_size"), arg("min_scale"), arg("max_scale"), arg("bicubic"),
+           arg("ignore_label"), arg("classes"), arg("threads"))
+      .def("submit", &submit, arg("extracts"), arg("draws"), arg("colours"), arg("places"), arg("images"),
+           arg("labels"), arg("extents"), arg("samples"))
+      .def("done", &Loader::done, arg("ticket"))
+      .def("wait", &wait, arg("ticket"), arg("seconds"))
+      .def("spent", [](const Loader& loader) {
+        const Spent spent = loader.spent();
+        return py::make_tuple(spent.read, spent.image, spent.label, spent.augment);
+      });
+}
+
+}  // namespace deeplab_fast
