@@ -27,7 +27,7 @@ test-reference: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cpp' '*.cu')
 
 types: setup
 	$(BIN)/mypy
@@ -35,10 +35,27 @@ types: setup
 bench: setup
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,iqr,min,rounds
 
+# The native tests, built for the address and undefined-behaviour sanitizers; no copy of the usual build is touched.
+ASAN := build/asan
+ASAN_TESTS := tests/native tests/ops/test_decode.py tests/ops/test_confusion.py tests/ops/test_sample_loader.py \
+	tests/data/test_augment.py tests/data/test_loader.py
+asan: setup
+	DEEPLAB_FAST_WITHOUT=cuda DEEPLAB_FAST_SANITIZE=address,undefined \
+		$(BIN)/python setup.py --quiet build --build-lib $(ASAN) --build-temp $(ASAN)-temp
+	export PYTHONPATH=$(CURDIR)/$(ASAN) UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16 \
+		LD_PRELOAD="$$(for l in asan ubsan stdc++; do readlink -f $$($(CXX) -print-file-name=lib$$l.so); done | xargs)"; \
+	$(BIN)/python -P -c 'import deeplab_fast._C as c; assert "/$(ASAN)/" in c.__file__, c.__file__' && \
+	$(BIN)/pytest $(ASAN_TESTS)
+
+# Ten minutes for each target, or LIMIT=seconds.
+fuzz: setup
+	$(MAKE) -C tests/fuzz run-jpeg run-png run-records
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu')
+	$(BIN)/clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu')
 
 clean:
 	rm -rf $(VENV) build *.egg-info deeplab_fast/_C*.so .coverage .coverage.*

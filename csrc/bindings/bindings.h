@@ -18,7 +18,8 @@ using Array = py::array_t<uint8_t, py::array::c_style>;
 
 inline py::buffer_info bytes_of(const py::buffer& data) {
   py::buffer_info info = data.request();
-  if (info.itemsize != 1 || info.ndim != 1) throw py::type_error("expected bytes");
+  const bool contiguous = info.ndim == 1 && (info.size <= 1 || info.strides[0] == 1);
+  if (info.itemsize != 1 || !contiguous) throw py::type_error("expected contiguous bytes");
   return info;
 }
 

@@ -26,28 +26,27 @@ class JpegDecoder : public Decoder {
     error_.error_exit = on_error;
     error_.emit_message = on_message;
     info_.client_data = this;
-    if (setjmp(jump_)) throw DecodeError(message_);
-    jpeg_create_decompress(&info_);
-    info_.mem->max_memory_to_use = kMaxMemory;
     source_.init_source = [](j_decompress_ptr) {};
     source_.fill_input_buffer = on_end_of_data;
     source_.skip_input_data = on_skip;
     source_.resync_to_restart = jpeg_resync_to_restart;
     source_.term_source = [](j_decompress_ptr) {};
-    info_.src = &source_;
     progress_.progress_monitor = on_progress;
   }
 
   ~JpegDecoder() override { jpeg_destroy_decompress(&info_); }
 
   Size open(const uint8_t* data, size_t size) override {
-    jpeg_abort_decompress(&info_);
     data_ = data;
     size_ = size;
     source_.next_input_byte = data;
     source_.bytes_in_buffer = size;
-    info_.progress = nullptr;
+    // A new one each time: the old one keeps its file's tables and would lend them to a file that lacks some.
+    jpeg_destroy_decompress(&info_);
     if (setjmp(jump_)) fail();
+    jpeg_create_decompress(&info_);
+    info_.mem->max_memory_to_use = kMaxMemory;
+    info_.src = &source_;
     jpeg_read_header(&info_, TRUE);
     if (info_.num_components != 1 && info_.num_components != 3 && info_.num_components != 4) {
       refuse(std::to_string(info_.num_components) + " channels; expected 1, 3 or 4", offset(), size_);
@@ -68,6 +67,8 @@ class JpegDecoder : public Decoder {
     const bool is_cmyk = info_.num_components == 4;
     info_.out_color_space = is_cmyk ? JCS_CMYK : JCS_RGB;
     if (jpeg_has_multiple_scans(&info_)) info_.progress = &progress_;
+    // Smoothing, of a progressive file that lacks scans, looks at blocks beyond the window.
+    info_.do_block_smoothing = FALSE;
     jpeg_start_decompress(&info_);
     // A window that is the whole width goes straight into the caller's rows.
     JDIMENSION first = 0, width = info_.output_width;

@@ -127,7 +127,8 @@ class HeaderParser {
       c.across = from[1] >> 4;
       c.down = from[1] & 15;
       c.quantisation = from[2];
-      if (c.quantisation > 3) return false;
+      const bool sampled = c.across >= 1 && c.across <= 4 && c.down >= 1 && c.down <= 4;
+      if (!sampled || c.quantisation > 3) return false;
       for (int other = 0; other < i; ++other) {
         if (header_.components[other].id == c.id) return false;
       }
@@ -191,7 +192,7 @@ class HeaderParser {
       if (chroma[i].across != 1 || chroma[i].down != 1) return false;
     }
     const bool sampling = (luma->across == 1 && luma->down == 1) || (luma->across == 2 && luma->down <= 2);
-    return sampling && luma->down >= 1 && is_ycc();
+    return sampling && is_ycc();
   }
 
   // As libjpeg guesses the colour space.
@@ -330,7 +331,7 @@ class BaselineDecoder : public FastDecoder {
           if (!ac.decode_ac<true>(reader, block, &dc_only)) return false;
           const ptrdiff_t stride = 8 * c.blocks_across;
           uint8_t* to = c.plane.data() + (row * c.down + y) * 8 * stride + (column * c.across + x) * 8;
-          inverse_dct(block, header_->quantisation[c.quantisation], dc_only, to, stride);
+          if (!inverse_dct(block, header_->quantisation[c.quantisation], dc_only, to, stride)) return false;
         }
       }
     }

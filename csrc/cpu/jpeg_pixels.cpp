@@ -68,22 +68,40 @@ uint8_t clamp(int value) { return static_cast<uint8_t>(std::min(std::max(value, 
 
 }  // namespace
 
-DEEPLAB_FAST_AVX2 void inverse_dct(const int16_t* block, const int16_t* quantisation, bool dc_only,
+namespace {
+
+// Bits that are set where a magnitude is 2^14 or more: the sum of two smaller ones fits 16 bits.
+constexpr int kOutside = ~0x3FFF;
+
+DEEPLAB_FAST_AVX2 inline bool all_small(const Lanes v[8]) {
+  Lanes magnitudes = {};
+  for (int i = 0; i < 8; ++i) magnitudes |= v[i] ^ (v[i] >> 31);
+  return _mm256_testz_si256(reinterpret_cast<__m256i>(magnitudes), _mm256_set1_epi32(kOutside)) != 0;
+}
+
+}  // namespace
+
+DEEPLAB_FAST_AVX2 bool inverse_dct(const int16_t* block, const int16_t* quantisation, bool dc_only,
                                    uint8_t* out, ptrdiff_t stride) {
   constexpr int kCentre = 128;
   if (dc_only) {
-    const int value = ((block[0] * quantisation[0] + 4) >> 3) + kCentre;
+    const int scaled = block[0] * quantisation[0];
+    if ((scaled ^ (scaled >> 31)) & kOutside) return false;
+    const int value = ((scaled + 4) >> 3) + kCentre;
     for (int y = 0; y < 8; ++y, out += stride) __builtin_memset(out, clamp(value), 8);
-    return;
+    return true;
   }
   constexpr int kKept = 2;  // fractional bits between the two dimensions
   Lanes v[8];
   for (int i = 0; i < 8; ++i) {
     const __m128i coefficients = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + 8 * i));
     const __m128i steps = _mm_loadu_si128(reinterpret_cast<const __m128i*>(quantisation + 8 * i));
-    v[i] = reinterpret_cast<Lanes>(_mm256_cvtepi16_epi32(_mm_mullo_epi16(coefficients, steps)));
+    v[i] = reinterpret_cast<Lanes>(_mm256_cvtepi16_epi32(coefficients)) *
+           reinterpret_cast<Lanes>(_mm256_cvtepi16_epi32(steps));
   }
+  if (!all_small(v)) return false;
   transform<kBits - kKept>(v);
+  if (!all_small(v)) return false;
   transpose(v);
   transform<kBits + kKept + 3>(v);
   transpose(v);
@@ -97,6 +115,7 @@ DEEPLAB_FAST_AVX2 void inverse_dct(const int16_t* block, const int16_t* quantisa
     _mm_storel_epi64(reinterpret_cast<__m128i*>(out + i * stride), rows);
     _mm_storel_epi64(reinterpret_cast<__m128i*>(out + (i + 1) * stride), _mm_srli_si128(rows, 8));
   }
+  return true;
 }
 
 // Triangle filters: 3/4 and 1/4 of the nearest two samples, in each dimension that was halved. An end repeats
@@ -212,7 +231,7 @@ DEEPLAB_FAST_AVX2 void ycc_to_rgb(const uint8_t* y, const uint8_t* cb, const uin
 namespace deeplab_fast {
 
 bool has_jpeg_pixels() { return false; }
-void inverse_dct(const int16_t*, const int16_t*, bool, uint8_t*, ptrdiff_t) {}
+bool inverse_dct(const int16_t*, const int16_t*, bool, uint8_t*, ptrdiff_t) { return false; }
 void widen_row(const uint8_t*, const uint8_t*, bool, int, uint16_t*, uint8_t*) {}
 void ycc_to_rgb(const uint8_t*, const uint8_t*, const uint8_t*, int, uint8_t*) {}
 

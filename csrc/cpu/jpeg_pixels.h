@@ -10,8 +10,9 @@ namespace deeplab_fast {
 bool has_jpeg_pixels();
 
 // 8 x 8 samples from a block of coefficients (natural order) and its quantisation table. `dc_only`: all but
-// the first are 0.
-void inverse_dct(const int16_t* block, const int16_t* quantisation, bool dc_only, uint8_t* out,
+// the first are 0. False, and nothing written, where values are larger than any picture has: there
+// libjpeg's 16-bit sums overflow.
+bool inverse_dct(const int16_t* block, const int16_t* quantisation, bool dc_only, uint8_t* out,
                  ptrdiff_t stride);
 
 // A row of chroma samples twice as wide. `near` and `far` are the chroma rows nearest to the output row,

@@ -30,6 +30,9 @@ class PngDecoder : public Decoder {
     if (setjmp(png_jmpbuf(png_))) fail();
     png_set_read_fn(png_, this, on_read);
     png_set_chunk_malloc_max(png_, kMaxChunk);
+    // Text, profiles and the like are passed over: libpng would take, and fill, up to 2 GB of memory for a
+    // chunk whose header says so, whatever the limit, before it finds that the file is shorter.
+    png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
     png_read_info(png_, info_);
     width_ = png_get_image_width(png_, info_);
     height_ = png_get_image_height(png_, info_);

@@ -210,12 +210,27 @@ def _read_index(shard: Path) -> ShardIndex | None:
     """The index beside a shard, or None where there is none that fits it."""
     try:
         content = json.loads(_index_path(shard).read_text())
-        if content.pop("format") != INDEX_FORMAT or content["bytes"] != shard.stat().st_size:
+        size = shard.stat().st_size
+        if content.pop("format") != INDEX_FORMAT or content["bytes"] != size:
             return None
         content["samples"] = [Entry(**entry) for entry in content["samples"]]
-        return ShardIndex(**content)
-    except (OSError, ValueError, KeyError, TypeError):
+        index = ShardIndex(**content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    return index if all(_fits(entry, size) for entry in index.samples) else None
+
+
+def _fits(entry: Entry, size: int) -> bool:
+    """Whether an entry, which may hold anything, names bytes of a shard of this size."""
+    places = ((entry.image_offset, entry.image_size), (entry.label_offset, entry.label_size))
+    if not isinstance(entry.key, str) or not all(type(value) is int for place in places for value in place):
+        return False
+    return _is_text(entry.key) and all(0 <= at <= at + count <= size for at, count in places)
+
+
+def _is_text(name: str) -> bool:
+    """False for a name that is not Unicode: no file or message could hold it."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _scan(shard: Path) -> list[Entry]:
@@ -233,12 +248,16 @@ def _scan(shard: Path) -> list[Entry]:
                     images[key] = place
                 elif suffix.lower() == "png":
                     labels[key] = place
-    except (OSError, tarfile.TarError) as error:
+    except Exception as error:  # tarfile lets several kinds out of broken headers
         raise UserError(f"{shard}: not a readable tar shard ({error})") from None
     for key in images.keys() ^ labels.keys():
         missing = "label (KEY.png)" if key in images else "image (KEY.jpg)"
         raise UserError(f"{shard}: sample {key} has no {missing}")
-    return [Entry(key, *images[key], *labels[key]) for key in images]
+    entries = [Entry(key, *images[key], *labels[key]) for key in images]
+    for entry in entries:
+        if not _fits(entry, shard.stat().st_size):
+            raise UserError(f"{shard}: sample {entry.key!r}: its name is not UTF-8, or its bytes are not in the shard")
+    return entries
 
 
 def _read_dataset(file: Path) -> dict[str, Any]:
@@ -246,7 +265,7 @@ def _read_dataset(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text())
         if content["format"] != DATASET_FORMAT or not isinstance(content["sets"], dict):
             raise ValueError("unknown format")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: not a dataset description ({error}); run prepare records again") from None
     return dict(content)
 
@@ -291,8 +310,11 @@ def _shards_of(name: Path) -> list[Path]:
     file = name.with_name(DATASET_FILE)
     if file.is_file():
         entry = _read_dataset(file)["sets"].get(name.stem)
-        if entry is not None:
-            return [name.with_name(shard["file"]) for shard in entry["shards"]]
+        try:
+            if entry is not None:
+                return [name.with_name(shard["file"]) for shard in entry["shards"]]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{file}: the shards of {name.stem} are not named; run prepare records again") from None
     return sorted(name.parent.glob(f"{glob.escape(name.stem)}-[0-9]*.tar"))
 
 
@@ -344,8 +366,8 @@ class RecordSource:
             try:
                 with self.shards[shard].open("rb") as file:
                     self._maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except OSError as error:
-                raise UserError(f"{self.shards[shard]}: {error.strerror}") from None
+            except (OSError, ValueError) as error:  # ValueError: an empty file
+                raise UserError(f"{self.shards[shard]}: {error}") from None
         data = self._maps[shard]
         image = data[entry.image_offset : entry.image_offset + entry.image_size]
         label = data[entry.label_offset : entry.label_offset + entry.label_size]

@@ -188,3 +188,55 @@ def test_a_truncated_image_is_refused(builtin, tmp_path):
 def test_label_out_of_range_is_named(source, tmp_path):
     with pytest.raises(UserError, match=r"labels/\d+\.png: label value \d; expected 0 to 1 .*--num_classes=2"):
         write_records(source, tmp_path / "voc.tar", options(num_classes=2))
+
+
+# ---------------------------------------------------------------- what fuzzing found: hostile indexes and shards
+
+
+@pytest.fixture
+def shard(builtin, tmp_path):
+    source = list_source(builtin, builtin / "train.txt")
+    options = RecordOptions(1, False, 1, 6, 255, ("a", "b", "c", "d", "e", "f"))
+    return write_records(source, tmp_path / "x.tar", options)[0]
+
+
+@pytest.mark.parametrize("change", [
+    {"image_offset": "12"}, {"image_offset": 1.5}, {"label_size": None}, {"label_offset": -1}, {"image_size": 1 << 60},
+    {"image_offset": True}, {"key": 7}, {"key": "\ud800"},
+], ids=str)  # fmt: skip
+def test_an_index_that_names_no_bytes_is_not_believed(shard, change):
+    """The shard is scanned instead, and gives the same samples."""
+    expected = RecordSource(shard).read(3)
+    index = shard.with_suffix(".idx")
+    content = json.loads(index.read_text())
+    content["samples"][5] |= change
+    index.write_text(json.dumps(content))
+    source = RecordSource(shard)
+    assert len(source) == 24
+    assert source.read(3) == expected
+
+
+@pytest.mark.parametrize("text", ["7", '"x"', "null", "[]", "[" * 100_000, "{}", ""])
+def test_an_index_of_another_kind_is_not_believed(shard, text):
+    shard.with_suffix(".idx").write_text(text)
+    assert len(RecordSource(shard)) == 24
+
+
+@pytest.mark.parametrize("shards", [7, [7], [{}], [{"file": ""}], [{"file": 3}], [{"file": "../x.tar"}], None])
+def test_a_description_without_shard_names_is_refused(shard, shards):
+    description = shard.with_name("dataset.json")
+    content = json.loads(description.read_text())
+    content["sets"]["x"]["shards"] = shards
+    description.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"dataset\.json: the shards of x are not named; run prepare records again"):
+        RecordSource(shard.with_name("x.tar"))
+
+
+def test_a_size_beyond_the_shard_is_refused(shard):
+    """In a tar header, as a base-256 number."""
+    data = bytearray(shard.read_bytes())
+    data[124:136] = b"\x80" + (1 << 70).to_bytes(11, "big")
+    shard.write_bytes(data)
+    shard.with_suffix(".idx").unlink()
+    with pytest.raises(UserError, match="not a readable tar shard"):
+        RecordSource(shard)
