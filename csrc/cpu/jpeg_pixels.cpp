@@ -70,13 +70,17 @@ uint8_t clamp(int value) { return static_cast<uint8_t>(std::min(std::max(value, 
 
 namespace {
 
-// Bits that are set where a magnitude is 2^14 or more: the sum of two smaller ones fits 16 bits.
-constexpr int kOutside = ~0x3FFF;
+// Magnitudes below which libjpeg's 16-bit arithmetic is exact: coefficients are multiplied by 4 there, values
+// between the two dimensions are added in pairs.
+constexpr int kCoefficientBits = 13, kMiddleBits = 14;
 
-DEEPLAB_FAST_AVX2 inline bool all_small(const Lanes v[8]) {
+// Whether all magnitudes are below 2^bits.
+template <int bits>
+DEEPLAB_FAST_AVX2 inline bool all_below(const Lanes v[8]) {
   Lanes magnitudes = {};
   for (int i = 0; i < 8; ++i) magnitudes |= v[i] ^ (v[i] >> 31);
-  return _mm256_testz_si256(reinterpret_cast<__m256i>(magnitudes), _mm256_set1_epi32(kOutside)) != 0;
+  const __m256i beyond = _mm256_set1_epi32(~((1 << bits) - 1));
+  return _mm256_testz_si256(reinterpret_cast<__m256i>(magnitudes), beyond) != 0;
 }
 
 }  // namespace
@@ -86,7 +90,7 @@ DEEPLAB_FAST_AVX2 bool inverse_dct(const int16_t* block, const int16_t* quantisa
   constexpr int kCentre = 128;
   if (dc_only) {
     const int scaled = block[0] * quantisation[0];
-    if ((scaled ^ (scaled >> 31)) & kOutside) return false;
+    if ((scaled ^ (scaled >> 31)) >> kCoefficientBits != 0) return false;
     const int value = ((scaled + 4) >> 3) + kCentre;
     for (int y = 0; y < 8; ++y, out += stride) __builtin_memset(out, clamp(value), 8);
     return true;
@@ -99,9 +103,9 @@ DEEPLAB_FAST_AVX2 bool inverse_dct(const int16_t* block, const int16_t* quantisa
     v[i] = reinterpret_cast<Lanes>(_mm256_cvtepi16_epi32(coefficients)) *
            reinterpret_cast<Lanes>(_mm256_cvtepi16_epi32(steps));
   }
-  if (!all_small(v)) return false;
+  if (!all_below<kCoefficientBits>(v)) return false;
   transform<kBits - kKept>(v);
-  if (!all_small(v)) return false;
+  if (!all_below<kMiddleBits>(v)) return false;
   transpose(v);
   transform<kBits + kKept + 3>(v);
   transpose(v);
