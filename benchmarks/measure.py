@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from deeplab_fast.runtime import versions
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,12 @@ class Timing:
         }
 
 
-def interleave(
-    steps: Mapping[str, Callable[[], Any]], rounds: int, warmup: int, device: torch.device
-) -> dict[str, Timing]:
+def interleave(steps: Mapping[K, Callable[[], Any]], rounds: int, warmup: int, device: torch.device) -> dict[K, Timing]:
     """Time the steps in turn, every second round in reverse order, so that drift meets all of them alike."""
     for _ in range(warmup):
         for step in steps.values():
             step()
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    found: dict[K, list[float]] = {name: [] for name in steps}
     for i in range(rounds):
         for name in list(steps) if i % 2 == 0 else reversed(list(steps)):
             _wait(device)

@@ -96,6 +96,13 @@ void augment_ragged(const uint8_t* images, const uint8_t* labels, const Sample* 
 std::string vector_extension();
 void limit_vector_extension(const std::string& limit);
 
+// ---------------------------------------------------------------- normalise (cpu/normalise.cpp)
+
+// (pixel - mean) / std of images uint8 [N, H, W, 3] within their extents int32 [N, 4], 0 beyond: fp32 [N, H,
+// W, 3]. The extents must lie within the images.
+void normalise(const uint8_t* images, const int32_t* extents, int count, int height, int width,
+               const float mean[3], const float std[3], float* out);
+
 // ---------------------------------------------------------------- confusion matrix (cpu/confusion.cpp)
 
 enum class Integer { uint8, int8, int16, int32, int64 };

@@ -75,6 +75,30 @@ void bind_augment(py::module_& m) {
       },
       arg("images"), arg("labels"), arg("samples"), arg("count"), arg("crop_size"), arg("bicubic"),
       arg("ignore_label"), arg("out_images"), arg("out_labels"), arg("extents"));
+  m.def(
+      "normalise",
+      [](const Array& images, const py::array_t<int32_t, py::array::c_style>& extents,
+         const std::array<float, 3>& mean, const std::array<float, 3>& std,
+         py::array_t<float, py::array::c_style> out) {
+        const py::ssize_t count = images.ndim() == 4 ? images.shape(0) : -1;
+        if (count < 0 || images.shape(3) != 3 || extents.ndim() != 2 || extents.shape(0) != count ||
+            extents.shape(1) != 4 || out.size() != images.size()) {
+          throw py::value_error("expected uint8 [N, H, W, 3], int32 [N, 4] and as many floats as pixels");
+        }
+        const int height = static_cast<int>(images.shape(1)), width = static_cast<int>(images.shape(2));
+        const int32_t* extent = extents.data();
+        for (py::ssize_t n = 0; n < count; ++n, extent += 4) {
+          const bool rows = 0 <= extent[0] && extent[0] <= extent[1] && extent[1] <= height;
+          const bool columns = 0 <= extent[2] && extent[2] <= extent[3] && extent[3] <= width;
+          if (!rows || !columns) throw py::value_error("an extent reaches beyond its image");
+        }
+        const uint8_t* from = images.data();
+        float* to = out.mutable_data();
+        extent = extents.data();
+        const py::gil_scoped_release release;
+        normalise(from, extent, static_cast<int>(count), height, width, mean.data(), std.data(), to);
+      },
+      arg("images").noconvert(), arg("extents").noconvert(), arg("mean"), arg("std"), arg("out").noconvert());
 }
 
 }  // namespace deeplab_fast

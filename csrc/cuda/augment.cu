@@ -2,6 +2,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "../core/normalise.h"
 #include "check.h"
 
 namespace deeplab_fast {
@@ -15,7 +16,7 @@ struct Normalisation {
 
 __device__ void store(uint8_t* out, uint8_t pixel, float, float) { *out = pixel; }
 __device__ float normalised(uint8_t pixel, float mean, float std) {
-  return __fdiv_rn(__fsub_rn(static_cast<float>(pixel), mean), std);
+  return normalise_value(static_cast<float>(pixel), mean, std);
 }
 __device__ void store(float* out, uint8_t pixel, float mean, float std) {
   *out = normalised(pixel, mean, std);

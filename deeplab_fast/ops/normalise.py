@@ -5,6 +5,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from . import _native
+
 
 @lru_cache(maxsize=32)
 def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
@@ -28,6 +30,24 @@ def normalise(
     Returns:
         ``[N, 3, H, W]`` in channels-last storage.
     """
+    native = _native.load()[0]
+    if native is None or images.device.type != "cpu" or torch.compiler.is_compiling() or not _plain(images, extents):
+        return normalise_reference(images, extents, mean, std, dtype)
+    out = torch.empty(images.shape, dtype=torch.float32)
+    native.normalise(images.numpy(), extents.numpy(), mean, std, out.numpy())
+    return out.to(dtype).permute(0, 3, 1, 2)
+
+
+def _plain(images: Tensor, extents: Tensor) -> bool:
+    """Whether memory can be handed on as it is: not so under FakeTensor and the like."""
+    ordinary = all(type(t) is Tensor and t.is_contiguous() for t in (images, extents))
+    return ordinary and (images.dtype, extents.dtype) == (torch.uint8, torch.int32)
+
+
+def normalise_reference(
+    images: Tensor, extents: Tensor, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype
+) -> Tensor:
+    """:func:`normalise` in plain torch."""
     n, h, w, _ = images.shape
     device = images.device
     x = (images.float() - _constant(mean, device)) / _constant(std, device)
