@@ -52,7 +52,7 @@ def label_out_of_range(data):
 def truncated_jpeg(data):
     for path in (data / "images").iterdir():
         path.write_bytes(path.read_bytes()[:1500])
-    return ["--data_lst=train.txt"], ".jpg: cannot be decoded (image file is truncated"
+    return ["--data_lst=train.txt"], ".jpg: cannot be decoded"
 
 
 def unknown_model(data):
