@@ -65,7 +65,7 @@ def toolkit_libraries(nvcc: str) -> str:
     """The folder of the toolkit's static runtime."""
     top = re.search(r"^#\$ TOP=(.*)$", output_of(nvcc, "--dryrun", "-c", "-x", "cu", os.devnull), re.MULTILINE)
     root = Path(top.group(1).strip()) if top else Path(nvcc).parent.parent
-    for folder in ("lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"):
+    for folder in ("lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib", "lib/x86_64-linux-gnu"):
         if (root / folder / "libcudart_static.a").is_file():
             return str((root / folder).resolve())
     raise RuntimeError(f"libcudart_static.a was not found below {root}")
@@ -97,6 +97,8 @@ class BuildExtension(build_ext):
                 super().build_extension(ext)
         except Exception as error:  # any compiler or linker trouble: the Python references serve
             self.warn(f"extension {ext.name} is left out: {error}")
+            for stale in (self.get_ext_fullpath(ext.name), Path("deeplab_fast", self.get_ext_filename("_C"))):
+                Path(stale).unlink(missing_ok=True)  # an older build must not pass for this one
 
     def note(self, ext: Pybind11Extension, part: str, text: str) -> None:
         ext.define_macros.append((f"DEEPLAB_FAST_{part.upper()}", '"' + text.replace('"', "'") + '"'))
@@ -106,6 +108,12 @@ class BuildExtension(build_ext):
         self.note(ext, part, f"missing: {reason}")
 
     def add_libraries(self, ext: Pybind11Extension) -> None:
+        if sys.platform == "darwin" and shutil.which("brew"):  # its folders are not the compiler's
+            prefix = output_of("brew", "--prefix").strip()
+            ext.include_dirs.append(f"{prefix}/include")
+            ext.library_dirs.append(f"{prefix}/lib")
+            self.compiler.add_include_dir(f"{prefix}/include")
+            self.compiler.add_library_dir(f"{prefix}/lib")
         for part, library in LIBRARIES.items():
             if part in excluded():
                 self.leave_out(ext, part, "left out by DEEPLAB_FAST_WITHOUT")

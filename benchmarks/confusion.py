@@ -125,7 +125,7 @@ def main(argv: list[str]) -> int:
     timings = measure(pairs, config.rounds)
     results = {
         "environment": environment(CPU, "torchmetrics"),
-        "config": asdict(config),
+        "config": {k: v for k, v in asdict(config).items() if k not in ("label_dir", "out")},
         "maps": len(pairs),
         "timings": {dtype: {name: t.in_ms() for name, t in found.items()} for dtype, found in timings.items()},
         "ratios": {

@@ -21,6 +21,7 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import Source, list_source
 from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
+from deeplab_fast.ops import _native
 from deeplab_fast.ops.sample_loader import missing
 from deeplab_fast.runtime import select_device
 
@@ -122,8 +123,10 @@ def main(argv: list[str]) -> int:
     if missing():
         raise UserError(f"no native loader here: {missing()}")
     device = select_device(config.device_target)
-    if config.augment_on == "gpu" and device.type != "cuda":
-        raise UserError("--augment_on=gpu: no CUDA GPU is usable here")
+    if config.augment_on == "gpu":
+        reason = _native.cuda_on(device)[1] if device.type == "cuda" else "no CUDA GPU is usable here"
+        if reason:
+            raise UserError(f"--augment_on=gpu: {reason}")
     source = open_source(config)
     augment = Augment(config.crop_size, 0.5, 2.0, 255, config.interpolation == "bicubic")
     dataset = TrainingSet(source, augment, 256, 1)
@@ -131,7 +134,7 @@ def main(argv: list[str]) -> int:
     found = [measure(dataset, config, n, device) for n in config.num_workers or range(1, cores + 1)]
     results = {
         "environment": environment(device),
-        "config": asdict(config),
+        "config": {k: v for k, v in asdict(config).items() if not k.startswith("data_") and k != "out"},
         "images": len(source),
         "findings": [asdict(f) for f in found],
     }

@@ -158,7 +158,7 @@ struct Target {
 
 enum class Fault { image, label, size, value };
 
-// Why job `index` of a batch could not be done.
+// Why a job could not be done. `index` is its place in the target.
 struct Failure {
   int index;
   Fault fault;
@@ -188,6 +188,7 @@ class Loader {
 
  private:
   struct State;
+  void stop();
   std::unique_ptr<State> state_;
 };
 
@@ -201,6 +202,10 @@ struct DeviceError : std::runtime_error {
 };
 
 enum class Element { uint8, float16, bfloat16, float32 };
+
+// "" where this build's kernels run on the current device, else why not: no such device code, an older
+// driver.
+std::string cuda_missing();
 
 // One launch for a ragged batch (see Target): `samples` on the device. out_images [N, S, S, channels] of
 // `type`: uint8 as it is, or (pixel - mean) / std, 0 in the padding; a fourth channel is 0. out_labels uint8

@@ -153,7 +153,11 @@ class TrainDataConfig:
         "A sample that cannot be used stops the run, or is skipped: another takes its place.",
         choices=("error", "skip"),
     )
-    max_bad_samples: int = flag(100, "Samples that --on_bad_sample=skip skips before it stops the run.", minimum=0)
+    max_bad_samples: int = flag(
+        100,
+        "Samples that --on_bad_sample=skip may skip; counted anew by each process and at each resume.",
+        minimum=0,
+    )
     cache_dir: str = flag("", "Where the built-in data set is kept; default ~/.cache/deeplab_fast.")
 
     @property

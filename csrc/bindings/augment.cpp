@@ -48,7 +48,7 @@ void bind_augment(py::module_& m) {
   using py::arg;
   m.def("vector_extension", &vector_extension, "The instruction set of the resampling loops.");
   m.def("limit_vector_extension", &limit_vector_extension, arg("limit"),
-        "'generic' or 'AVX2' holds the loops down to it; '' gives the best again.");
+        "'generic', 'AVX2' or 'AVX-512' holds the loops down to it; '' gives the best again.");
 
   m.def(
       "resample_image",

@@ -78,6 +78,7 @@ void bind_cuda(py::module_& m) {
       },
       arg("logits"), arg("type"), arg("strides"), arg("shape"), arg("labels"), arg("size"),
       arg("align_corners"), arg("ignore_label"), arg("counts"), arg("wrong"), arg("stream"));
+  m.def("cuda_missing", &cuda_missing, "'' where the kernels run on the current device, else why not.");
   m.def("nvjpeg_missing", &nvjpeg_missing, "'' where nvJPEG can decode here, else why not.");
   m.def("nvjpeg_backend", &nvjpeg_backend);
   m.def(

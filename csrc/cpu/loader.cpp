@@ -48,6 +48,14 @@ Window whole(const Size& size) { return {0, size.height, 0, size.width}; }
 
 std::string by(const Size& size) { return std::to_string(size.width) + "x" + std::to_string(size.height); }
 
+// Brings mapped bytes into memory, so that waiting for the disk counts as reading.
+void touch(const Bytes& bytes) {
+  constexpr size_t kPage = 4096;
+  volatile uint8_t sink = 0;
+  for (size_t at = 0; at < bytes.size; at += kPage) sink = bytes.data[at];
+  (void)sink;
+}
+
 // The first value that is neither a class nor the ignore label, or -1.
 int first_out_of_range(const uint8_t* label, size_t pixels, int classes, int ignore_label) {
   unsigned wrong = 0;
@@ -107,7 +115,9 @@ Bytes Loader::State::bytes_of(const Extract& extract, std::vector<uint8_t>* buff
       static_cast<size_t>(extract.size) > all.size - static_cast<size_t>(extract.offset)) {
     throw std::runtime_error("its index names bytes beyond the shard's end");
   }
-  return {all.data + extract.offset, static_cast<size_t>(extract.size)};
+  const Bytes bytes{all.data + extract.offset, static_cast<size_t>(extract.size)};
+  touch(bytes);
+  return bytes;
 }
 
 // Throws Refused.
@@ -223,10 +233,17 @@ void Loader::State::work() {
 
 Loader::Loader(std::vector<std::string> files, bool mapped, const Recipe& recipe, int classes, int threads)
     : state_(std::make_unique<State>(std::move(files), mapped, recipe, classes)) {
-  for (int i = 0; i < threads; ++i) state_->threads.emplace_back([state = state_.get()] { state->work(); });
+  try {
+    for (int i = 0; i < threads; ++i) state_->threads.emplace_back([state = state_.get()] { state->work(); });
+  } catch (...) {  // the system has no more threads: those that are there must be joined
+    stop();
+    throw;
+  }
 }
 
-Loader::~Loader() {
+Loader::~Loader() { stop(); }
+
+void Loader::stop() {
   {
     const std::lock_guard<std::mutex> guard(state_->mutex);
     state_->stopping = true;

@@ -111,6 +111,14 @@ void launch(const uint8_t* images, const uint8_t* labels, const Sample* samples,
 
 }  // namespace
 
+std::string cuda_missing() {
+  cudaFuncAttributes attributes;
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, augment_kernel<uint8_t>);
+  if (status == cudaSuccess) return "";
+  cudaGetLastError();  // it must not be found by the next launch
+  return cudaGetErrorString(status);
+}
+
 void augment_cuda(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
                   const Recipe& recipe, const float mean[3], const float std[3], Element type, int channels,
                   void* out_images, uint8_t* out_labels, int32_t* extents, void* stream) {

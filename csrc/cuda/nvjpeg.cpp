@@ -1,6 +1,7 @@
 // JPEG on the GPU through nvJPEG, found at run time: neither its header nor the library is needed to build.
 #include <dlfcn.h>
 
+#include <map>
 #include <mutex>
 
 #include "check.h"
@@ -38,14 +39,19 @@ struct Nvjpeg {
 
   Nvjpeg() { missing = load(); }
 
+  // Of the libraries that are there, the first that starts.
   std::string load() {
-    void* library = nullptr;
+    std::string reason = "libnvjpeg.so was not found; it comes with the CUDA toolkit";
     for (const char* name : {"libnvjpeg.so.13", "libnvjpeg.so.12", "libnvjpeg.so.11", "libnvjpeg.so"}) {
-      library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-      if (library != nullptr) break;
+      void* library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+      if (library == nullptr) continue;
+      reason = start(library);
+      if (reason.empty()) break;
     }
-    if (library == nullptr)
-      return "libnvjpeg.so was not found; it comes with the CUDA toolkit (pip: nvidia-nvjpeg)";
+    return reason;
+  }
+
+  std::string start(void* library) {
     const bool complete = find(library, "nvjpegCreateEx", &call.create) &&
                           find(library, "nvjpegJpegStateCreate", &call.create_state) &&
                           find(library, "nvjpegGetImageInfo", &call.image_info) &&
@@ -54,12 +60,12 @@ struct Nvjpeg {
     if (!complete) return "libnvjpeg.so lacks a function that is needed; expected CUDA 11 or newer";
     // The hardware engine, where there is one, decodes beside the multiprocessors.
     backend = "hardware engine";
-    if (call.create(kBackendHardware, nullptr, nullptr, 0, &handle) != 0) {
+    int status = call.create(kBackendHardware, nullptr, nullptr, 0, &handle);
+    if (status != 0) {
       backend = "CUDA";
-      const int status = call.create(kBackendDefault, nullptr, nullptr, 0, &handle);
-      if (status != 0) return "nvJPEG does not start (status " + std::to_string(status) + ")";
+      status = call.create(kBackendDefault, nullptr, nullptr, 0, &handle);
     }
-    const int status = call.create_state(handle, &state);
+    if (status == 0) status = call.create_state(handle, &state);
     return status == 0 ? "" : "nvJPEG does not start (status " + std::to_string(status) + ")";
   }
 
@@ -70,9 +76,14 @@ struct Nvjpeg {
   }
 };
 
+// Of the current device, to which its handle belongs.
 Nvjpeg& nvjpeg() {
-  static Nvjpeg* instance = new Nvjpeg;  // never destroyed: the driver may be gone at exit
-  return *instance;
+  static std::mutex mutex;
+  static auto* instances = new std::map<int, Nvjpeg>;  // never destroyed: the driver may be gone at exit
+  int device = 0;
+  cudaGetDevice(&device);
+  const std::lock_guard<std::mutex> guard(mutex);
+  return (*instances)[device];
 }
 
 void require() {

@@ -7,7 +7,7 @@ Here it is decided who makes them: native threads or the reference, the CPU or t
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -94,11 +94,15 @@ def _no_gpu(options: LoaderOptions) -> str:
         return "training does not run on a CUDA GPU"
     if options.finish is None:
         return "the batches are wanted as they are"
-    return _native.decoder()[1] or _native.cuda()[1]
+    return _native.decoder()[1] or _native.cuda_on(options.device)[1]
 
 
 def _rate(loader: Loader) -> float:
-    """Images a second, nothing else being done, over about a second. Bad samples are left for training to meet."""
+    """Images a second, nothing else being done, over about a second; 0 where it cannot be done.
+
+    Bad samples end the trial, uncounted: training will meet them in their turn.
+    """
+    loader = replace(loader, options=replace(loader.options, bad=BadSamples()))
     schedule = loader.schedule
     batches = loader.batches(0, schedule.batches_per_epoch)
     images, start = 0, 0.0
@@ -113,6 +117,8 @@ def _rate(loader: Loader) -> float:
             if now - start > _TRIAL_S:
                 break
     except UserError:
+        pass  # what came before it counts
+    except RuntimeError:
         return 0.0
     finally:
         batches.close()  # type: ignore[attr-defined]

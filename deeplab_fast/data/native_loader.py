@@ -54,6 +54,7 @@ class _Pending:
     slot: _Slot | None
     batch: Batch | None = None  # once it was sent to the GPU
     arrived: "torch.cuda.Event | None" = None
+    error: UserError | None = None  # to be raised in its turn
 
 
 class NativeLoader:
@@ -139,8 +140,15 @@ class NativeLoader:
             return Batch(*item.target, keys)
         for item in pending:
             if item.batch is None and (item is pending[0] or self.samples.done(item.ticket)):
-                self._send(item)
+                try:
+                    self._send(item)
+                except UserError as error:
+                    item.error = error
+            if item.error is not None:
+                break  # what comes after it will not be wanted
         item = pending.popleft()
+        if item.error is not None:
+            raise item.error
         assert item.batch is not None
         assert item.arrived is not None
         stream = torch.cuda.current_stream(self.device)

@@ -1,6 +1,6 @@
 """Counter-based random numbers: a draw is a function of what it is for, not of what was drawn before.
 
-Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). Any worker,
+Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). Any thread,
 any process and a resumed run get the same numbers for the same (seed, epoch, sample).
 """
 

@@ -5,6 +5,8 @@ import os
 from functools import lru_cache
 from types import ModuleType
 
+import torch
+
 _PARTS = ("JPEG", "PNG", "deflate", "CUDA")
 _MISSING = "missing: "
 
@@ -40,6 +42,17 @@ def cuda() -> tuple[ModuleType | None, str]:
     return (None, found.removeprefix(_MISSING)) if found.startswith(_MISSING) else (module, "")
 
 
+@lru_cache(maxsize=64)
+def cuda_on(device: torch.device) -> tuple[ModuleType | None, str]:
+    """The extension where its kernels run on this GPU, or None and why not; asked of the driver once."""
+    module, reason = cuda()
+    if module is None:
+        return None, reason
+    with torch.cuda.device(device):
+        reason = module.cuda_missing()
+    return (None, f"its kernels do not run on this GPU ({reason})") if reason else (module, "")
+
+
 def status() -> list[tuple[str, str]]:
     """(part, finding) pairs for the capability report: what is built, and what is missing and why."""
     module, reason = load()
@@ -50,6 +63,9 @@ def status() -> list[tuple[str, str]]:
     found += [(f"  {part}", info[part]) for part in _PARTS]
     if decoder()[0] is None:
         found.append(("  decoding", "through Pillow, slower, until JPEG and PNG are both there"))
+    if cuda()[0] is not None and torch.cuda.is_available():
+        reason = cuda_on(torch.device("cuda", torch.cuda.current_device()))[1]
+        found.append(("  kernels", f"not used: {reason}" if reason else "run on the current GPU"))
     missing = module.nvjpeg_missing()
     found.append(("  nvJPEG", f"missing: {missing}" if missing else f"decodes on the {module.nvjpeg_backend()}"))
     return found

@@ -9,14 +9,15 @@ from . import _native
 from .decode import decode_image
 
 
-def gpu_decoder_missing() -> str:
-    """Why JPEG cannot be decoded on a GPU here, or nothing."""
+def gpu_decoder_missing(device: torch.device | None = None) -> str:
+    """Why JPEG cannot be decoded on a GPU (default: the current one), or nothing."""
     native, reason = _native.cuda()
     if native is None:
         return f"the extension has no CUDA part ({reason})"
     if not torch.cuda.is_available():
         return "torch finds no CUDA GPU"
-    return str(native.nvjpeg_missing())
+    with torch.cuda.device(device):
+        return str(native.nvjpeg_missing())
 
 
 def decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor]:
@@ -29,14 +30,15 @@ def decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor]:
     Raises:
         UserError: a file cannot be decoded; names its number.
     """
-    if device.type == "cuda" and not gpu_decoder_missing():
+    if device.type == "cuda" and not gpu_decoder_missing(device):
         native = _native.cuda()[0]
         assert native is not None
         try:
-            sizes = native.jpeg_sizes_cuda(files)
-            images = [torch.empty(*size, 3, dtype=torch.uint8, device=device) for size in sizes]
-            stream = torch.cuda.current_stream(device).cuda_stream
-            native.decode_jpegs_cuda(files, sizes, [image.data_ptr() for image in images], stream)
+            with torch.cuda.device(device):
+                sizes = native.jpeg_sizes_cuda(files)
+                images = [torch.empty(*size, 3, dtype=torch.uint8, device=device) for size in sizes]
+                stream = torch.cuda.current_stream(device).cuda_stream
+                native.decode_jpegs_cuda(files, sizes, [image.data_ptr() for image in images], stream)
             return images
         except native.DecodeError:
             pass  # the CPU takes it, or says what is wrong and with which file

@@ -29,6 +29,9 @@ def normalise(
 
     Returns:
         ``[N, 3, H, W]`` in channels-last storage.
+
+    Raises:
+        ValueError: an extent reaches beyond its image (native, on a CPU).
     """
     native = _native.load()[0]
     if native is None or images.device.type != "cpu" or torch.compiler.is_compiling() or not _plain(images, extents):

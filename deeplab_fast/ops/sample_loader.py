@@ -6,6 +6,7 @@ finish in one launch on the GPU. Both give the same bits.
 """
 
 import math
+import os
 import weakref
 from functools import partial
 from types import ModuleType
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import _native
+from .decode import MAX_PIXELS
 from .normalise import normalise
 
 
@@ -79,8 +81,8 @@ def ragged_room(recipe: Recipe, scales: NDArray[np.float64]) -> NDArray[np.int64
     A crop reads at most ``(crop_size + 1) / scale`` source pixels a side, and a few at the border.
     """
     scale = recipe.min_scale + (recipe.max_scale - recipe.min_scale) * scales
-    side = np.ceil((recipe.crop_size + 1) / scale).astype(np.int64) + 6
-    pixels = side * side
+    side = np.minimum(np.ceil((recipe.crop_size + 1) / scale) + 6, MAX_PIXELS).astype(np.int64)
+    pixels = np.minimum(side * side, MAX_PIXELS)  # no image has more
     starts = np.cumsum(pixels) - pixels
     return np.stack([3 * starts, 3 * pixels, starts, pixels], axis=1)
 
@@ -123,7 +125,11 @@ class SampleLoader:
         self._native = native
         self._pool = _Pool(native)
         self._loader = native.Loader(
-            files=files, mapped=mapped, classes=num_classes, threads=threads, **recipe._asdict()
+            files=[os.fsencode(name) for name in files],
+            mapped=mapped,
+            classes=num_classes,
+            threads=threads,
+            **recipe._asdict(),
         )
         self._targets: dict[int, Crops | Ragged] = {}  # memory that threads still write to
 
@@ -206,7 +212,7 @@ def augment_ragged(
         RuntimeError: the batch is on a GPU and the extension has no CUDA part, or CUDA refuses; says which.
     """
     device, side = batch.images.device, recipe.crop_size
-    native, reason = _native.cuda() if device.type == "cuda" else _native.load()
+    native, reason = _native.cuda_on(device) if device.type == "cuda" else _native.load()
     if native is None:
         raise RuntimeError(f"cannot augment on {device}: {reason}")
     on_gpu = device.type == "cuda"
@@ -228,14 +234,15 @@ def augment_ragged(
         "extents": extents.data_ptr(),
     }
     if on_gpu:
-        native.augment_cuda(
-            **shared,
-            mean=mean,
-            std=std,
-            type=str(dtype).removeprefix("torch."),
-            channels=channels,
-            stream=torch.cuda.current_stream(device).cuda_stream,
-        )
+        with torch.cuda.device(device):
+            native.augment_cuda(
+                **shared,
+                mean=mean,
+                std=std,
+                type=str(dtype).removeprefix("torch."),
+                channels=channels,
+                stream=torch.cuda.current_stream(device).cuda_stream,
+            )
         return Crops(images, labels, extents)
     native.augment_ragged(**shared)
     if dtype != torch.uint8:

@@ -7,7 +7,9 @@ from torch.nn import functional as F
 from deeplab_fast.errors import UserError
 
 from . import _native
-from .confusion import _NONE, _name, _refuse, confusion_matrix_reference
+from .confusion import NONE_WRONG, confusion_matrix_reference, refuse, type_name
+
+_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def upsample_confusion_reference(logits: Tensor, labels: Tensor, align_corners: bool, ignore_label: int) -> Tensor:
@@ -25,29 +27,37 @@ def upsample_confusion(logits: Tensor, labels: Tensor, align_corners: bool, igno
         align_corners: as in :func:`torch.nn.functional.interpolate`.
 
     Returns:
-        int64 ``[C, C]``, rows truth, on the logits' device. Sums are in fp32; a tie goes to the lower class.
+        int64 ``[C, C]``, rows truth, on the logits' device. Sums are in fp32; a tie goes to the lower
+        class. Waits for the device.
 
     Raises:
         UserError: a label is neither a class nor the ignore label, or shapes or types do not fit.
     """
-    if labels.dtype != torch.uint8 or labels.dim() != 3 or logits.dim() != 4 or len(labels) != len(logits):
+    fits = labels.dtype == torch.uint8 and labels.dim() == 3 and logits.dim() == 4 and len(labels) == len(logits)
+    if not fits or logits.dtype not in _TYPES or labels.device != logits.device or not labels.numel():
         raise UserError(
-            f"logits {tuple(logits.shape)}, labels {labels.dtype} {tuple(labels.shape)}: expected [N, C, h, w] and"
-            " uint8 [N, H, W]"
+            f"logits {logits.dtype} {tuple(logits.shape)} on {logits.device}, labels {labels.dtype}"
+            f" {tuple(labels.shape)} on {labels.device};"
+            " expected fp32, fp16 or bf16 [N, C, h, w] and uint8 [N, H, W] on one device"
         )
-    native = (_native.cuda() if logits.is_cuda else _native.load())[0]
+    logits, labels = logits.detach(), labels.contiguous()
+    native = (_native.cuda_on(logits.device) if logits.is_cuda else _native.load())[0]
     if native is None:
         return upsample_confusion_reference(logits, labels, align_corners, ignore_label)
     n, classes, h, w = logits.shape
-    labels = labels.contiguous()
     counts = torch.zeros(classes, classes, dtype=torch.int64, device=logits.device)
-    if logits.is_cuda:
-        first = torch.full((), _NONE, dtype=torch.int64, device=logits.device)
-        rows_columns_classes = logits.permute(0, 2, 3, 1)
+    if not logits.is_cuda:
+        for image, label in zip(logits.float().permute(0, 2, 3, 1).contiguous().numpy(), labels.numpy(), strict=True):
+            wrong = native.count_upsampled(image, label, align_corners, ignore_label, counts.numpy())
+            if wrong is not None:
+                refuse(wrong[2], 0, classes, ignore_label)
+        return counts
+    first = torch.full((), NONE_WRONG, dtype=torch.int64, device=logits.device)
+    with torch.cuda.device(logits.device):
         native.count_upsampled_cuda(
             logits=logits.data_ptr(),
-            type=_name(logits),
-            strides=rows_columns_classes.stride(),
+            type=type_name(logits),
+            strides=logits.permute(0, 2, 3, 1).stride(),
             shape=(n, h, w, classes),
             labels=labels.data_ptr(),
             size=tuple(labels.shape[1:]),
@@ -57,12 +67,6 @@ def upsample_confusion(logits: Tensor, labels: Tensor, align_corners: bool, igno
             wrong=first.data_ptr(),
             stream=torch.cuda.current_stream(logits.device).cuda_stream,
         )
-        index = int(first)
-        if index != _NONE:
-            _refuse(int(labels.view(-1)[index]), 0, classes, ignore_label)
-        return counts
-    for image, label in zip(logits.float().permute(0, 2, 3, 1).contiguous().numpy(), labels.numpy(), strict=True):
-        wrong = native.count_upsampled(image, label, align_corners, ignore_label, counts.numpy())
-        if wrong is not None:
-            _refuse(wrong[2], 0, classes, ignore_label)
+    if int(first) != NONE_WRONG:
+        refuse(int(labels.view(-1)[int(first)]), 0, classes, ignore_label)
     return counts

@@ -30,14 +30,16 @@ def dataset(builtin):
 
 
 class Event:
-    waited = 0
+    """Recorded where a copy was begun; waited for before its slot is used again."""
+
+    recorded = waited = False
 
     def record(self):
         self.recorded = True
 
     def synchronize(self):
         assert self.recorded
-        Event.waited += 1
+        self.waited = True
 
 
 class Stream:
@@ -61,7 +63,19 @@ def as_if_on_gpu(loader, monkeypatch):
     real = torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *a, **k: real(self, *a, **k).clone())  # a copy, as to a GPU
     loader._on_gpu, loader._copies = True, Stream()
-    loader._ring = deque(native_loader._Slot() for _ in range(native_loader._BATCHES_AHEAD + 1))
+    slots = [native_loader._Slot() for _ in range(native_loader._BATCHES_AHEAD + 1)]
+    loader._ring = deque(slots)
+    submit = loader.samples.submit
+
+    def checked_submit(jobs, target, *rest):
+        slot = next(slot for slot in slots if slot.memory is target)
+        if slot.copied is not None:
+            assert slot.copied.waited, "written to while it may still be copied"
+            reused.append(slot)
+        return submit(jobs, target, *rest)
+
+    reused = loader.reused = []
+    loader.samples.submit = checked_submit
     return loader
 
 
@@ -71,9 +85,8 @@ def test_batches_through_the_ring_are_the_same(dataset, finish, threads, monkeyp
     schedule = Schedule(24, 5, 3)
     expected = list(NativeLoader(dataset, schedule, 0, CPU, BadSamples()).batches(0, 12))
     loader = as_if_on_gpu(NativeLoader(dataset, schedule, threads, CPU, BadSamples(), finish), monkeypatch)
-    before = Event.waited
     found = list(loader.batches(0, 12))
-    assert Event.waited - before == 12 - 4  # every slot that was used before
+    assert len(loader.reused) == 12 - 4  # every slot that was used before
     for a, b in zip(found, expected, strict=True):
         assert a.keys == b.keys
         assert torch.equal(a.labels, b.labels)

@@ -14,6 +14,9 @@ from deeplab_fast.data.reference_loader import ReferenceLoader
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import FileSource, list_source
 from deeplab_fast.errors import UserError
+from deeplab_fast.ops import _native
+
+needs_native = pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}")
 
 
 @pytest.fixture
@@ -35,6 +38,7 @@ def assert_equal(a, b):
             assert torch.equal(t, u)
 
 
+@needs_native
 @pytest.mark.parametrize("augment", [
     Augment(65, 0.5, 2.0, 255),
     Augment(129, 0.25, 0.7, 255, bicubic=False),
@@ -48,6 +52,7 @@ def test_native_equals_the_reference(builtin, augment):
     assert_equal(load(dataset, schedule, 0, 10, 2), expected)
 
 
+@needs_native
 def test_native_equals_the_reference_on_real_files(shared_data):
     root = shared_data / "VOCdevkit" / "VOC2012"
     keys = (root / "ImageSets/Segmentation/val.txt").read_text().split()[:24]
@@ -145,7 +150,7 @@ def native(dataset, schedule, start, stop, threads, bad):
     return load(dataset, schedule, start, stop, threads, bad=bad)
 
 
-@pytest.mark.parametrize("loader", [reference, native])
+@pytest.mark.parametrize("loader", [reference, pytest.param(native, marks=needs_native)])
 @pytest.mark.parametrize(("index", "message"), [
     (2, r"00002\.jpg: cannot be decoded"),
     (5, r"00005\.png: 3x3 pixels; expected \d+x\d+ as its image"),
@@ -160,13 +165,14 @@ def test_a_bad_sample_stops_with_its_name(with_bad_files, loader, index, message
         loader(dataset, Schedule(1, 1, 3), 0, 1, threads, BadSamples())
 
 
-@pytest.mark.parametrize("loader", [reference, native])
+@pytest.mark.parametrize("loader", [reference, pytest.param(native, marks=needs_native)])
 def test_a_missing_file_is_named(with_bad_files, loader):
     (with_bad_files.source.root / "00001.jpg").unlink()
     with pytest.raises(UserError, match=r"00001\.jpg: No such file"):
         loader(with_bad_files, Schedule(10, 10, 3), 0, 1, 1, BadSamples(skip=True, limit=0))
 
 
+@needs_native
 def test_skipping_takes_the_same_others_in_both_loaders(with_bad_files, caplog):
     schedule = Schedule(10, 5, 3)
     with caplog.at_level(logging.WARNING, "deeplab_fast"):
@@ -181,7 +187,7 @@ def test_skipping_takes_the_same_others_in_both_loaders(with_bad_files, caplog):
     assert_equal(native(with_bad_files, schedule, 4, 8, 2, BadSamples(skip=True)), skipped[4:])
 
 
-@pytest.mark.parametrize("loader", [reference, native])
+@pytest.mark.parametrize("loader", [reference, pytest.param(native, marks=needs_native)])
 def test_too_many_bad_samples_stop_the_run(with_bad_files, loader):
     with pytest.raises(UserError, match="more than the 2 bad samples of --max_bad_samples"):
         loader(with_bad_files, Schedule(10, 10, 3), 0, 2, 1, BadSamples(skip=True, limit=2))

@@ -109,7 +109,7 @@ def test_sigterm_saves_and_the_next_run_continues(records, uninterrupted, tmp_pa
     )
     while last_step(run) < 3:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGTERM)  # as a batch system does: workers too
+    os.killpg(process.pid, signal.SIGTERM)  # as a batch system does: threads too
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM at step" in stderr

@@ -167,5 +167,5 @@ def test_upsample_confusion_names_a_bad_label():
 
 
 def test_upsample_confusion_names_wrong_shapes():
-    with pytest.raises(UserError, match=r"expected \[N, C, h, w\] and uint8 \[N, H, W\]"):
+    with pytest.raises(UserError, match=r"expected fp32, fp16 or bf16 \[N, C, h, w\] and uint8 \[N, H, W\]"):
         upsample_confusion(torch.zeros(1, 3, 2, 2), torch.zeros(1, 5, 5), True, 255)
