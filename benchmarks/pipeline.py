@@ -199,8 +199,8 @@ def as_markdown(results: dict[str, Any]) -> str:
         "",
         "The last column sets peers that normalise on the CPU against our uint8 crop, which the device normalises: what"
         " each costs the CPU as it is used, not the same work. torchvision resizes with antialiasing, its default, and"
-        " decodes through Pillow; the others and ours have none. Normalised images are in the layout that the network takes:"
-        " NCHW for the peers', channels-last for ours.",
+        " decodes through Pillow; the others and ours have none. Normalised images are in the layout that"
+        " the network takes: NCHW for the peers', channels-last for ours.",
     ]
     lines += ["", f"Two threads over one: {results['scaling']['median']:.2f}"
               f" ({results['scaling']['q1']:.2f} - {results['scaling']['q3']:.2f})."]  # fmt: skip
