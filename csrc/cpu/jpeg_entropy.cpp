@@ -72,7 +72,7 @@ bool HuffmanTable::build(const uint8_t counts[16], const uint8_t* symbols, int s
       const Entry entry = entry_of(symbol, length, is_dc);
       for (int tail = 0; tail < 1 << rest; ++tail) entries_[code << rest | tail] = entry;
     }
-    if (code > 1 << length) return false;
+    if (code >= 1 << length) return false;  // no code is all ones (T.81, C.2)
     past_[length] = code << (16 - length);
     code <<= 1;
   }

@@ -76,6 +76,17 @@ def test_impossible_sampling_factors_are_refused(sampling):
         decode_image(bytes(data), "x")
 
 
+def test_a_code_of_all_ones_is_refused():
+    """T.81 allows none (C.2), and libjpeg refuses it: our own tables must not be laxer, or crops would differ."""
+    data = jpeg(optimize=False)
+    at = data.index(b"\xff\xc4\x00\x1f\x00")  # the usual table of luminance DC: 12 codes, the longest 111111110
+    counts, symbols = bytearray(data[at + 5 : at + 21]), data[at + 21 : at + 33]
+    counts[8] += 1
+    table = b"\xff\xc4\x00\x20\x00" + bytes(counts) + symbols + b"\x00"
+    with pytest.raises(UserError, match="Bogus Huffman table"):
+        decode_image(data[:at] + table + data[at + 33 :], "x")
+
+
 def test_windows_of_an_incomplete_progressive_file_are_the_whole_s():
     """Scans left out: libjpeg would smooth what it has, looking beyond the window."""
     data = jpeg(progressive=True)
