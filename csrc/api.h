@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <limits>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -124,10 +125,36 @@ struct OutOfRange {
 OutOfRange count_pairs(const Integers& labels, const Integers& predictions, int64_t pixels, int classes,
                        int64_t ignore_label, int64_t* counts);
 
-// Logits fp32 [h, w, classes] (contiguous), upsampled bilinearly to labels uint8 [height, width]; the class
-// of the largest is counted against the label. A tie goes to the lower class.
-OutOfRange count_upsampled(const float* logits, int h, int w, int classes, const uint8_t* labels, int height,
-                           int width, bool align_corners, int ignore_label, int64_t* counts);
+// ---------------------------------------------------------------- from low-resolution logits
+
+// Logits [count, h, w, classes], upsampled bilinearly to [count, height, width, classes]; contiguous.
+struct UpsampleShape {
+  int count, h, w, classes, height, width;
+  bool align_corners;
+};
+
+// The class of the largest upsampled logit, counted against the label (cpu/upsample_confusion.cpp). Logits
+// fp32 [N, h, w, C], labels uint8 [N, H, W], counts int64 [C, C], C <= 256. A tie goes to the lower class.
+OutOfRange count_upsampled(const float* logits, const UpsampleShape& shape, const uint8_t* labels,
+                           int ignore_label, int threads, int64_t* counts);
+
+// Sums over the pixels that count, and labels that are neither a class nor the ignore label: how many, and
+// the largest (the smallest number there is where there is none).
+struct CrossEntropy {
+  double total = 0.0, weight = 0.0;
+  int64_t bad_count = 0, bad_value = std::numeric_limits<int64_t>::min();
+};
+
+// Softmax cross-entropy of the upsampled logits and, in the same sweep, its gradient with respect to the
+// logits (cpu/upsample_ce.cpp). Logits fp32 [N, h, w, C], labels uint8 or int64 [N, H, W], class_weights fp32
+// [C] or null for ones, gradient fp32 [N, h, w, C], written; 2 <= C <= 256. The same bits for any number of
+// threads; other bits on processors with other vector instructions.
+CrossEntropy upsample_ce(const float* logits, const UpsampleShape& shape, const Integers& labels,
+                         int64_t ignore_label, const float* class_weights, float smoothing, int threads,
+                         float* gradient);
+// Each pixel's loss, 0 where it does not count: losses fp32 [N, H, W]. The sums are left at 0.
+CrossEntropy upsample_ce_per_pixel(const float* logits, const UpsampleShape& shape, const Integers& labels,
+                                   int64_t ignore_label, int threads, float* losses);
 
 // ---------------------------------------------------------------- loader (cpu/loader.cpp)
 

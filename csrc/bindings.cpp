@@ -32,6 +32,7 @@ PYBIND11_MODULE(_C, m) {
   df::bind_decode(m);
   df::bind_augment(m);
   df::bind_confusion(m);
+  df::bind_upsample(m);
   df::bind_loader(m);
   df::bind_cuda(m);
 }

@@ -1,0 +1,137 @@
+"""Upsampling and cross-entropy, forward and gradient, on the CPU with all threads: the extension beside plain torch.
+
+``python -m benchmarks.upsample_ce`` prints a table. Plain torch is ``F.interpolate``, ``F.cross_entropy`` and
+``backward`` in fp32, from contiguous and from channels_last logits. Losses and gradients are compared before timing.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deeplab_fast.cli import parse_flags, run
+from deeplab_fast.config import flag, validate
+from deeplab_fast.errors import UserError
+from deeplab_fast.ops import _native
+
+from .measure import Timing, environment, interleave, write_results
+
+CLASSES, IGNORE = 21, 255
+OURS = "ours"
+LAYOUTS = {"torch, contiguous": torch.contiguous_format, "torch, channels_last": torch.channels_last}
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsampleCeConfig:
+    """Upsampling and cross-entropy"""
+
+    batch: int = flag(4, "Images.", minimum=1)
+    low: int = flag(33, "Side of the logits: 33 at output stride 16, 65 at 8.", minimum=2)
+    high: int = flag(513, "Side of the labels.", minimum=2)
+    rounds: int = flag(15, "Timed rounds.", minimum=4)
+    out: str = flag("", "Folder for upsample_ce.json and upsample_ce.md.")
+
+
+def case(batch: int, low: int, high: int) -> tuple[Tensor, Tensor]:
+    """Logits ``[N, C, h, w]`` and labels uint8 ``[N, H, W]``: objects of about 40 pixels, a tenth ignored."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(batch, CLASSES, low, low, generator=generator)
+    coarse = torch.randint(0, CLASSES, (batch, 1, high // 40 + 1, high // 40 + 1), generator=generator)
+    coarse[torch.rand(coarse.shape, generator=generator) < 0.1] = IGNORE
+    return logits, F.interpolate(coarse.float(), (high, high))[:, 0].to(torch.uint8)
+
+
+def by_torch(logits: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+    """Summed loss and its gradient; labels int64, as F.cross_entropy wants them."""
+    leaf = logits.detach().requires_grad_()
+    full = F.interpolate(leaf, labels.shape[1:], mode="bilinear", align_corners=True)
+    total = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="sum")
+    total.backward()
+    assert leaf.grad is not None
+    return total.item(), leaf.grad
+
+
+def by_us(pixels_last: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+    """The same, from and to ``[N, h, w, C]``."""
+    native, reason = _native.load()
+    if native is None:
+        raise UserError(f"the extension is needed: {reason}")
+    gradient = torch.empty_like(pixels_last)
+    found = native.upsample_ce(
+        pixels_last.numpy(), labels.numpy(), None, IGNORE, 0.0, True, torch.get_num_threads(), gradient.numpy()
+    )
+    return found[0], gradient
+
+
+def measure(batch: int, low: int, high: int, rounds: int) -> tuple[dict[str, Timing], dict[str, float]]:
+    """Seconds for each, and how far the losses and gradients are from fp64's (relative)."""
+    logits, labels = case(batch, low, high)
+    wide_labels = labels.long()
+    pixels_last = logits.permute(0, 2, 3, 1).contiguous()
+    exact_total, exact_gradient = by_torch(logits.double(), wide_labels)
+    runs: dict[str, Callable[[], tuple[float, Tensor]]] = {OURS: lambda: by_us(pixels_last, labels)}
+    for name, layout in LAYOUTS.items():
+        laid_out = logits.contiguous(memory_format=layout)
+        runs[name] = lambda laid_out=laid_out: by_torch(laid_out, wide_labels)  # type: ignore[misc]
+    errors = {}
+    for name, step in runs.items():
+        total, gradient = step()
+        gradient = gradient.permute(0, 3, 1, 2) if name == OURS else gradient
+        errors[f"{name}: loss"] = abs(total - exact_total) / exact_total
+        errors[f"{name}: gradient"] = ((gradient - exact_gradient).norm() / exact_gradient.norm()).item()
+    if errors[f"{OURS}: loss"] > 1e-6 or errors[f"{OURS}: gradient"] > 1e-5:
+        raise UserError(f"the results differ from fp64: {errors}")
+    return interleave(runs, rounds, 2, CPU), errors
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    where, config = results["environment"], results["config"]
+    lines = [
+        f"Upsampling and cross-entropy, forward and gradient: {config['batch']} x {CLASSES} x {config['low']} x"
+        f" {config['low']} to {config['high']} x {config['high']}, fp32, {where['device']}, {where['date']}."
+        f" torch {where['torch']}.",
+        "",
+        "| by | median, ms | quartiles | ours is faster by | gradient's relative error |",
+        "|---|---|---|---|---|",
+    ]
+    for name, t in results["timings"].items():
+        found = results["ratios"].get(name)
+        faster = f"{found['median']:.1f} ({found['q1']:.1f} - {found['q3']:.1f})" if found else ""
+        error = results["errors"][f"{name}: gradient"]
+        lines.append(
+            f"| {name} | {t['median_ms']:.2f} | {t['q1_ms']:.2f} - {t['q3_ms']:.2f} | {faster} | {error:.1e} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str]) -> int:
+    what = "Time upsampling and cross-entropy."
+    config = UpsampleCeConfig(**parse_flags(UpsampleCeConfig, argv, "benchmarks.upsample_ce", what))
+    validate(config)
+    timings, errors = measure(config.batch, config.low, config.high, config.rounds)
+    results = {
+        "environment": environment(CPU),
+        "config": {k: v for k, v in asdict(config).items() if k != "out"},
+        "errors": errors,
+        "timings": {name: t.in_ms() for name, t in timings.items()},
+        "ratios": {name: t.over(timings[OURS]).summary() for name, t in timings.items() if name != OURS},
+    }
+    write_results(config.out, "upsample_ce", results, as_markdown(results))
+    return 0
+
+
+def test_upsample_ce() -> None:
+    """A short run: results agree, and ours is at least twice as fast as either way of torch."""
+    timings, _ = measure(2, 33, 513, 5)
+    for name in LAYOUTS:
+        faster = timings[name].over(timings[OURS]).median
+        print(f"{name}: {faster:.1f}")
+        assert faster > 2
+
+
+if __name__ == "__main__":
+    run(main)
