@@ -8,14 +8,21 @@ from .augment import apply_colour, crop_resample, resize_bilinear
 from .confusion import confusion_matrix
 from .decode import decode_image, decode_label, image_size
 from .decode_gpu import decode_jpegs
+from .label_weight import NO_LABEL, label_weight
+from .norm_relu import norm_relu
+from .norm_relu_pool import norm_relu_pool
 from .normalise import normalise
 from .sample_loader import SampleLoader, augment_ragged
 from .sync_batch_norm import sync_batch_norm
-from .upsample import upsample, upsample_softmax
-from .upsample_ce import upsample_ce, upsample_ce_per_pixel
+from .upsample import upsample
+from .upsample_argmax import LogitsView, summed_probabilities, upsample_argmax
+from .upsample_ce import upsample_ce
+from .upsample_ce_per_pixel import upsample_ce_per_pixel
 from .upsample_confusion import upsample_confusion
 
 __all__ = [
+    "NO_LABEL",
+    "LogitsView",
     "SampleLoader",
     "apply_colour",
     "atrous_conv2d",
@@ -26,12 +33,16 @@ __all__ = [
     "decode_jpegs",
     "decode_label",
     "image_size",
+    "label_weight",
+    "norm_relu",
+    "norm_relu_pool",
     "normalise",
     "resize_bilinear",
+    "summed_probabilities",
     "sync_batch_norm",
     "upsample",
+    "upsample_argmax",
     "upsample_ce",
     "upsample_ce_per_pixel",
     "upsample_confusion",
-    "upsample_softmax",
 ]

@@ -1,6 +1,7 @@
-"""Bilinear upsampling of logits, and the softmax probabilities that evaluation sums."""
+"""Bilinear upsampling, and its geometry: what the ops that never make a full-resolution tensor work with."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,14 @@ from torch.nn import functional as F
 def upsample(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Bilinear: ``[N, C, h, w]`` -> ``[N, C, *size]``, in the dtype of ``logits``."""
     return F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
+
+
+def positions(source: int, target: int, align_corners: bool) -> Tensor:
+    """fp64 ``[target]``: where each output pixel lies on one axis of the input, not clamped to it."""
+    i = torch.arange(target, dtype=torch.float64)
+    if align_corners:
+        return i * ((source - 1) / (target - 1) if target > 1 else 0.0)
+    return (i + 0.5) * (source / target) - 0.5
 
 
 @lru_cache(maxsize=64)
@@ -23,11 +32,7 @@ def interpolation_matrix(
     ``torch.nn.functional.interpolate``: ``i * (source-1)/(target-1)`` with ``align_corners``, else
     ``(i + 0.5) * source/target - 0.5``, clamped at the border.
     """
-    i = torch.arange(target, dtype=torch.float64)
-    if align_corners:
-        position = i * ((source - 1) / (target - 1) if target > 1 else 0.0)
-    else:
-        position = ((i + 0.5) * (source / target) - 0.5).clamp(min=0.0)
+    position = positions(source, target, align_corners).clamp(min=0.0)
     low = position.floor().clamp(max=source - 1)
     fraction = position - low
     low = low.long()
@@ -39,16 +44,31 @@ def interpolation_matrix(
     return matrix.to(device=device, dtype=dtype)
 
 
-def upsample_softmax(
-    logits: Tensor, size: int, extent: tuple[int, int], target: tuple[int, int], align_corners: bool
-) -> Tensor:
-    """Class probabilities of one padded image at its original size.
+class Cells(NamedTuple):
+    """One axis of bilinear interpolation, see :func:`cells`."""
 
-    Upsamples ``logits`` ``[C, h, w]`` to the padded square ``size``, takes the softmax over
-    classes, keeps the top-left ``extent`` (height, width) that is image rather than padding, and
-    resizes it bilinearly (half-pixel centres, as OpenCV) to ``target`` (height, width).
-    Returns fp32 ``[C, *target]``.
+    starts: Tensor
+    cell: Tensor
+    shares: Tensor
+
+
+@cache  # none is ever freed: a captured graph may still read it
+def cells(source: int, target: int, align_corners: bool, device: torch.device) -> Cells:
+    """One axis of bilinear interpolation by cells, the intervals between neighbouring input pixels.
+
+    Cell ``k`` of ``0 .. source`` holds the outputs between input pixels ``k - 1`` and ``k``; the first
+    and the last lie at the borders, where only one of the two exists and has the whole weight.
+
+    Returns:
+        ``starts`` int32 ``[source + 2]``: the outputs of cell ``k`` are ``starts[k] .. starts[k + 1]``;
+        ``cell`` int32 ``[target]``: the cell of each output;
+        ``shares`` fp32 ``[target]``: the weight of pixel ``k``, the rest being that of ``k - 1``.
     """
-    full = upsample(logits.float()[None], (size, size), align_corners)
-    probabilities = full.softmax(dim=1)[..., : extent[0], : extent[1]]
-    return F.interpolate(probabilities, target, mode="bilinear", align_corners=False)[0]
+    position = positions(source, target, align_corners)
+    cell = (position.floor().long() + 1).clamp(0, source)
+    shares = position - (cell - 1)
+    shares[cell == 0] = 1.0
+    shares[cell == source] = 0.0
+    starts = torch.searchsorted(cell, torch.arange(source + 2))
+    with torch.inference_mode(False):
+        return Cells(starts.to(torch.int32).to(device), cell.to(torch.int32).to(device), shares.float().to(device))

@@ -1,18 +1,35 @@
 """Bilinear upsampling and softmax cross-entropy in one op, from low-resolution logits.
 
-The full-resolution logits (``N*C*H*W`` floats, 708 MB at batch 32, crop 513, 21 classes) never
-exist: the op works through bands of output rows and forms the gradient in the same sweep, while a
-band's probabilities are at hand. Upsampling is linear, ``U = A X B^T`` for each channel, so the
-gradient is the gather ``A^T G B``: deterministic, without scattered additions.
+The full-resolution logits (``N*C*H*W`` floats, 708 MB at batch 32, crop 513, 21 classes) never exist: the
+gradient is formed in the same sweep over the output pixels as the loss. Upsampling is linear,
+``U = A X B^T`` for each channel, so the gradient is the gather ``A^T G B``: deterministic, without
+scattered additions. A GPU runs Triton kernels, a CPU the extension or bands of torch operations.
 """
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .upsample import interpolation_matrix, upsample
+from . import _native
+from .choice import use_kernels
+from .label_weight import LABEL_TYPES, NO_LABEL, label_weight_reference, targets
+from .triton import DTYPES, INTERPRETED
+from .upsample import upsample
+from .upsample_ce_bands import sweep
 
-_BAND_BYTES = 4 << 20  # a band's probabilities stay in a CPU core's cache
+MOST_CLASSES = 256
+
+
+class SummedLoss(NamedTuple):
+    """Result of :func:`upsample_ce`: fp32 0-d ``total`` and ``weight``, their quotient being the mean loss; and
+    ``bad`` as of :func:`~deeplab_fast.ops.label_weight`."""
+
+    total: Tensor
+    weight: Tensor
+    bad: Tensor
 
 
 def upsample_ce_reference(
@@ -22,34 +39,19 @@ def upsample_ce_reference(
     ignore_label: int,
     label_smoothing: float,
     align_corners: bool,
-) -> tuple[Tensor, Tensor]:
+) -> SummedLoss:
     """The specification of :func:`upsample_ce`, with every intermediate at full resolution."""
     full = upsample(logits, (labels.shape[1], labels.shape[2]), align_corners)
-    target = labels.long()
+    valid, target = targets(labels, logits.shape[1], ignore_label)
     total = F.cross_entropy(
         full,
-        target,
+        torch.where(valid, target, -100),
         class_weights,
-        ignore_index=ignore_label,
+        ignore_index=-100,
         reduction="sum",
         label_smoothing=label_smoothing,
     )
-    return total, normaliser(labels, logits.shape[1], class_weights, ignore_label)
-
-
-def normaliser(labels: Tensor, num_classes: int, class_weights: Tensor | None, ignore_label: int) -> Tensor:
-    """Sum of the pixels' weights: the divisor that makes the loss a mean. A 0-d fp32 tensor, no synchronisation."""
-    valid, target = _targets(labels, num_classes, ignore_label)
-    if class_weights is None:
-        return valid.sum().float()
-    return torch.where(valid, class_weights[target], 0.0).sum().float()
-
-
-def _targets(labels: Tensor, num_classes: int, ignore_label: int) -> tuple[Tensor, Tensor]:
-    """Which pixels count, and int64 class indexes that are in range everywhere (0 where they do not)."""
-    wide = labels.long()  # first: 256 classes do not fit a comparison in uint8
-    valid = (wide != ignore_label) & (wide >= 0) & (wide < num_classes)
-    return valid, torch.where(valid, wide, 0)
+    return SummedLoss(total, *label_weight_reference(labels, logits.shape[1], class_weights, ignore_label))
 
 
 def upsample_ce(
@@ -59,23 +61,51 @@ def upsample_ce(
     ignore_label: int = 255,
     label_smoothing: float = 0.0,
     align_corners: bool = True,
-) -> tuple[Tensor, Tensor]:
+    fused: str = "auto",
+) -> SummedLoss:
     """Sum of the cross-entropy of ``upsample(logits)`` over the labelled pixels, and their weight.
 
     Args:
-        logits: ``[N, C, h, w]``, any float dtype; arithmetic is fp32 (fp64 for fp64).
-        labels: ``[N, H, W]`` uint8 or integer class indexes. Pixels equal to ``ignore_label`` do
-            not count; neither do values outside ``[0, C)``, which are never used as an index.
+        logits: ``[N, C, h, w]``, any float dtype and strides; arithmetic is fp32 (fp64 for fp64).
+        labels: ``[N, H, W]`` uint8 or signed integers. Pixels equal to ``ignore_label`` do not count;
+            neither do values outside ``[0, C)``, which are never used as an index but counted in ``bad``.
         class_weights: ``[C]`` fp32 or None for ones.
         label_smoothing: as in ``torch.nn.functional.cross_entropy``.
         align_corners: the upsampling's convention.
+        fused: ``off`` is the reference; ``auto`` and ``on`` never make a tensor of full resolution, see
+            :func:`~deeplab_fast.ops.choice.use_kernels` for the kernels.
 
     Returns:
-        ``(total, weight)``, 0-d fp32: the mean loss is ``total / weight``. ``total`` is
-        differentiable with respect to ``logits``, once.
+        :class:`SummedLoss`. ``total`` is differentiable with respect to ``logits``, once.
+
+    Raises:
+        UserError: ``fused`` is ``on`` and no fast path exists here; says why.
     """
-    total, weight, _ = _upsample_ce(logits, labels, class_weights, ignore_label, label_smoothing, align_corners)
-    return total, weight
+    if fused == "off":
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        return upsample_ce_reference(wide, labels, class_weights, ignore_label, label_smoothing, align_corners)
+    kernels = wants_kernels("upsample_ce", logits, labels, fused)
+    gradient = torch.is_grad_enabled() and logits.requires_grad
+    found = _upsample_ce(logits, labels, class_weights, ignore_label, label_smoothing, align_corners, gradient, kernels)
+    return SummedLoss(*found[:3])
+
+
+def wants_kernels(op: str, logits: Tensor, labels: Tensor, fused: str) -> bool:
+    """As :func:`~deeplab_fast.ops.choice.use_kernels`, but on a CPU the extension is a fast path too."""
+    if fused == "on" and not INTERPRETED and has_native(logits):
+        return False
+    return use_kernels(op, fused, logits.device, supports(logits, labels))
+
+
+def supports(logits: Tensor, labels: Tensor) -> str | None:
+    """Why the kernels cannot take these, or None."""
+    if logits.dtype not in DTYPES:
+        return f"logits are {logits.dtype}; expected fp32, fp16 or bf16"
+    if labels.dtype not in LABEL_TYPES:
+        return f"labels are {labels.dtype}; expected integers"
+    if logits.shape[1] > MOST_CLASSES:
+        return f"{logits.shape[1]} classes; expected at most {MOST_CLASSES}"
+    return None if labels.numel() else "there are no pixels"
 
 
 @torch.library.custom_op("deeplab_fast::upsample_ce", mutates_args=())
@@ -86,109 +116,111 @@ def _upsample_ce(
     ignore_label: int,
     label_smoothing: float,
     align_corners: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    work = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    rows = interpolation_matrix(logits.shape[2], labels.shape[1], align_corners, work, logits.device)
-    cols = interpolation_matrix(logits.shape[3], labels.shape[2], align_corners, work, logits.device)
+    with_gradient: bool,
+    kernels: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Total, weight, bad labels, and the gradient of the total (empty unless asked for)."""
+    gradient = _gradient_like(logits, with_gradient)
+    filled = gradient if with_gradient else None
+    settings = (class_weights, ignore_label, label_smoothing, align_corners)
+    if kernels:
+        from .triton import upsample_ce as fast
+
+        return *fast.upsample_ce(logits, labels.contiguous(), *settings, filled), gradient
+    if has_native(logits):
+        return *_native_sweep(logits, labels, *settings, filled), gradient
     with torch.autocast(logits.device.type, enabled=False):
-        return _sweep(logits.to(work), labels, class_weights, ignore_label, label_smoothing, rows, cols)
+        total = sweep(logits if logits.dtype == torch.float64 else logits.float(), labels, *settings, filled)
+    return total, *label_weight_reference(labels, logits.shape[1], class_weights, ignore_label), gradient
 
 
-def _sweep(
+def has_native(logits: Tensor) -> bool:
+    """Whether the extension takes these logits."""
+    fits = logits.device.type == "cpu" and logits.dtype != torch.float64 and 2 <= logits.shape[1] <= MOST_CLASSES
+    return fits and _native.load()[0] is not None
+
+
+def _native_sweep(
     logits: Tensor,
     labels: Tensor,
     class_weights: Tensor | None,
     ignore_label: int,
     label_smoothing: float,
-    rows: Tensor,
-    cols: Tensor,
+    align_corners: bool,
+    gradient: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, weight and gradient in one pass over bands of rows; ``rows`` ``[H, h]``, ``cols`` ``[W, w]``."""
-    work = logits.dtype
-    n, c, h, w = logits.shape
-    height, width = labels.shape[1], labels.shape[2]
-    gradient = torch.empty(n, c, h, w, dtype=work, device=logits.device)
-    total = torch.zeros((), dtype=work, device=logits.device)
-    weights = None if class_weights is None else class_weights.to(work)
-    band = max(1, _BAND_BYTES // (c * width * work.itemsize)) if logits.device.type == "cpu" else height
-    for i in range(n):
-        stretched = logits[i] @ cols.t()  # [c, h, W]
-        folded = torch.zeros(c, h, width, dtype=work, device=logits.device)
-        for top in range(0, height, band):
-            part = rows[top : top + band]  # [b, h]
-            scores = (part @ stretched.transpose(0, 1).reshape(h, c * width)).view(-1, c, width)
-            label = labels[i, top : top + band]
-            loss, slope = _pixel_loss(scores, label, weights, ignore_label, label_smoothing)
-            total += loss
-            b = slope.shape[0]
-            folded += (part.t() @ slope.view(b, c * width)).view(h, c, width).transpose(0, 1)
-        gradient[i] = folded @ cols
-    weight = normaliser(labels, c, class_weights, ignore_label)
-    return total, weight, gradient
+    """Total, weight and bad labels from the extension, on the CPU; fills ``gradient``."""
+    native = _native.load()[0]
+    assert native is not None
+    pixels = logits.float().permute(0, 2, 3, 1).contiguous()
+    slopes = torch.empty_like(pixels)
+    total, weight, count, largest = native.upsample_ce(
+        pixels.numpy(),
+        native_labels(labels),
+        None if class_weights is None else class_weights.float().contiguous().numpy(),
+        ignore_label,
+        label_smoothing,
+        align_corners,
+        torch.get_num_threads(),
+        slopes.numpy(),
+    )
+    if gradient is not None:
+        gradient.copy_(slopes.permute(0, 3, 1, 2))
+    bad = torch.tensor([count, largest if count else NO_LABEL]).clamp(NO_LABEL, -NO_LABEL - 1)
+    return torch.tensor(total, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32), bad.to(torch.int32)
 
 
-def _pixel_loss(
-    scores: Tensor, labels: Tensor, weights: Tensor | None, ignore_label: int, smoothing: float
-) -> tuple[Tensor, Tensor]:
-    """Summed loss of a band and its slope: ``scores`` ``[b, C, W]``, ``labels`` ``[b, W]`` -> 0-d, ``[b, C, W]``."""
-    c = scores.shape[1]
-    valid, target = _targets(labels, c, ignore_label)
-    target = target.unsqueeze(1)
-    mask = valid.to(scores.dtype).unsqueeze(1)
-    log_p = scores.log_softmax(dim=1)
-    pixel = mask if weights is None else weights[target] * mask
-    loss = -(log_p.gather(1, target) * pixel).sum() * (1.0 - smoothing)
-    slope = log_p.exp()
-    if smoothing == 0.0:
-        slope *= pixel
-        slope.scatter_add_(1, target, -pixel)
-        return loss, slope
-    spread = torch.ones(c, dtype=scores.dtype, device=scores.device) if weights is None else weights
-    spread = (spread * (smoothing / c)).view(1, c, 1)
-    loss = loss - (log_p * spread * mask).sum()
-    slope *= pixel * (1.0 - smoothing) + mask * spread.sum()
-    slope.scatter_add_(1, target, -pixel * (1.0 - smoothing))
-    slope -= spread * mask
-    return loss, slope
+def native_labels(labels: Tensor) -> np.ndarray:
+    """As the extension takes them: uint8 or int64, contiguous."""
+    wide = labels if labels.dtype == torch.uint8 else labels.long()
+    return wide.contiguous().numpy()
+
+
+def _gradient_like(logits: Tensor, wanted: bool) -> Tensor:
+    """Stored as the logits are where they are dense, and of their type; but fp16 ends below a sum of 256 pixels'
+    slopes with a large class weight."""
+    dtype = torch.float32 if logits.dtype == torch.float16 else logits.dtype
+    return torch.empty_like(logits, dtype=dtype) if wanted else logits.new_empty(0, dtype=dtype)
 
 
 @_upsample_ce.register_fake
-def _(logits, labels, class_weights, ignore_label, label_smoothing, align_corners):  # type: ignore[no-untyped-def]
-    work = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    scalar = logits.new_empty((), dtype=work)
-    return scalar, logits.new_empty((), dtype=torch.float32), torch.empty_like(logits, dtype=work).contiguous()
+def _(logits, labels, class_weights, ignore_label, label_smoothing, align_corners, with_gradient, kernels):  # type: ignore[no-untyped-def]
+    gradient = _gradient_like(logits, with_gradient)
+    total = logits.new_empty((), dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    bad = logits.new_empty(2, dtype=torch.int32)
+    return total, logits.new_empty((), dtype=torch.float32), bad, gradient
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.mark_non_differentiable(output[1], output[2])
-    ctx.save_for_backward(output[2])
-    ctx.dtype = inputs[0].dtype
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(output[3])
+    ctx.kernels, ctx.dtype = inputs[-1], inputs[0].dtype
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, grad_total, grad_weight, grad_gradient):  # type: ignore[no-untyped-def]
+def _backward(ctx, grad_total, *_):  # type: ignore[no-untyped-def]
     if grad_total is None:
-        return None, None, None, None, None, None
+        return (None,) * 8
     (gradient,) = ctx.saved_tensors
-    return (gradient * grad_total).to(ctx.dtype), None, None, None, None, None
+    if ctx.kernels:
+        return _scale(gradient, grad_total, ctx.dtype), *(None,) * 7
+    wide = gradient if gradient.dtype == torch.float64 else gradient.float()
+    return (wide * grad_total).to(ctx.dtype), *(None,) * 7
+
+
+@torch.library.custom_op("deeplab_fast::upsample_ce_scale", mutates_args=())
+def _scale(gradient: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``gradient * factor`` without a wider copy between."""
+    from .triton import upsample_ce as fast
+
+    scaled = torch.empty_like(gradient, dtype=dtype)
+    fast.scale(gradient, factor, scaled)
+    return scaled
+
+
+@_scale.register_fake
+def _(gradient, factor, dtype):  # type: ignore[no-untyped-def]
+    return torch.empty_like(gradient, dtype=dtype)
 
 
 _upsample_ce.register_autograd(_backward, setup_context=_setup_context)
-
-
-@torch.no_grad()
-def upsample_ce_per_pixel(
-    logits: Tensor, labels: Tensor, ignore_label: int = 255, align_corners: bool = True
-) -> Tensor:
-    """Cross-entropy of every pixel, 0 where it does not count: ``[N, C, h, w]``, ``[N, H, W]`` -> fp32 ``[N, H, W]``.
-
-    For selecting hard pixels; not differentiable. One image at a time, so that the full-resolution
-    logits of the batch never exist together.
-    """
-    size = (labels.shape[1], labels.shape[2])
-    losses = torch.empty(labels.shape, dtype=torch.float32, device=logits.device)
-    for i, label in enumerate(labels):
-        valid, target = _targets(label, logits.shape[1], ignore_label)
-        full = upsample(logits[i : i + 1].float(), size, align_corners)
-        losses[i] = F.cross_entropy(full, target[None], reduction="none")[0] * valid
-    return losses

@@ -7,9 +7,12 @@ from torch.nn import functional as F
 from deeplab_fast.errors import UserError
 
 from . import _native
-from .confusion import NONE_WRONG, confusion_matrix_reference, refuse, type_name
+from .choice import use_kernels
+from .confusion import NONE_WRONG, confusion_matrix, confusion_matrix_reference, refuse, type_name
+from .triton import INTERPRETED
 
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
+_MOST_CLASSES = 256  # native predictions are bytes
 
 
 def upsample_confusion_reference(logits: Tensor, labels: Tensor, align_corners: bool, ignore_label: int) -> Tensor:
@@ -18,13 +21,17 @@ def upsample_confusion_reference(logits: Tensor, labels: Tensor, align_corners: 
     return confusion_matrix_reference(labels, full.argmax(1), logits.shape[1], ignore_label)
 
 
-def upsample_confusion(logits: Tensor, labels: Tensor, align_corners: bool, ignore_label: int) -> Tensor:
+def upsample_confusion(
+    logits: Tensor, labels: Tensor, align_corners: bool, ignore_label: int, fused: str = "auto"
+) -> Tensor:
     """Confusion matrix of bilinearly upsampled logits' largest class; no full-resolution tensor is made.
 
     Args:
-        logits: fp32, fp16 or bf16 ``[N, C, h, w]``, any strides; at most 256 classes.
+        logits: fp32, fp16 or bf16 ``[N, C, h, w]``, any strides; fastest with at most 256 classes.
         labels: uint8 ``[N, H, W]``; ``ignore_label`` does not count.
         align_corners: as in :func:`torch.nn.functional.interpolate`.
+        fused: ``off`` is the reference. Otherwise the extension's kernel, on a GPU without it Triton's, which
+            writes one byte a pixel between the argmax and the counting.
 
     Returns:
         int64 ``[C, C]``, rows truth, on the logits' device. Sums are in fp32; a tie goes to the lower
@@ -42,15 +49,21 @@ def upsample_confusion(logits: Tensor, labels: Tensor, align_corners: bool, igno
         )
     logits, labels = logits.detach(), labels.contiguous()
     native = (_native.cuda_on(logits.device) if logits.is_cuda else _native.load())[0]
-    if native is None:
+    if INTERPRETED or native is None:
+        unsupported = None if logits.shape[1] <= _MOST_CLASSES else f"more than {_MOST_CLASSES} classes"
+        if use_kernels("upsample_confusion", fused, logits.device, unsupported):
+            return confusion_matrix(labels, _classes(logits, labels, align_corners), logits.shape[1], ignore_label)
+    if fused == "off" or native is None or logits.shape[1] > _MOST_CLASSES:
         return upsample_confusion_reference(logits, labels, align_corners, ignore_label)
     n, classes, h, w = logits.shape
     counts = torch.zeros(classes, classes, dtype=torch.int64, device=logits.device)
     if not logits.is_cuda:
-        for image, label in zip(logits.float().permute(0, 2, 3, 1).contiguous().numpy(), labels.numpy(), strict=True):
-            wrong = native.count_upsampled(image, label, align_corners, ignore_label, counts.numpy())
-            if wrong is not None:
-                refuse(wrong[2], 0, classes, ignore_label)
+        pixels_last = logits.float().permute(0, 2, 3, 1).contiguous()
+        wrong = native.count_upsampled(
+            pixels_last.numpy(), labels.numpy(), align_corners, ignore_label, torch.get_num_threads(), counts.numpy()
+        )
+        if wrong is not None:
+            refuse(wrong[2], 0, classes, ignore_label)
         return counts
     first = torch.full((), NONE_WRONG, dtype=torch.int64, device=logits.device)
     with torch.cuda.device(logits.device):
@@ -70,3 +83,13 @@ def upsample_confusion(logits: Tensor, labels: Tensor, align_corners: bool, igno
     if int(first) != NONE_WRONG:
         refuse(int(labels.view(-1)[int(first)]), 0, classes, ignore_label)
     return counts
+
+
+def _classes(logits: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
+    """The class of each pixel from Triton's kernel: uint8 ``[N, H, W]``."""
+    from .triton import upsample_argmax as kernels
+
+    n, height, width = labels.shape
+    extents = torch.tensor([[[height, width]] * n], dtype=torch.int32)
+    targets = [(height, width)] * n
+    return torch.stack(kernels.upsample_argmax([logits], [(height, width)], extents, targets, align_corners, True))

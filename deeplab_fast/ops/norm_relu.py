@@ -1,0 +1,219 @@
+"""Batch normalisation (Ioffe and Szegedy 2015), residual addition and ReLU in one op.
+
+Two halves: the batch's statistics, which processes may exchange (``sync_batch_norm.py``), and the
+pass that normalises. The kernels save ``x``, the raw convolution output, and recompute x-hat and the
+ReLU's mask from it; with a residual the mask comes from the output, which its consumer keeps anyway.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .choice import use_kernels
+from .triton import DTYPES
+
+
+def norm_relu_reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    residual: Tensor | None,
+    relu: bool,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """The specification of :func:`norm_relu`: torch's three operations, the later two in place."""
+    y = F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    if residual is not None:
+        y = y.add_(residual)
+    return y.relu_() if relu else y
+
+
+def norm_relu(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    *,
+    residual: Tensor | None = None,
+    relu: bool = True,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    fused: str = "auto",
+) -> Tensor:
+    """``relu(batch_norm(x) + residual)``.
+
+    Args:
+        x: ``[N, C, H, W]``, fp32, fp16 or bf16 where the kernels run; best stored channels-last.
+        weight, bias: ``[C]``, fp32 or as ``x``.
+        running_mean, running_var: fp32 ``[C]``. With ``training`` they are moved by ``momentum`` (the
+            variance with n/(n-1)) and the batch's own statistics normalise; else they do.
+        residual: as ``x``, added before the ReLU, or None.
+        fused: ``auto``, ``on`` or ``off``, see :func:`~deeplab_fast.ops.choice.use_kernels`.
+
+    Returns:
+        ``[N, C, H, W]`` of ``x``'s dtype, channels-last where the kernels run. Differentiable in ``x``,
+        ``weight``, ``bias`` and ``residual``. Arithmetic is fp32; statistics are merged (count, mean,
+        M2) partials, so a large mean costs no precision.
+
+    Raises:
+        UserError: ``fused`` is ``on`` and the kernels cannot run; says why.
+    """
+    if not use_kernels("norm_relu", fused, x.device, supports(x)):
+        return norm_relu_reference(x, weight, bias, running_mean, running_var, residual, relu, training, momentum, eps)
+    if residual is not None:
+        residual = residual.to(x.dtype)
+    mean, variance = running_mean, running_var
+    if training:
+        mean, variance = batch_moments(x.detach(), running_mean, running_var, momentum)
+    apply = _Eager.apply if is_eager(x) else _norm_relu
+    return apply(x, residual, mean, variance, weight, bias, eps, relu, training)
+
+
+def supports(x: Tensor) -> str | None:
+    """Why the kernels cannot take ``x``, or None."""
+    if x.dtype not in DTYPES:
+        return f"x is {x.dtype}; expected fp32, fp16 or bf16"
+    return None if x.numel() else "x is empty"
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """``[N, C, H, W]`` -> ``[N*H*W, C]``, contiguous: a view of channels-last storage, else a copy."""
+    return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def empty_like_rows(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.channels_last)
+
+
+def is_eager(x: Tensor) -> bool:
+    """Whether ops run as they are called: an autograd.Function then costs the host half of what a custom op does, which
+    counts with a hundred of them in a step. Tracing (torch.compile, FakeTensor) needs the custom op.
+    """
+    return not torch.compiler.is_compiling() and type(x) in (Tensor, torch.nn.Parameter)
+
+
+def batch_moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+    """The batch's mean and biased variance, fp32 ``[C]``; moves the running statistics."""
+    if is_eager(x):
+        with torch.no_grad():
+            return _moments(x, running_mean, running_var, momentum)
+    return _batch_moments(x, running_mean, running_var, momentum)
+
+
+def _moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+    from .triton import batch_moments as kernels
+
+    return kernels.batch_moments(as_rows(x), running_mean, running_var, momentum)
+
+
+_batch_moments = torch.library.custom_op(
+    "deeplab_fast::batch_moments", _moments, mutates_args=("running_mean", "running_var")
+)
+
+
+@_batch_moments.register_fake
+def _(x, running_mean, running_var, momentum):  # type: ignore[no-untyped-def]
+    channels = x.shape[1]
+    return x.new_empty(channels, dtype=torch.float32), x.new_empty(channels, dtype=torch.float32)
+
+
+def _forward(
+    x: Tensor,
+    residual: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    relu: bool,
+    batch: bool,
+) -> Tensor:
+    from .triton import norm_relu as kernels
+
+    y = empty_like_rows(x)
+    rows = None if residual is None else as_rows(residual)
+    kernels.norm_relu(as_rows(x), rows, mean, variance, weight, bias, eps, relu, as_rows(y))
+    return y
+
+
+_norm_relu = torch.library.custom_op("deeplab_fast::norm_relu", _forward, mutates_args=())
+
+
+@_norm_relu.register_fake
+def _(x, residual, mean, variance, weight, bias, eps, relu, batch):  # type: ignore[no-untyped-def]
+    return empty_like_rows(x)
+
+
+def _gradients(
+    dy: Tensor,
+    x: Tensor,
+    y: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    relu: bool,
+    batch: bool,
+    with_residual: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of ``x``, the residual (empty unless asked for), weight and bias."""
+    from .triton import norm_relu as kernels
+
+    b_dy, b_x, b_y = as_rows(dy), as_rows(x), None if y is None else as_rows(y)
+    constants = (mean, variance, weight, bias, eps, relu)
+    sums = kernels.norm_relu_sums(b_dy, b_x, b_y, *constants)
+    dx = empty_like_rows(x)
+    dresidual = empty_like_rows(x) if with_residual else x.new_empty(0)
+    kernels.norm_relu_backward(
+        *(b_dy, b_x, b_y, *constants, sums),
+        float(b_x.shape[0]) if batch else None,
+        as_rows(dx),
+        as_rows(dresidual) if with_residual else None,
+    )
+    return dx, dresidual, sums[1].to(weight.dtype), sums[0].to(bias.dtype)
+
+
+_norm_relu_backward = torch.library.custom_op("deeplab_fast::norm_relu_backward", _gradients, mutates_args=())
+
+
+@_norm_relu_backward.register_fake
+def _(dy, x, y, mean, variance, weight, bias, eps, relu, batch, with_residual):  # type: ignore[no-untyped-def]
+    dresidual = empty_like_rows(x) if with_residual else x.new_empty(0)
+    return empty_like_rows(x), dresidual, torch.empty_like(weight), torch.empty_like(bias)
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    x, residual, mean, variance, weight, bias, ctx.eps, ctx.relu, ctx.batch = inputs
+    ctx.has_residual = residual is not None
+    mask = output if ctx.has_residual and ctx.relu else None
+    ctx.save_for_backward(x, mask, mean, variance, weight, bias)
+
+
+def _backward(ctx, dy):  # type: ignore[no-untyped-def]
+    x, y, mean, variance, weight, bias = ctx.saved_tensors
+    masked = ctx.has_residual and ctx.relu
+    gradients = _gradients if is_eager(dy) else _norm_relu_backward
+    dx, dresidual, dweight, dbias = gradients(
+        dy, x, y, mean, variance, weight, bias, ctx.eps, ctx.relu, ctx.batch, masked
+    )
+    if not ctx.has_residual:
+        dresidual = None
+    elif not masked:
+        dresidual = dy
+    return dx, dresidual, None, None, dweight, dbias, None, None, None
+
+
+_norm_relu.register_autograd(_backward, setup_context=_setup_context)
+
+
+class _Eager(torch.autograd.Function):
+    forward = staticmethod(_forward)
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(torch.autograd.function.once_differentiable(_backward))  # type: ignore[assignment]

@@ -1,0 +1,131 @@
+"""The stem's batch normalisation, ReLU and max-pooling (3x3, stride 2, padding 1) in one op."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .choice import use_kernels
+from .norm_relu import batch_moments, empty_like_rows, is_eager, norm_relu_reference, supports
+
+
+def norm_relu_pool_reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """The specification of :func:`norm_relu_pool`."""
+    y = norm_relu_reference(x, weight, bias, running_mean, running_var, None, True, training, momentum, eps)
+    return F.max_pool2d(y, 3, 2, 1)
+
+
+def norm_relu_pool(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    *,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    fused: str = "auto",
+) -> Tensor:
+    """``max_pool(relu(batch_norm(x)))``: ``[N, C, H, W]`` -> ``[N, C, ceil(H/2), ceil(W/2)]``.
+
+    Arguments, dtypes and errors as :func:`~deeplab_fast.ops.norm_relu`. The kernels store the pooled
+    values and one byte each; of equal values in a window the first gets the gradient, as in torch.
+    """
+    if not use_kernels("norm_relu_pool", fused, x.device, supports(x)):
+        return norm_relu_pool_reference(x, weight, bias, running_mean, running_var, training, momentum, eps)
+    mean, variance = running_mean, running_var
+    if training:
+        mean, variance = batch_moments(x.detach(), running_mean, running_var, momentum)
+    apply = _Eager.apply if is_eager(x) else _norm_relu_pool
+    return apply(x, mean, variance, weight, bias, eps, training)[0]
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """``[N, C, H, W]`` -> ``[N, H, W, C]``, contiguous: a view of channels-last storage, else a copy."""
+    return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+
+
+def _empty_outputs(x: Tensor) -> tuple[Tensor, Tensor]:
+    n, c, h, w = x.shape
+    size = (n, c, (h + 1) // 2, (w + 1) // 2)
+    y = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    return y, torch.empty_like(y, dtype=torch.uint8)
+
+
+def _forward(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float, batch: bool
+) -> tuple[Tensor, Tensor]:
+    """The pooled values, and which tap of its window each came from, uint8."""
+    from .triton import norm_relu_pool as kernels
+
+    y, taps = _empty_outputs(x)
+    kernels.norm_relu_pool(_pixels(x), mean, variance, weight, bias, eps, _pixels(y), _pixels(taps))
+    return y, taps
+
+
+_norm_relu_pool = torch.library.custom_op("deeplab_fast::norm_relu_pool", _forward, mutates_args=())
+
+
+@_norm_relu_pool.register_fake
+def _(x, mean, variance, weight, bias, eps, batch):  # type: ignore[no-untyped-def]
+    return _empty_outputs(x)
+
+
+def _gradients(
+    dy: Tensor,
+    taps: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    batch: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of ``x``, weight and bias."""
+    from .triton import norm_relu_pool as kernels
+
+    dx, pixels = empty_like_rows(x), _pixels(x)
+    inputs = (_pixels(dy), _pixels(taps), pixels, mean, variance, weight, bias, eps)
+    sums = kernels.norm_relu_pool_sums(*inputs)
+    count = float(pixels.shape[:3].numel()) if batch else None
+    kernels.norm_relu_pool_backward(*inputs, sums, count, _pixels(dx))
+    return dx, sums[1].to(weight.dtype), sums[0].to(bias.dtype)
+
+
+_norm_relu_pool_backward = torch.library.custom_op("deeplab_fast::norm_relu_pool_backward", _gradients, mutates_args=())
+
+
+@_norm_relu_pool_backward.register_fake
+def _(dy, taps, x, mean, variance, weight, bias, eps, batch):  # type: ignore[no-untyped-def]
+    return empty_like_rows(x), torch.empty_like(weight), torch.empty_like(bias)
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    x, mean, variance, weight, bias, ctx.eps, ctx.batch = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1], x, mean, variance, weight, bias)
+
+
+def _backward(ctx, dy, _):  # type: ignore[no-untyped-def]
+    gradients = _gradients if is_eager(dy) else _norm_relu_pool_backward
+    dx, dweight, dbias = gradients(dy, *ctx.saved_tensors, ctx.eps, ctx.batch)
+    return dx, None, None, dweight, dbias, None, None
+
+
+_norm_relu_pool.register_autograd(_backward, setup_context=_setup_context)
+
+
+class _Eager(torch.autograd.Function):
+    forward = staticmethod(_forward)
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(torch.autograd.function.once_differentiable(_backward))  # type: ignore[assignment]

@@ -1,0 +1,28 @@
+"""Triton kernels and their launchers; the ops in the folder above are their only callers.
+
+Importing this package imports nothing of Triton's: the kernel modules do, and are imported when first used.
+"""
+
+import importlib.util
+import os
+
+import torch
+
+# Triton reads the variable when a kernel is decorated, so it must not change afterwards.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_OLDEST = (8, 0)  # bf16 and the asynchronous copies begin there
+_INSTALLED = importlib.util.find_spec("triton") is not None
+
+
+def missing(device: torch.device) -> str | None:
+    """Why no kernel can run on ``device``, or None where they can."""
+    if not _INSTALLED:
+        return "Triton is not installed (pip install triton; Linux on x86-64 only)"
+    if device.type == "cpu":
+        return None if INTERPRETED else "Triton needs a CUDA GPU (or TRITON_INTERPRET=1, slow, to debug a kernel)"
+    if device.type != "cuda":
+        return f"no kernels for {device.type}"
+    if not INTERPRETED and torch.cuda.get_device_capability(device) < _OLDEST:
+        return "the GPU is older than compute capability 8.0 (Ampere)"
+    return None

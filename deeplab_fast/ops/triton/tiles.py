@@ -1,0 +1,104 @@
+"""Tile sizes, as data: one entry for each kind of kernel and range of channels or classes.
+
+All are powers of two, chosen by register count (``tests/compile``). ``rows`` of the norm kernels must
+be at least 64: the channels' constants are read once a tile, and they are to stay below a tenth of the traffic.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``rows`` x ``columns`` elements by ``warps`` warps of 32 threads; ``stages`` of software pipelining.
+
+    ``registers``: most that a thread may have, where the assembler's own choice would spill some.
+    """
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int = 1
+    registers: int | None = None
+
+    def options(self) -> dict[str, int]:
+        """The compile options of this tile."""
+        most = {} if self.registers is None else {"maxnreg": self.registers}
+        return {"num_warps": self.warps, "num_stages": self.stages, **most}
+
+
+# For matrices [rows, channels]: (largest number of channels, tile).
+NORM = (
+    (16, Tile(128, 16, 4, registers=96)),
+    (32, Tile(128, 32, 8)),
+    (1 << 30, Tile(64, 64, 8)),
+)
+# Partial results [parts, channels] that one program merges: (largest number of parts, tile). Many parts, few
+# channels: all programs of the merge together must be enough to read them fast.
+MERGE = (
+    (16, Tile(16, 64, 4)),
+    (1 << 30, Tile(64, 8, 4)),
+)
+# Of the sums over all rows, whose accumulators want the registers of a larger tile.
+SUMS = (
+    (16, Tile(128, 16, 4, registers=96)),
+    (32, Tile(64, 32, 8)),
+    (1 << 30, Tile(32, 64, 8)),
+)
+# Most programs that share a reduction, all channel blocks together: whole waves of the blocks that 132
+# multiprocessors hold at these kernels' registers. More would make the merge long.
+MOMENTS_PROGRAMS = 528
+SUMS_PROGRAMS = 396
+POOL_PROGRAMS = 264
+# Pooled pixels of one row x channels.
+POOL = (
+    (16, Tile(32, 16, 4)),
+    (32, Tile(32, 32, 4)),
+    (1 << 30, Tile(32, 64, 8)),
+)
+# Classes x neighbouring output pixels of a cell, one warp: with the pixels along the lanes, and 16 or fewer
+# scores a thread. (largest number of classes, tile)
+CELL = (
+    (4, Tile(4, 32, 1, registers=160)),
+    (8, Tile(8, 16, 1)),
+    (16, Tile(16, 16, 1)),
+    (32, Tile(32, 16, 1, registers=168)),
+    (64, Tile(64, 8, 1)),
+    (128, Tile(128, 2, 1, registers=208)),
+    (256, Tile(256, 1, 1, registers=255)),
+)
+# With label smoothing, which keeps more.
+CELL_SMOOTH = (
+    (4, Tile(4, 32, 1, registers=160)),
+    (8, Tile(8, 16, 1)),
+    (16, Tile(16, 16, 1)),
+    (32, Tile(32, 16, 1, registers=208)),
+    (64, Tile(64, 8, 1)),
+    (128, Tile(128, 2, 1, registers=208)),
+    (256, Tile(256, 1, 1, registers=255)),
+)
+# Output pixels anywhere x classes.
+PIXELS = (
+    (4, Tile(64, 4, 1)),
+    (8, Tile(64, 8, 2)),
+    (16, Tile(32, 16, 2, registers=192)),
+    (32, Tile(32, 32, 4, registers=192)),
+    (64, Tile(32, 64, 8)),
+    (128, Tile(16, 128, 8)),
+    (256, Tile(8, 256, 8)),
+)
+# Labels whose weights one program adds up at a time, and programs at most.
+LABELS = ((1 << 30, Tile(2048, 1, 4, registers=96)),)
+LABEL_PROGRAMS = 528
+# Low-resolution pixels x classes of the gradient's gather.
+GATHER = ((1 << 30, Tile(32, 32, 4)),)
+# Of a pass over every element.
+ELEMENTS = ((1 << 62, Tile(1024, 1, 4)),)
+# Programs' results that one program adds up at a time.
+FINISH = ((1 << 30, Tile(1024, 1, 4)),)
+# Programs below which a strip of cells is split further.
+STRIP_PROGRAMS = 4096
+
+
+def choose(table: tuple[tuple[int, Tile], ...], size: int) -> Tile:
+    """The first entry that is large enough."""
+    return next(tile for largest, tile in table if size <= largest)
