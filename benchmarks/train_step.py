@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import PRECISIONS, LossConfig, ModelConfig, OptimiserConfig, flag, validate
 from deeplab_fast.errors import UserError
-from deeplab_fast.loss import build_criterion
+from deeplab_fast.loss import LossOptions, build_criterion
 from deeplab_fast.model import build_model
 from deeplab_fast.optim import build_optimiser
 from deeplab_fast.runtime import autocast, place, select_device
@@ -90,7 +90,7 @@ def build_case(config: StepConfig, precision: str, device: torch.device) -> Case
     labels[torch.rand(labels.shape) < 0.05] = IGNORE
     labels = labels.to(device)
     long_labels = labels.long()  # the peer's loss wants int64: converted outside the timing, in its favour
-    criterion = build_criterion(config.num_classes, IGNORE, False, LossConfig(), device)
+    criterion = build_criterion(config.num_classes, LossOptions(IGNORE, False, device), LossConfig())
     return Case(
         precision,
         device,

@@ -14,6 +14,7 @@ from .errors import UserError
 MODELS = ("deeplab_v3_s16", "deeplab_v3_s8")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 PRECISIONS = ("fp32", "bf16", "fp16")
+FUSED = ("auto", "on", "off")
 SCALES = ((1.0,), (0.5, 0.75, 1.0, 1.25, 1.75))  # by --scales_type
 
 
@@ -119,6 +120,12 @@ class DeviceConfig:
         "auto", "Where to compute; auto takes a GPU if there is one.", choices=("auto", "GPU", "CPU")
     )
     precision: str = flag("fp32", "Arithmetic of the network; weights and loss stay fp32.", choices=PRECISIONS)
+    fused: str = flag(
+        "auto",
+        "Fused kernels: auto where they run (the reason why not is logged), on (an error where they cannot), off"
+        " (torch's own operations).",
+        choices=FUSED,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

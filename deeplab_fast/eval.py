@@ -16,6 +16,7 @@ from .errors import UserError
 from .evaluator import Protocol, evaluate
 from .inference import trained_model
 from .metrics import Scores
+from .model.layers import use_fused
 from .runtime import check_precision, place, prepare_backends, select_device, versions
 
 METRICS_FILE = "metrics.json"
@@ -80,6 +81,7 @@ def main(argv: list[str]) -> int:
     source = open_source(config)
     with process_group(world, device):
         network: nn.Module = place(model, device)
+        use_fused(network, config.fused)
         if config.compile:
             network.compile()
         protocol = Protocol.of(config, config.precision, config.scales, config.flip)
@@ -93,6 +95,7 @@ def main(argv: list[str]) -> int:
             config.batch_size,
             config.num_workers,
             world,
+            config.fused,
         )
         if world.is_main:
             names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)

@@ -5,7 +5,7 @@ padded to a square at the bottom right; its softmax is cropped and resized to th
 the truth is never touched. Scale ``s`` uses the square ``int((crop_size - 1) * s) + 1``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,7 +22,7 @@ from .data.sources import Source
 from .data.threads import ordered_map
 from .distributed import World
 from .metrics import Scores
-from .ops import confusion_matrix, normalise, resize_bilinear, upsample_softmax
+from .ops import LogitsView, confusion_matrix, normalise, resize_bilinear, upsample_argmax
 from .runtime import autocast
 
 
@@ -72,34 +72,37 @@ def view_of(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.inference_mode()
-def probabilities(
+def scores(model: torch.nn.Module, views: Sequence[View], protocol: Protocol, device: torch.device) -> list[LogitsView]:
+    """The network's scores of a batch at every scale, and of its mirror image where the protocol asks for it."""
+    found = []
+    for view in views:
+        x = normalise(view.images.to(device), view.extents, protocol.mean_rgb, protocol.std_rgb, torch.float32)
+        size, extents = x.shape[-1], view.extents[:, [1, 3]]
+        with autocast(protocol.precision, device):
+            found.append(LogitsView(model(x), size, extents))
+            if protocol.flip:
+                found.append(LogitsView(model(x.flip(-1)).flip(-1), size, extents))
+    return found
+
+
+@torch.inference_mode()
+def predictions(
     model: torch.nn.Module,
     views: Sequence[View],
     targets: Sequence[tuple[int, int]],
     protocol: Protocol,
     device: torch.device,
-) -> Iterator[Tensor]:
-    """Summed class probabilities of each image at its original size: fp32 ``[C, H, W]``, one at a time.
+    fused: str = "auto",
+) -> list[Tensor]:
+    """The class of each pixel of each image at its original size: uint8 ``[H, W]``.
 
     ``views`` holds the batch at every scale; ``targets`` the original (height, width) of each image.
-    The network runs on whole batches; only one image is ever at full resolution.
     """
-    logits: list[tuple[Tensor, View, int]] = []
-    for view in views:
-        x = normalise(view.images.to(device), view.extents, protocol.mean_rgb, protocol.std_rgb, torch.float32)
-        with autocast(protocol.precision, device):
-            logits.append((model(x), view, x.shape[-1]))
-            if protocol.flip:
-                logits.append((model(x.flip(-1)).flip(-1), view, x.shape[-1]))
-    align = bool(getattr(model, "align_corners", True))
-    for i, target in enumerate(targets):
-        total = None
-        for batch_logits, view, size in logits:
-            extent = (int(view.extents[i, 1]), int(view.extents[i, 3]))
-            p = upsample_softmax(batch_logits[i], size, extent, target, align)
-            total = p if total is None else total.add_(p)
-        assert total is not None
-        yield total
+    return upsample_argmax(scores(model, views, protocol, device), targets, aligns_corners(model), fused)
+
+
+def aligns_corners(model: torch.nn.Module) -> bool:
+    return bool(getattr(model, "align_corners", True))
 
 
 def _load(
@@ -130,6 +133,7 @@ def evaluate(
     batch_size: int,
     num_workers: int = 0,
     world: World | None = None,
+    fused: str = "auto",
 ) -> Scores:
     """Scores of ``model`` on every sample of ``source``, each counted once over all processes.
 
@@ -151,9 +155,9 @@ def evaluate(
             while batch := list(islice(loaded, batch_size)):
                 views, labels = _collate(batch)
                 targets = [(label.shape[0], label.shape[1]) for label in labels]
-                summed = probabilities(model, views, targets, protocol, device)
-                for label, p in zip(labels, summed, strict=True):
-                    counts += confusion_matrix(label.to(device), p.argmax(0), num_classes, ignore_label)
+                found = predictions(model, views, targets, protocol, device, fused)
+                for label, classes in zip(labels, found, strict=True):
+                    counts += confusion_matrix(label.to(device), classes, num_classes, ignore_label)
                     bar.update()
     finally:
         model.train(was_training)

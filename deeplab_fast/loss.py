@@ -1,25 +1,57 @@
 """Training losses, as shares: the loss of a step is the sum of its micro-batches' and processes' shares."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .config import LossConfig
-from .ops import upsample_ce, upsample_ce_per_pixel
-from .ops.upsample_ce import normaliser
+from .ops import NO_LABEL, label_weight, upsample_ce, upsample_ce_per_pixel
 
 _TINY = 1e-30  # divides 0 to 0 where no pixel counts
 
 
+@dataclass(frozen=True)
+class LossOptions:
+    """What a loss needs to know beyond its own configuration."""
+
+    ignore_label: int
+    align_corners: bool
+    device: torch.device
+    fused: str = "auto"
+
+
 class Criterion(Protocol):
     """Loss of low-resolution logits ``[N, C, h, w]`` against labels ``[N, H, W]``."""
+
+    bad: "BadLabels"
 
     def normaliser(self, labels: Tensor) -> Tensor:
         """This batch's part of the divisor that makes the step's loss a mean (0-d fp32)."""
 
     def share(self, logits: Tensor, labels: Tensor, divisor: Tensor) -> Tensor:
         """This batch's share of the loss, given the sum of all batches' normalisers."""
+
+
+class BadLabels:
+    """Labels that are neither a class nor the ignore label, counted on the device and fetched at a log point."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
+        self.largest = torch.full((), NO_LABEL, dtype=torch.int32, device=device)
+
+    def add(self, bad: Tensor) -> None:
+        """Count a batch's ``bad``, as :func:`~deeplab_fast.ops.label_weight` gives it."""
+        self.count += bad[0]
+        torch.maximum(self.largest, bad[1], out=self.largest)
+
+    def take(self) -> tuple[int, int]:
+        """How many there were since the last call, and the largest of them. Waits for the device."""
+        count, largest = torch.stack([self.count, self.largest.long()]).tolist()
+        self.count.zero_()
+        self.largest.fill_(NO_LABEL)
+        return count, largest
 
 
 class CrossEntropy:
@@ -29,19 +61,24 @@ class CrossEntropy:
     labelled pixel has loss 0.
     """
 
-    def __init__(
-        self, num_classes: int, ignore_label: int, align_corners: bool, config: LossConfig, device: torch.device
-    ) -> None:
-        self.num_classes, self.ignore_label, self.align_corners = num_classes, ignore_label, align_corners
+    def __init__(self, num_classes: int, options: LossOptions, config: LossConfig) -> None:
+        self.num_classes, self.options = num_classes, options
         self.smoothing = config.label_smoothing
-        self.weights = torch.tensor(config.class_weights, device=device) if config.class_weights else None
+        self.weights = torch.tensor(config.class_weights, device=options.device) if config.class_weights else None
+        self.bad = BadLabels(options.device)
 
     def normaliser(self, labels: Tensor) -> Tensor:
-        return normaliser(labels, self.num_classes, self.weights, self.ignore_label)
+        options = self.options
+        weight, bad = label_weight(labels, self.num_classes, self.weights, options.ignore_label, options.fused)
+        self.bad.add(bad)
+        return weight
 
     def share(self, logits: Tensor, labels: Tensor, divisor: Tensor) -> Tensor:
-        total, _ = upsample_ce(logits, labels, self.weights, self.ignore_label, self.smoothing, self.align_corners)
-        return total / divisor.clamp(min=_TINY)
+        options = self.options
+        found = upsample_ce(
+            *(logits, labels, self.weights, options.ignore_label, self.smoothing, options.align_corners, options.fused)
+        )
+        return found.total / divisor.clamp(min=_TINY)
 
 
 class OnlineHardExamples:
@@ -51,32 +88,35 @@ class OnlineHardExamples:
     are, the ``min_kept`` with the largest loss. Every batch of a step weighs the same.
     """
 
-    def __init__(self, num_classes: int, ignore_label: int, align_corners: bool, config: LossConfig) -> None:
-        self.num_classes, self.ignore_label, self.align_corners = num_classes, ignore_label, align_corners
+    def __init__(self, num_classes: int, options: LossOptions, config: LossConfig) -> None:
+        self.num_classes, self.options = num_classes, options
         self.largest_easy_loss = -torch.log(torch.tensor(config.ohem_threshold)).item()
         self.min_kept = config.ohem_min_kept
+        self.bad = BadLabels(options.device)
 
     def normaliser(self, labels: Tensor) -> Tensor:
+        options = self.options
+        self.bad.add(label_weight(labels, self.num_classes, None, options.ignore_label, options.fused)[1])
         return torch.ones((), device=labels.device)
 
     def share(self, logits: Tensor, labels: Tensor, divisor: Tensor) -> Tensor:
+        options = self.options
         hard = self.keep_hard(logits, labels)
-        total, kept = upsample_ce(logits, hard, None, self.ignore_label, 0.0, self.align_corners)
-        return total / kept.clamp(min=_TINY) / divisor
+        found = upsample_ce(logits, hard, None, options.ignore_label, 0.0, options.align_corners, options.fused)
+        return found.total / found.weight.clamp(min=_TINY) / divisor
 
     def keep_hard(self, logits: Tensor, labels: Tensor) -> Tensor:
         """``labels`` with every easy pixel set to the ignore label."""
-        losses = upsample_ce_per_pixel(logits.detach(), labels, self.ignore_label, self.align_corners)
+        options = self.options
+        losses = upsample_ce_per_pixel(
+            logits.detach(), labels, options.ignore_label, options.align_corners, options.fused
+        )
         flat = losses.flatten()
         kth = flat.topk(min(self.min_kept, flat.numel())).values[-1]
         limit = torch.clamp(kth, max=self.largest_easy_loss)
-        return torch.where(losses >= limit, labels, torch.full_like(labels, self.ignore_label))
+        return torch.where(losses >= limit, labels, torch.full_like(labels, options.ignore_label))
 
 
-def build_criterion(
-    num_classes: int, ignore_label: int, align_corners: bool, config: LossConfig, device: torch.device
-) -> Criterion:
+def build_criterion(num_classes: int, options: LossOptions, config: LossConfig) -> Criterion:
     """The loss that the configuration names."""
-    if config.ohem:
-        return OnlineHardExamples(num_classes, ignore_label, align_corners, config)
-    return CrossEntropy(num_classes, ignore_label, align_corners, config, device)
+    return (OnlineHardExamples if config.ohem else CrossEntropy)(num_classes, options, config)

@@ -12,6 +12,7 @@ from .data.sources import IMAGE_SUFFIXES, read_bytes
 from .errors import UserError
 from .evaluator import Protocol
 from .inference import trained_model
+from .model.layers import use_fused
 from .ops import decode_image
 from .report import palette, predict
 from .runtime import check_precision, place, prepare_backends, select_device
@@ -74,12 +75,13 @@ def main(argv: list[str]) -> int:
     check_precision(config.precision, device)
     prepare_backends(device)
     model = place(model, device)
+    use_fused(model, config.fused)
     protocol = Protocol.of(config, config.precision, config.scales, config.flip)
     colours = palette()
     out = Path(config.output)
     for path, name in tqdm(images, desc="predict", unit="image", disable=None):
         image = decode_image(read_bytes(path), str(path))
-        classes = predict(model, [image], protocol, device)[0]
+        classes = predict(model, [image], protocol, device, config.fused)[0]
         mask_file, overlay_file = targets(out / name)
         try:
             mask_file.parent.mkdir(parents=True, exist_ok=True)

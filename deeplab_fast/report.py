@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .data.pairs import decode_pair
 from .data.sources import Source
-from .evaluator import Protocol, View, probabilities, view_of
+from .evaluator import Protocol, View, predictions, view_of
 from .log import METRICS, read_json_lines
 
 CURVES, PREDICTIONS = "curves.png", "predictions.png"
@@ -26,7 +26,11 @@ def palette(n: int = 256) -> NDArray[np.uint8]:
 
 
 def predict(
-    model: torch.nn.Module, images: Sequence[np.ndarray], protocol: Protocol, device: torch.device
+    model: torch.nn.Module,
+    images: Sequence[np.ndarray],
+    protocol: Protocol,
+    device: torch.device,
+    fused: str = "auto",
 ) -> list[NDArray[np.uint8]]:
     """Classes of uint8 ``[H, W, 3]`` images at their own sizes, by the evaluation's protocol."""
     views = []
@@ -34,8 +38,7 @@ def predict(
         squares, extents = zip(*(view_of(image, size) for image in images), strict=True)
         views.append(View(torch.from_numpy(np.stack(squares)), torch.from_numpy(np.stack(extents))))
     targets = [(image.shape[0], image.shape[1]) for image in images]
-    summed = probabilities(model, views, targets, protocol, device)
-    return [p.argmax(0).to(torch.uint8).cpu().numpy() for p in summed]
+    return [classes.cpu().numpy() for classes in predictions(model, views, targets, protocol, device, fused)]
 
 
 def write_report(
@@ -113,7 +116,7 @@ def draw_predictions(
     pairs = [decode_pair(source.read(int(i))) for i in indexes]
     was_training = model.training
     model.eval()
-    predictions = [predict(model, [image], protocol, device)[0] for image, _ in pairs]
+    masks = [predict(model, [image], protocol, device)[0] for image, _ in pairs]
     model.train(was_training)
     colours = palette()
     colours[ignore_label] = 255
@@ -122,7 +125,7 @@ def draw_predictions(
     shown: set[int] = set()
     for axis in axes.flat:
         axis.set_axis_off()
-    for i, ((image, label), prediction) in enumerate(zip(pairs, predictions, strict=True)):
+    for i, ((image, label), prediction) in enumerate(zip(pairs, masks, strict=True)):
         row, column = i % half, 3 * (i // half)
         shown |= set(np.unique(label)) | set(np.unique(prediction))
         for axis, picture in zip(

@@ -13,9 +13,9 @@ from .config import TrainConfig
 from .data.schedule import Schedule
 from .distributed import World
 from .errors import UserError
-from .loss import Criterion, build_criterion
+from .loss import Criterion, LossOptions, build_criterion
 from .model import DeepLabV3
-from .model.layers import span_processes
+from .model.layers import span_processes, use_fused
 from .optim import build_optimiser
 from .runtime import place, restore_rng_state, rng_state, versions
 
@@ -131,9 +131,11 @@ def build_state(
     total_steps = config.max_steps or config.train_epochs * schedule.steps_per_epoch
     model = place(model, device)
     span_processes(model, world.rank, world.size, config.sync_bn)
+    use_fused(model, config.fused)
     average = None
     if config.ema_decay:
         average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+    loss_options = LossOptions(config.ignore_label, model.align_corners, device, config.fused)
     network: nn.Module = model
     if config.compile:
         network = torch.compile(network)  # type: ignore[assignment]
@@ -143,7 +145,7 @@ def build_state(
         world=world,
         model=model,
         network=network,
-        criterion=build_criterion(config.num_classes, config.ignore_label, model.align_corners, config, device),
+        criterion=build_criterion(config.num_classes, loss_options, config),
         optimiser=build_optimiser(model, config),
         scaler=torch.amp.GradScaler(device.type, init_scale=config.loss_scale, enabled=config.precision == "fp16"),
         average=average,

@@ -1,5 +1,6 @@
 """The training loop: what a step does, and what happens between steps."""
 
+import logging
 import math
 import sys
 import time
@@ -28,12 +29,15 @@ from .optim import learning_rate
 from .runtime import DTYPES, StopRequest, autocast, versions
 from .state import TrainState
 
+logger = logging.getLogger("deeplab_fast")
+
 
 def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
     """One update from ``accumulate_steps`` batches; returns the loss's share of this process (0-d).
 
     The loss is the mean over the labelled pixels of all batches and processes: the divisor is known
-    from the labels before the first forward pass. Never synchronises with the device.
+    from the labels before the first forward pass. Does not wait for the device, except that fp16's
+    GradScaler and torch's weight average (--ema_decay) do.
     """
     config, world = state.config, state.world
     rate = learning_rate(config, state.step, state.total_steps)
@@ -110,6 +114,7 @@ class LossBlock:
             "max_memory_mb": _max_memory_mb(state.device),
         }
         self.restart_clock()
+        self._report_bad_labels(pending)
         records = []
         for (step, epoch, lr, _, keys), loss, share in zip(pending, losses, shares.tolist(), strict=True):
             if not math.isfinite(loss):
@@ -118,6 +123,17 @@ class LossBlock:
                 break
             records.append({"step": step, "epoch": epoch, "loss": loss, "lr": lr})
         return records, timing
+
+    def _report_bad_labels(self, pending: Sequence[tuple[int, int, float, Tensor, list[str]]]) -> None:
+        """The loader refuses files with such labels; these came another way, or the ignore label is another."""
+        config = self.state.config
+        count, largest = self.state.criterion.bad.take()
+        if count:
+            logger.warning(
+                "steps %d to %d: %d labels are neither a class (0 to %d) nor the ignore label %d, the largest %d;"
+                " they do not count",
+                *(pending[0][0], pending[-1][0], count, config.num_classes - 1, config.ignore_label, largest),
+            )
 
     def check(self) -> None:
         """Raise :class:`TrainingDiverged` where the last :meth:`fetch` met a loss that is no number."""
@@ -272,6 +288,7 @@ def _evaluate(state: TrainState, source: Source, checkpoints: CheckpointFolder, 
         config.batch_size,
         config.num_workers,
         state.world,
+        config.fused,
     )
     state.evaluated = state.step
     better = scores.miou > state.best_miou

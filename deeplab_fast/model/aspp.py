@@ -5,23 +5,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .layers import AtrousConv2d, BatchNorm2d, Dropout
+from .layers import AtrousConv2d, BatchNorm2d, ConvNormRelu, Dropout
 
 CHANNELS = 256
-
-
-def _conv_bn_relu(conv: nn.Conv2d) -> list[nn.Module]:
-    return [conv, BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True)]
 
 
 class ImagePooling(nn.Sequential):
     """Global average, 1x1 convolution, BatchNorm, ReLU, spread over the map; ``[N, C, H, W]`` -> ``[N, 256, H, W]``."""
 
     def __init__(self, cin: int) -> None:
-        super().__init__(nn.AdaptiveAvgPool2d(1), *_conv_bn_relu(nn.Conv2d(cin, CHANNELS, 1, bias=False)))
+        conv = nn.Conv2d(cin, CHANNELS, 1, bias=False)
+        super().__init__(nn.AdaptiveAvgPool2d(1), conv, BatchNorm2d(CHANNELS), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).expand(-1, -1, *x.shape[-2:])
+        pool, conv, norm, _ = self
+        return norm(conv(pool(x)), relu=True).expand(-1, -1, *x.shape[-2:])
 
 
 class ASPP(nn.Module):
@@ -32,14 +30,14 @@ class ASPP(nn.Module):
 
     def __init__(self, cin: int, rates: Sequence[int], dropout: float) -> None:
         super().__init__()
-        branches: list[nn.Module] = [nn.Sequential(*_conv_bn_relu(nn.Conv2d(cin, CHANNELS, 1, bias=False)))]
+        branches: list[nn.Module] = [ConvNormRelu(nn.Conv2d(cin, CHANNELS, 1, bias=False))]
         for rate in rates:
             conv = AtrousConv2d(cin, CHANNELS, 3, padding=rate, dilation=rate, bias=False)
-            branches.append(nn.Sequential(*_conv_bn_relu(conv)))
+            branches.append(ConvNormRelu(conv))
         branches.append(ImagePooling(cin))
         self.convs = nn.ModuleList(branches)
         project = nn.Conv2d(len(branches) * CHANNELS, CHANNELS, 1, bias=False)
-        self.project = nn.Sequential(*_conv_bn_relu(project), Dropout(dropout))
+        self.project = ConvNormRelu(project, Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))

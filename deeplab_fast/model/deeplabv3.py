@@ -15,6 +15,25 @@ from .resnet import ARCHITECTURES, ResNet, recipe_stages, torchvision_stages
 CLASSIFIER = "classifier.4"  # the last convolution's key in both heads, as in torchvision
 
 
+class Head(nn.Sequential):
+    """ASPP, torchvision's extra 3x3 convolution where asked for, and the classifier, under torchvision's keys."""
+
+    def __init__(self, aspp: ASPP, num_classes: int, extra: bool) -> None:
+        layers: list[tuple[str, nn.Module]] = [("0", aspp), ("4", nn.Conv2d(CHANNELS, num_classes, 1))]
+        if extra:
+            conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False)
+            layers[1:1] = [("1", conv), ("2", BatchNorm2d(CHANNELS)), ("3", nn.ReLU(inplace=True))]
+        super().__init__(OrderedDict(layers))
+
+    def forward(self, input: Tensor) -> Tensor:
+        aspp, *extra, classifier = self
+        x = aspp(input)
+        if extra:
+            conv, norm, _ = extra
+            x = norm(conv(x), relu=True)
+        return classifier(x)
+
+
 class DeepLabV3(nn.Module):
     """Semantic segmentation network; ``forward`` gives low-resolution logits.
 
@@ -23,7 +42,7 @@ class DeepLabV3(nn.Module):
     State-dict keys are those of ``torchvision.models.segmentation.deeplabv3_resnet*``.
     """
 
-    def __init__(self, backbone: ResNet, classifier: nn.Sequential, align_corners: bool) -> None:
+    def __init__(self, backbone: ResNet, classifier: Head, align_corners: bool) -> None:
         super().__init__()
         self.backbone = backbone
         self.classifier = classifier
@@ -54,21 +73,15 @@ def build_model(config: ModelConfig) -> DeepLabV3:
         raise UserError(f"--backbone={config.backbone}: expected one of {', '.join(ARCHITECTURES)}")
     architecture = ARCHITECTURES[config.backbone]
     stride = config.output_stride
-    extra: list[tuple[str, nn.Module]] = []
-    if config.head == "torchvision":
+    torchvision = config.head == "torchvision"
+    if torchvision:
         stages = torchvision_stages(architecture.blocks, stride)
-        extra = [
-            ("1", nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False)),
-            ("2", BatchNorm2d(CHANNELS)),
-            ("3", nn.ReLU(inplace=True)),
-        ]
     else:
         stages = recipe_stages(architecture.blocks, stride, config.multi_grid)
     backbone = ResNet(architecture, stages)
     aspp = ASPP(backbone.out_channels, aspp_rates(config), config.effective_dropout)
-    classifier = nn.Conv2d(CHANNELS, config.num_classes, 1)
-    layers = [("0", aspp), *extra, ("4", classifier)]
-    model = DeepLabV3(backbone, nn.Sequential(OrderedDict(layers)), align_corners=config.head == "recipe")
+    head = Head(aspp, config.num_classes, torchvision)
+    model = DeepLabV3(backbone, head, align_corners=not torchvision)
     _initialise(model)
     if config.freeze_bn:
         freeze_batch_norm(model)

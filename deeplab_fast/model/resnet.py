@@ -32,13 +32,12 @@ class BasicBlock(nn.Module):
         self.bn1 = BatchNorm2d(planes)
         self.conv2 = conv3x3(planes, planes, 1, dilation)
         self.bn2 = BatchNorm2d(planes)
-        self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(cin, planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return self.relu(out.add_(x if self.downsample is None else self.downsample(x)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.bn1(self.conv1(x), relu=True)
+        return self.bn2(self.conv2(out), residual=shortcut, relu=True)
 
 
 class Bottleneck(nn.Module):
@@ -55,14 +54,13 @@ class Bottleneck(nn.Module):
         self.bn2 = BatchNorm2d(planes)
         self.conv3 = conv1x1(planes, cout)
         self.bn3 = BatchNorm2d(cout)
-        self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(cin, cout, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return self.relu(out.add_(x if self.downsample is None else self.downsample(x)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.bn1(self.conv1(x), relu=True)
+        out = self.bn2(self.conv2(out), relu=True)
+        return self.bn3(self.conv3(out), residual=shortcut, relu=True)
 
 
 def _shortcut(cin: int, cout: int, stride: int) -> nn.Sequential | None:
@@ -130,8 +128,6 @@ class ResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = BatchNorm2d(64)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.out_channels = 64
         block = architecture.block
         self.layer1 = self._stage(block, 64, stages[0])
@@ -147,5 +143,5 @@ class ResNet(nn.Module):
         return nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.bn1.pool(self.conv1(x))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
