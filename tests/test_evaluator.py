@@ -9,8 +9,9 @@ from deeplab_fast.config import EvalConfig, ModelConfig
 from deeplab_fast.data.pairs import decode_pair
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.errors import UserError
-from deeplab_fast.evaluator import Protocol, View, evaluate, longest_side_to, probabilities, view_of
+from deeplab_fast.evaluator import Protocol, View, aligns_corners, evaluate, longest_side_to, scores, view_of
 from deeplab_fast.model import build_model
+from deeplab_fast.ops import summed_probabilities
 
 CPU = torch.device("cpu")
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # RGB
@@ -88,7 +89,8 @@ def our_probabilities(model, source, protocol):
     for i in range(len(source)):
         image, _ = decode_pair(source.read(i))
         views = [View(*(torch.from_numpy(a)[None] for a in view_of(image, size))) for size in protocol.sizes]
-        yield next(probabilities(model, views, [image.shape[:2]], protocol, CPU)).permute(1, 2, 0).numpy()
+        found = summed_probabilities(scores(model, views, protocol, CPU), [image.shape[:2]], aligns_corners(model))
+        yield next(found).permute(1, 2, 0).numpy()
 
 
 def protocol(crop_size=97, scales=(1.0,), flip=False):

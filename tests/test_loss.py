@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from deeplab_fast.config import LossConfig
-from deeplab_fast.loss import build_criterion
+from deeplab_fast.loss import LossOptions, build_criterion
 from deeplab_fast.ops import upsample
 
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ def case(classes=4, ignored=0.3):
 
 
 def loss_of(config, logits, labels, parts=1):
-    criterion = build_criterion(logits.shape[1], 255, True, config, CPU)
+    criterion = build_criterion(logits.shape[1], LossOptions(255, True, CPU), config)
     chunks = list(zip(logits.chunk(parts), labels.chunk(parts), strict=True))
     divisor = torch.stack([criterion.normaliser(y) for _, y in chunks]).sum()
     return sum(criterion.share(x, y, divisor) for x, y in chunks)

@@ -150,3 +150,21 @@ def test_state_dict_round_trip_and_changed_flags(builtin, caplog):
     assert "--base_lr was 0.5 and is now 0.01" in caplog.text
     with pytest.raises(UserError, match="trained by 2 processes; this run has 1"):
         again.load_state_dict(saved | {"world_size": 2}, "x.pt")
+
+
+def test_labels_that_are_no_class_are_reported_at_the_log_point(builtin, caplog):
+    """The loader refuses such files; a loss must not index with what reaches it another way."""
+    state, batches = make(builtin)
+    block = LossBlock(state)
+    batch = next(batches)
+    clean = train_step(state, [batch]).item()
+    batch.labels[0, :3, :5], batch.labels[1, 0, 0] = 77, 200
+    block.add(train_step(state, [batch]), batch.keys)
+    assert clean > 0
+    with caplog.at_level(logging.WARNING, "deeplab_fast"):
+        block.fetch()
+    assert "16 labels are neither a class (0 to 5) nor the ignore label 255, the largest 200" in caplog.text
+    caplog.clear()
+    block.add(train_step(state, [next(batches)]), batch.keys)
+    block.fetch()
+    assert not caplog.text

@@ -55,10 +55,12 @@ def test_two_processes_equal_one_batch(tmp_path):
 def test_merge_moments_of_unequal_parts():
     x = torch.randn(100, 3, dtype=torch.float64) + 1e4
     parts = x.split([1, 60, 39])
-    count = torch.tensor([float(len(p)) for p in parts], dtype=torch.float64)
-    mean = torch.stack([p.mean(0) for p in parts])
-    m2 = torch.stack([((p - p.mean(0)) ** 2).sum(0) for p in parts])
-    total, merged, merged_m2 = merge_moments(count, mean, m2)
-    assert total == 100
-    torch.testing.assert_close(merged, x.mean(0))
-    torch.testing.assert_close(merged_m2, ((x - x.mean(0)) ** 2).sum(0), rtol=1e-6, atol=1e-8)
+    moments = [torch.stack([torch.full((3,), float(len(p)), dtype=x.dtype), p.mean(0), _m2(p)]) for p in parts]
+    count, mean, m2 = merge_moments(torch.stack(moments))
+    assert count.tolist() == [100] * 3
+    torch.testing.assert_close(mean, x.mean(0))
+    torch.testing.assert_close(m2, _m2(x), rtol=1e-6, atol=1e-8)
+
+
+def _m2(x):
+    return ((x - x.mean(0)) ** 2).sum(0)

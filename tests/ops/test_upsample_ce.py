@@ -2,14 +2,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from deeplab_fast.ops.label_weight import NO_LABEL, label_weight
 from deeplab_fast.ops.upsample import interpolation_matrix, upsample
-from deeplab_fast.ops.upsample_ce import (
-    _upsample_ce,
-    normaliser,
-    upsample_ce,
-    upsample_ce_per_pixel,
-    upsample_ce_reference,
-)
+from deeplab_fast.ops.upsample_ce import _upsample_ce, upsample_ce, upsample_ce_reference
+from deeplab_fast.ops.upsample_ce_per_pixel import upsample_ce_per_pixel
 
 # (N, C, h, w, H, W): each with the reason it is here
 SHAPES = {
@@ -40,11 +36,11 @@ def case(shape, dtype=torch.float64, ignored=0.2, seed=0):
 def test_agrees_with_the_reference_in_fp64(shape, align_corners, weighted, smoothing):
     logits, labels = case(shape)
     weights = torch.linspace(0.2, 3.0, shape[1]) if weighted else None
-    total, weight = upsample_ce(logits, labels, weights, 255, smoothing, align_corners)
+    total, weight, _ = upsample_ce(logits, labels, weights, 255, smoothing, align_corners)
     total.backward()
     actual, logits.grad = logits.grad, None
     wide = None if weights is None else weights.double()
-    expected, expected_weight = upsample_ce_reference(logits, labels, wide, 255, smoothing, align_corners)
+    expected, expected_weight, _ = upsample_ce_reference(logits, labels, wide, 255, smoothing, align_corners)
     expected.backward()
     torch.testing.assert_close(total, expected, rtol=1e-12, atol=1e-9)
     torch.testing.assert_close(actual, logits.grad, rtol=1e-10, atol=1e-11)
@@ -65,7 +61,7 @@ def test_low_precision_is_no_worse_than_plain_torch(dtype):
 
 def test_all_pixels_ignored_gives_zero_loss_weight_and_gradient():
     logits, labels = case((1, 3, 4, 4, 32, 32), torch.float32, ignored=2.0)
-    total, weight = upsample_ce(logits, labels)
+    total, weight, _ = upsample_ce(logits, labels)
     total.backward()
     assert total.item() == 0
     assert weight.item() == 0
@@ -75,7 +71,7 @@ def test_all_pixels_ignored_gives_zero_loss_weight_and_gradient():
 def test_one_valid_pixel():
     logits, labels = case((1, 3, 4, 4, 33, 33), ignored=2.0)
     labels[0, 16, 20] = 2
-    total, weight = upsample_ce(logits, labels)
+    total, weight, _ = upsample_ce(logits, labels)
     expected = F.cross_entropy(upsample(logits, (33, 33), True)[0, :, 16, 20], torch.tensor(2))
     assert weight.item() == 1
     torch.testing.assert_close(total, expected)
@@ -92,10 +88,10 @@ def test_a_label_that_is_no_class_does_not_count_and_is_no_index():
 @pytest.mark.parametrize("classes", [255, 256])
 def test_as_many_classes_as_labels_can_name(classes):
     logits, labels = case((1, classes, 3, 3, 40, 40), torch.float32, ignored=0.0)
-    total, weight = upsample_ce(logits, labels, ignore_label=0)
-    expected, _ = upsample_ce_reference(logits, labels, None, 0, 0.0, True)
+    total, weight, _ = upsample_ce(logits, labels, ignore_label=0)
+    expected = upsample_ce_reference(logits, labels, None, 0, 0.0, True)
     assert weight.item() == (labels != 0).sum()
-    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert total.item() == pytest.approx(expected.total.item(), rel=1e-5)
 
 
 def test_negative_labels_do_not_count():
@@ -118,7 +114,7 @@ def test_the_same_bits_twice():
     totals = []
     for _ in range(2):
         logits.grad = None
-        total, _ = upsample_ce(logits, labels)
+        total = upsample_ce(logits, labels).total
         total.backward()
         totals.append((total.item(), logits.grad.clone()))
     assert totals[0][0] == totals[1][0]
@@ -144,10 +140,13 @@ def test_per_pixel_losses_sum_to_the_total():
     assert losses.sum().item() == pytest.approx(upsample_ce(logits, labels)[0].item(), rel=1e-5)
 
 
-def test_normaliser_with_weights():
+def test_label_weight():
     labels = torch.tensor([[[0, 1, 1, 255, 9]]], dtype=torch.uint8)
-    assert normaliser(labels, 3, None, 255).item() == 3
-    assert normaliser(labels, 3, torch.tensor([0.5, 2.0, 7.0]), 255).item() == 4.5
+    weight, bad = label_weight(labels, 3)
+    assert weight.item() == 3
+    assert bad.tolist() == [1, 9]
+    assert label_weight(labels, 3, torch.tensor([0.5, 2.0, 7.0]))[0].item() == 4.5
+    assert label_weight(labels, 10)[1].tolist() == [0, NO_LABEL]
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
@@ -161,5 +160,5 @@ def test_interpolation_matrix_is_torch_interpolate(source, target, align_corners
 
 def test_opcheck():
     logits, labels = case((2, 4, 3, 3, 20, 20), torch.float32)
-    torch.library.opcheck(_upsample_ce, (logits, labels, None, 255, 0.0, True))
-    torch.library.opcheck(_upsample_ce, (logits, labels, torch.rand(4), 255, 0.1, False))
+    torch.library.opcheck(_upsample_ce, (logits, labels, None, 255, 0.0, True, True, False))
+    torch.library.opcheck(_upsample_ce, (logits, labels, torch.rand(4), 255, 0.1, False, True, False))

@@ -1,10 +1,9 @@
-"""normalise and upsample_softmax: each against a plain computation."""
+"""normalise against a plain computation."""
 
 import pytest
 import torch
-from torch.nn import functional as F
 
-from deeplab_fast.ops import _native, normalise, upsample_softmax
+from deeplab_fast.ops import _native, normalise
 from deeplab_fast.ops.normalise import normalise_reference
 
 
@@ -39,12 +38,3 @@ def test_normalise_is_zero_outside_the_extent_and_exact_inside():
     assert torch.equal(out[0, :, :5, 2:], plain[0, :, :5, 2:])
     assert not out[0, :, 5:].any()
     assert not out[0, :, :, :2].any()
-
-
-def test_upsample_softmax_crops_before_resizing():
-    logits = torch.randn(4, 5, 5)
-    out = upsample_softmax(logits, 33, (33, 20), (50, 31), True)
-    full = F.interpolate(logits[None], (33, 33), mode="bilinear", align_corners=True).softmax(1)[..., :20]
-    expected = F.interpolate(full, (50, 31), mode="bilinear", align_corners=False)[0]
-    torch.testing.assert_close(out, expected)
-    torch.testing.assert_close(out.sum(0), torch.ones(50, 31))

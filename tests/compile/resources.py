@@ -1,0 +1,93 @@
+"""Compile every kernel of the catalogue for a GPU that need not be there, and print what the machine code uses.
+
+``python resources.py ARCH DTYPE`` in a process without ``TRITON_INTERPRET`` prints one JSON object: for each
+kernel and tile the registers, stack, shared memory and counts of instructions of the cubin.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from deeplab_fast.ops.triton.launch import Launch
+from tests.compile.catalogue import launches
+
+CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+NAMES = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.uint8: "u8",
+    torch.int32: "i32",
+    torch.int64: "i64",
+    torch.float64: "fp64",
+}
+# Instructions that tell what a kernel does: memory by width, asynchronous copies, tensor cores, exponentials.
+COUNTED = ("LDG", "STG", "LDS", "STS", "LDGSTS", "UTMALDG", "HGMMA", "HMMA", "MUFU", "SHFL", "BAR", "ATOM", "RED")
+
+
+def source(made: Launch) -> ASTSource:
+    """What the launcher would compile on a GPU: types, constants and alignment of the arguments."""
+    signature: dict[str, str] = {}
+    constants: dict[str, Any] = dict(made.constants)
+    attributes: dict[tuple[int, ...], list] = {}
+    for name in made.kernel.arg_names:
+        value = made.arguments.get(name)
+        if name in constants or value is None or (isinstance(value, int) and value == 1):
+            constants.setdefault(name, value)
+            signature[name] = "constexpr"
+            continue
+        parameter = made.kernel.params[made.kernel.arg_names.index(name)]
+        aligned = not parameter.do_not_specialize_on_alignment
+        if isinstance(value, torch.Tensor):
+            signature[name] = "*" + NAMES[value.dtype]
+        elif isinstance(value, float):
+            signature[name], aligned = "fp32", False
+        else:
+            signature[name] = "i32" if abs(value) < 2**31 else "i64"
+            aligned = value % 16 == 0
+        if aligned:
+            attributes[(made.kernel.arg_names.index(name),)] = [["tt.divisibility", 16]]
+    return ASTSource(fn=made.kernel, signature=signature, constexprs=constants, attrs=attributes)
+
+
+def resources(made: Launch, arch: int) -> dict[str, Any]:
+    """Registers a thread, stack bytes, shared bytes and instruction counts."""
+    compiled = triton.compile(source(made), target=GPUTarget("cuda", arch, 32), options=made.tile.options())
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage = subprocess.run(
+            [CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+        code = subprocess.run([CUOBJDUMP, "--dump-sass", file.name], capture_output=True, text=True, check=True).stdout
+    registers, stack = (int(re.search(rf"{what}:(\d+)", usage).group(1)) for what in ("REG", "STACK"))  # type: ignore[union-attr]
+    found = Counter(re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9]+)", code, re.MULTILINE))
+    counts = {name: found[name] for name in COUNTED if found[name]}
+    return {
+        "registers": registers,
+        "stack": stack,
+        "shared": compiled.metadata.shared,
+        "instructions": sum(found.values()),
+        **counts,
+    }
+
+
+def main() -> None:
+    arch, dtype = int(sys.argv[1]), {"bf16": torch.bfloat16, "fp16": torch.float16}[sys.argv[2]]
+    print(json.dumps({name: resources(made, arch) for name, made in launches(dtype).items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
