@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# What only a CUDA GPU can show, in parts of under nine minutes each. Nothing is installed and nothing fetched: it runs
+# with the torch (2.11 or newer) and Triton (3.6 or newer) that python3 has, and builds the extension in place.
+#
+#   bash benchmarks/gpu.sh check   [--out DIR] [--dry-run]   every op's tests on the GPU, the same bits twice, sanitizer
+#   bash benchmarks/gpu.sh kernels [--out DIR] [--dry-run]   the fused kernels beside torch eager and torch.compile
+#
+# Results: DIR, by default benchmarks/results/DATE-GPU. --dry-run: the same road with tiny shapes, without a GPU in
+# Triton's interpreter. PYTHON=... chooses another interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3}
+
+usage() { sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'; }
+fail() { echo "gpu.sh: $1" >&2; exit 2; }
+
+part=${1:-}; shift || true
+out=""; dry=""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --out) out=${2:?--out needs a folder}; shift 2 ;;
+    --out=*) out=${1#--out=}; shift ;;
+    --dry-run) dry=1; shift ;;
+    *) fail "$1: expected --out DIR or --dry-run" ;;
+  esac
+done
+case "$part" in check | kernels) ;; -h | --help | "") usage; exit 0 ;; *) fail "$part: expected check or kernels" ;; esac
+
+"$PYTHON" -c 'import torch, triton' || fail "$PYTHON has no torch or no Triton; set PYTHON"
+gpu=$("$PYTHON" -c 'import torch; print(torch.cuda.get_device_name(0) if torch.cuda.is_available() else "")')
+if [ -z "$gpu" ]; then
+  [ -n "$dry" ] || fail "torch finds no CUDA GPU; --dry-run goes through without one"
+  export TRITON_INTERPRET=1
+fi
+name=$(echo "${gpu:-dry-run}" | tr ' A-Z' '-a-z' | sed 's/^nvidia-//')
+out=${out:-benchmarks/results/$(date +%F)-$name}
+mkdir -p "$out"
+log="$out/$part.log"
+export PYTHONUNBUFFERED=1
+
+# The extension, for its CUDA part; the kernels of Triton need none.
+if [ -n "$gpu" ]; then
+  "$PYTHON" setup.py -q build_ext --inplace >"$out/build.log" 2>&1 || fail "the extension did not build: $out/build.log"
+  "$PYTHON" -m deeplab_fast.runtime | tee "$out/runtime.txt"
+fi
+
+# A line of check.md and one of check.json: what was run, whether it passed, how long it took.
+rows=()
+run() {
+  local what=$1 limit=$2 status=passed start=$SECONDS; shift 2
+  echo "== $what" | tee -a "$log"
+  timeout "$limit" "$@" >>"$log" 2>&1 || status=FAILED
+  rows+=("$what|$status|$((SECONDS - start))")
+  echo "   $status, $((SECONDS - start)) s" | tee -a "$log"
+}
+report() {
+  printf '%s\n' "${rows[@]}" | "$PYTHON" -m benchmarks.report_checks "$out" "${gpu:-no GPU, interpreted}"
+}
+
+: >"$log"
+if [ "$part" = check ]; then
+  tests=(tests/ops/test_norm_relu.py tests/ops/test_norm_relu_pool.py tests/ops/test_upsample_ce_kernels.py
+    tests/ops/test_upsample_argmax.py tests/ops/test_traffic.py tests/ops/test_confusion.py tests/model/test_fused.py)
+  one=(-q -x -p no:cacheprovider)
+  if [ -n "$dry" ]; then
+    run "ops against fp64" 300 "$PYTHON" -m pytest "${one[@]}" "${tests[@]:0:5}" -k "1x1 or opcheck or compile or tie"
+    run "the same bits twice" 60 "$PYTHON" -m pytest "${one[@]}" "${tests[@]:0:3}" -k same_bits
+  else
+    # Most of the time goes to compiling kernels for many shapes: on several cores where pytest-xdist is there.
+    many=(); "$PYTHON" -c 'import xdist' 2>/dev/null && many=(-n 8)
+    run "ops against fp64" 300 "$PYTHON" -m pytest -q -p no:cacheprovider "${many[@]}" "${tests[@]}" \
+      tests/ops/test_decode_gpu.py tests/ops/test_sample_loader.py
+    run "the same bits twice" 40 "$PYTHON" -m pytest "${one[@]}" "${tests[@]:0:3}" -k same_bits
+    sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
+    if [ -n "$sanitizer" ]; then
+      for tool in memcheck racecheck; do
+        run "compute-sanitizer $tool" 90 "$sanitizer" --tool "$tool" --error-exitcode 3 --kernel-regex kns=_kernel \
+          "$PYTHON" -m pytest "${one[@]}" tests/ops/test_norm_relu.py tests/ops/test_norm_relu_pool.py \
+          tests/ops/test_upsample_ce_kernels.py tests/ops/test_upsample_argmax.py -k "same_bits or odd or tie"
+      done
+    else
+      rows+=("compute-sanitizer|not found|0")
+    fi
+  fi
+  report
+else
+  timeout 530 "$PYTHON" -m benchmarks.kernels --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"
+fi
