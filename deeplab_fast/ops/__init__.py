@@ -8,7 +8,8 @@ from .augment import apply_colour, crop_resample, resize_bilinear
 from .confusion import confusion_matrix
 from .decode import decode_image, decode_label, image_size
 from .decode_gpu import decode_jpegs
-from .label_weight import NO_LABEL, label_weight
+from .label_weight import label_weight
+from .labels import NO_LABEL
 from .norm_relu import norm_relu
 from .norm_relu_pool import norm_relu_pool
 from .normalise import normalise

@@ -4,16 +4,7 @@ import torch
 from torch import Tensor
 
 from .choice import use_kernels
-
-NO_LABEL = torch.iinfo(torch.int32).min  # "the largest bad label" where there is none
-LABEL_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-
-
-def targets(labels: Tensor, num_classes: int, ignore_label: int) -> tuple[Tensor, Tensor]:
-    """Which pixels count, and int64 class indexes that are in range everywhere (0 where they do not)."""
-    wide = labels.long()  # first: 256 classes do not fit a comparison in uint8
-    valid = (wide != ignore_label) & (wide >= 0) & (wide < num_classes)
-    return valid, torch.where(valid, wide, 0)
+from .labels import LABEL_TYPES, bad_labels, targets
 
 
 def label_weight_reference(
@@ -25,13 +16,6 @@ def label_weight_reference(
         return valid.sum().float(), bad_labels(labels, valid, ignore_label)
     weight = torch.where(valid, class_weights[target], 0.0).sum().float()
     return weight, bad_labels(labels, valid, ignore_label)
-
-
-def bad_labels(labels: Tensor, valid: Tensor, ignore_label: int) -> Tensor:
-    """int32 ``[2]``: how many labels are neither a class nor the ignore label, and the largest of them."""
-    wide = labels.long().clamp(min=NO_LABEL, max=torch.iinfo(torch.int32).max)
-    bad = ~valid & (wide != ignore_label)
-    return torch.stack([bad.sum(), torch.where(bad, wide, NO_LABEL).amax()]).to(torch.int32)
 
 
 def label_weight(
@@ -50,7 +34,7 @@ def label_weight(
     Returns:
         ``weight``, fp32 0-d: the sum of the weights of the labels in ``[0, num_classes)`` that are not
         ``ignore_label``; and ``bad``, int32 ``[2]``: how many labels are neither, and the largest of them
-        (:data:`NO_LABEL` where there is none). Both stay on the device: nothing waits for it.
+        (:data:`~deeplab_fast.ops.NO_LABEL` where there is none). Both stay on the device: nothing waits for it.
     """
     unsupported = None if labels.dtype in LABEL_TYPES else f"labels are {labels.dtype}; expected integers"
     if use_kernels("label_weight", fused, labels.device, unsupported):

@@ -6,7 +6,7 @@ What serves where neither the kernels nor the extension do, in fp64 too.
 import torch
 from torch import Tensor
 
-from .label_weight import targets
+from .labels import targets
 from .upsample import interpolation_matrix
 
 _BAND_BYTES = 4 << 20  # a band's probabilities stay in a CPU core's cache

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import _native
-from .label_weight import targets
+from .labels import targets
 from .upsample import upsample
 from .upsample_ce import has_native, native_labels, wants_kernels
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deeplab_fast.ops.label_weight import NO_LABEL, label_weight
+from deeplab_fast.ops import NO_LABEL, label_weight
 from deeplab_fast.ops.upsample import interpolation_matrix, upsample
 from deeplab_fast.ops.upsample_ce import _upsample_ce, upsample_ce, upsample_ce_reference
 from deeplab_fast.ops.upsample_ce_per_pixel import upsample_ce_per_pixel

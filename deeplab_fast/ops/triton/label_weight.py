@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..label_weight import NO_LABEL as NONE_BAD
+from ..labels import NO_LABEL as NONE_BAD
 from .launch import launch
 from .tiles import FINISH, LABEL_PROGRAMS, LABELS, choose
 

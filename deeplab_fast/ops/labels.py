@@ -1,0 +1,21 @@
+"""What counts as a label, for every op that reads them."""
+
+import torch
+from torch import Tensor
+
+NO_LABEL = torch.iinfo(torch.int32).min  # "the largest bad label" where there is none
+LABEL_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def targets(labels: Tensor, num_classes: int, ignore_label: int) -> tuple[Tensor, Tensor]:
+    """Which pixels count, and int64 class indexes that are in range everywhere (0 where they do not)."""
+    wide = labels.long()  # first: 256 classes do not fit a comparison in uint8
+    valid = (wide != ignore_label) & (wide >= 0) & (wide < num_classes)
+    return valid, torch.where(valid, wide, 0)
+
+
+def bad_labels(labels: Tensor, valid: Tensor, ignore_label: int) -> Tensor:
+    """int32 ``[2]``: how many labels are neither a class nor the ignore label, and the largest of them."""
+    wide = labels.long().clamp(min=NO_LABEL, max=torch.iinfo(torch.int32).max)
+    bad = ~valid & (wide != ignore_label)
+    return torch.stack([bad.sum(), torch.where(bad, wide, NO_LABEL).amax()]).to(torch.int32)
