@@ -17,7 +17,7 @@ def test_twenty_steps_follow_the_reference(builtin, monkeypatch):
     """From weights that have trained for a while: fresh ones amplify any rounding a thousandfold in a few steps."""
     shallow = resnet.Architecture(resnet.BasicBlock, (1, 1, 1, 1))
     monkeypatch.setitem(resnet.ARCHITECTURES, "resnet18", shallow)
-    flags = {"base_lr": 0.003, "max_steps": SETTLE + STEPS, "batch_size": 3, "dropout": 0.0}
+    flags = {"base_lr": 0.003, "max_steps": SETTLE + STEPS, "batch_size": 4, "crop_size": 17, "dropout": 0.0}
     state, batches = make(builtin, **flags, fused="off")
     settling = steps(state, batches, SETTLE)
     start = copy.deepcopy(state.state_dict())
