@@ -35,6 +35,7 @@ def poisoned() -> Iterator[None]:
 def relative_error(found: Tensor, exact: Tensor) -> float:
     """Norm of the difference over the norm, in fp64; of an exact 0 the largest difference."""
     assert found.shape == exact.shape
+    found, exact = found.detach(), exact.detach()
     difference = found.double().cpu() - exact.double().cpu()
     norm = exact.double().norm()
     return float(difference.norm() / norm if norm > 0 else difference.abs().max())

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -5,6 +6,7 @@ from torch.nn import functional as F
 
 from deeplab_fast.ops import sync_batch_norm
 from deeplab_fast.ops.sync_batch_norm import merge_moments
+from tests.ops.kernels import DEVICE, needs_kernels, relative_error
 
 CHANNELS, SPLIT = 5, (3, 1)  # images of the two processes: unequal on purpose
 
@@ -64,3 +66,32 @@ def test_merge_moments_of_unequal_parts():
 
 def _m2(x):
     return ((x - x.mean(0)) ** 2).sum(0)
+
+
+def fused_worker(rank, init_file, results):
+    dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
+    part = slice(0, SPLIT[0]) if rank == 0 else slice(SPLIT[0], 4)
+    x, grad, weight, bias = (t.float() for t in inputs())
+    leaves = [t.requires_grad_() for t in (x[part], x.flip(0)[part].clone(), weight, bias)]
+    mean, var = torch.zeros(CHANNELS), torch.ones(CHANNELS)
+    out = sync_batch_norm(*leaves[:1], *leaves[2:], mean, var, 0.1, 1e-5, leaves[1], True, "on")
+    torch.save([out.detach(), *torch.autograd.grad(out, leaves, grad[part]), mean, var], f"{results}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@needs_kernels
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="gloo and the interpreter")
+def test_fused_with_residual_and_relu_in_two_processes(tmp_path):
+    mp.spawn(fused_worker, (str(tmp_path / "init"), str(tmp_path)), nprocs=2)
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    x, grad, weight, bias = (t.float().double() for t in inputs())
+    leaves = [t.requires_grad_() for t in (x, x.flip(0).clone(), weight, bias)]
+    mean, var = torch.zeros(CHANNELS, dtype=torch.float64), torch.ones(CHANNELS, dtype=torch.float64)
+    out = (F.batch_norm(x, mean, var, weight, bias, True, 0.1, 1e-5) + leaves[1]).relu()
+    dx, dresidual, dweight, dbias = torch.autograd.grad(out, leaves, grad)
+    together = [torch.cat([p[i] for p in parts]) for i in (0, 1, 2)] + [parts[0][i] + parts[1][i] for i in (3, 4)]
+    for found, exact in zip(together, (out, dx, dresidual, dweight, dbias), strict=True):
+        assert relative_error(found, exact) <= 1e-5
+    for p in parts:
+        assert relative_error(p[5], mean) <= 1e-5
+        assert relative_error(p[6], var) <= 1e-5
