@@ -25,11 +25,8 @@ def channel_constants(mean, variance, weight, bias, eps, o_column, m_column):
 
 
 @triton.jit
-def norm_relu_kernel(
-    x, residual, y, mean, variance, weight, bias, eps, rows, channels,
-    RELU: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """``y = relu((x - mean) / sqrt(variance + eps) * weight + bias + residual)``."""
+def tile_of(rows, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """This program's tile of a matrix [rows, channels]: offsets and mask, and those of its channels."""
     blocks = tl.cdiv(channels, COLUMNS)
     start = tl.program_id(0) // blocks * ROWS
     o_column = tl.program_id(0) % blocks * COLUMNS + tl.arange(0, COLUMNS)
@@ -37,6 +34,16 @@ def norm_relu_kernel(
     o_row = tl.arange(0, ROWS)
     m_tile = (start + o_row < rows)[:, None] & m_column[None, :]
     o_tile = tl.cast(start, tl.int64) * channels + o_row[:, None] * channels + o_column[None, :]
+    return o_tile, m_tile, o_column, m_column
+
+
+@triton.jit
+def norm_relu_kernel(
+    x, residual, y, mean, variance, weight, bias, eps, rows, channels,
+    RELU: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """``y = relu((x - mean) / sqrt(variance + eps) * weight + bias + residual)``."""
+    o_tile, m_tile, o_column, m_column = tile_of(rows, channels, ROWS, COLUMNS)
     b_mean, b_inverse, b_weight, b_bias = channel_constants(mean, variance, weight, bias, eps, o_column, m_column)
     b_x = tl.load(x + o_tile, mask=m_tile, other=0.0).to(tl.float32)
     b_y = (b_x - b_mean) * b_inverse * b_weight + b_bias
@@ -103,32 +110,38 @@ def add_parts_kernel(parts, first, second, n_parts, channels, ROWS: tl.constexpr
 
 
 @triton.jit
-def norm_relu_backward_kernel(
-    dy, x, y, mean, variance, weight, bias, eps, sum_dz, sum_dz_x_hat, count, dx, dresidual, rows, channels,
-    RELU: tl.constexpr, BATCH: tl.constexpr, SHARED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+def input_gradient(
+    b_dz, b_x_hat, b_inverse, b_weight, sum_dz, sum_dz_x_hat, count, o_column, m_column,
+    BATCH: tl.constexpr, SHARED: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of ``x`` and of the residual, from the sums [channels] over ``count`` rows.
+    """Gradient of the normalisation's input from that of its output and its sums [channels] over ``count`` rows.
 
     BATCH: mean and variance are the batch's and carry gradient (Ioffe and Szegedy 2015, section 3).
     SHARED: the batch is that of all processes, and ``count`` lies on the device.
     """
-    blocks = tl.cdiv(channels, COLUMNS)
-    start = tl.program_id(0) // blocks * ROWS
-    o_column = tl.program_id(0) % blocks * COLUMNS + tl.arange(0, COLUMNS)
-    m_column = o_column < channels
-    o_row = tl.arange(0, ROWS)
-    m_tile = (start + o_row < rows)[:, None] & m_column[None, :]
-    o_tile = tl.cast(start, tl.int64) * channels + o_row[:, None] * channels + o_column[None, :]
-    b_mean, b_inverse, b_weight, b_bias = channel_constants(mean, variance, weight, bias, eps, o_column, m_column)
-    b_dz, b_x_hat = masked_gradient(dy, x, y, o_tile, m_tile, b_mean, b_inverse, b_weight, b_bias, RELU)
-    if dresidual is not None:
-        tl.store(dresidual + o_tile, b_dz.to(dresidual.dtype.element_ty), mask=m_tile)
     if BATCH:
         n = tl.load(count) if SHARED else count
         b_sum = tl.load(sum_dz + o_column, mask=m_column, other=0.0)[None, :] / n
         b_product = tl.load(sum_dz_x_hat + o_column, mask=m_column, other=0.0)[None, :] / n
         b_dz = b_dz - b_sum - b_x_hat * b_product
-    tl.store(dx + o_tile, (b_dz * b_inverse * b_weight).to(dx.dtype.element_ty), mask=m_tile)
+    return b_dz * b_inverse * b_weight
+
+
+@triton.jit
+def norm_relu_backward_kernel(
+    dy, x, y, mean, variance, weight, bias, eps, sum_dz, sum_dz_x_hat, count, dx, dresidual, rows, channels,
+    RELU: tl.constexpr, BATCH: tl.constexpr, SHARED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Gradients of ``x`` and of the residual; sums, BATCH and SHARED as of ``input_gradient``."""
+    o_tile, m_tile, o_column, m_column = tile_of(rows, channels, ROWS, COLUMNS)
+    b_mean, b_inverse, b_weight, b_bias = channel_constants(mean, variance, weight, bias, eps, o_column, m_column)
+    b_dz, b_x_hat = masked_gradient(dy, x, y, o_tile, m_tile, b_mean, b_inverse, b_weight, b_bias, RELU)
+    if dresidual is not None:
+        tl.store(dresidual + o_tile, b_dz.to(dresidual.dtype.element_ty), mask=m_tile)
+    b_dx = input_gradient(
+        b_dz, b_x_hat, b_inverse, b_weight, sum_dz, sum_dz_x_hat, count, o_column, m_column, BATCH, SHARED
+    )
+    tl.store(dx + o_tile, b_dx.to(dx.dtype.element_ty), mask=m_tile)
 
 
 def norm_relu(

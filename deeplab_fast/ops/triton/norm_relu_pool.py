@@ -12,8 +12,18 @@ from torch import Tensor
 
 from .batch_moments import reduction_programs
 from .launch import launch
-from .norm_relu import add_parts, channel_constants
+from .norm_relu import add_parts, channel_constants, input_gradient
 from .tiles import POOL, POOL_PROGRAMS, choose
+
+
+@triton.jit
+def strip_of(width, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """This program's row of all images' rows, its pixels there and its channels."""
+    strips, blocks = tl.cdiv(width, ROWS), tl.cdiv(channels, COLUMNS)
+    program = tl.program_id(0)
+    o_column = program % blocks * COLUMNS + tl.arange(0, COLUMNS)
+    o_pixel = program // blocks % strips * ROWS + tl.arange(0, ROWS)
+    return program // blocks // strips, o_pixel, o_column
 
 
 @triton.jit
@@ -22,11 +32,7 @@ def norm_relu_pool_kernel(
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """``x`` [N, height, width, channels] -> ``y`` and ``taps`` (uint8) [N, pooled_height, pooled_width, channels]."""
-    strips, blocks = tl.cdiv(pooled_width, ROWS), tl.cdiv(channels, COLUMNS)
-    program = tl.program_id(0)
-    o_column = program % blocks * COLUMNS + tl.arange(0, COLUMNS)
-    o_pixel = program // blocks % strips * ROWS + tl.arange(0, ROWS)
-    row = program // blocks // strips
+    row, o_pixel, o_column = strip_of(pooled_width, channels, ROWS, COLUMNS)
     n, i = row // pooled_height, row % pooled_height
     m_column = o_column < channels
     m_out = (o_pixel < pooled_width)[:, None] & m_column[None, :]
@@ -113,12 +119,8 @@ def norm_relu_pool_backward_kernel(
     dy, taps, x, mean, variance, weight, bias, eps, sum_dz, sum_dz_x_hat, count, dx, height, width, pooled_height,
     pooled_width, channels, BATCH: tl.constexpr, SHARED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of ``x``; BATCH and SHARED as in ``norm_relu_backward_kernel``."""
-    strips, blocks = tl.cdiv(width, ROWS), tl.cdiv(channels, COLUMNS)
-    program = tl.program_id(0)
-    o_column = program % blocks * COLUMNS + tl.arange(0, COLUMNS)
-    o_pixel = program // blocks % strips * ROWS + tl.arange(0, ROWS)
-    row = program // blocks // strips
+    """Gradient of ``x``; sums, BATCH and SHARED as of ``input_gradient``."""
+    row, o_pixel, o_column = strip_of(width, channels, ROWS, COLUMNS)
     n, i = row // height, row % height
     m_column = o_column < channels
     m_tile = (o_pixel < width)[:, None] & m_column[None, :]
@@ -129,12 +131,10 @@ def norm_relu_pool_backward_kernel(
         dy, taps, n, i, o_pixel, o_column, m_tile, pooled_height, pooled_width, channels, ROWS, COLUMNS
     )
     b_dz = tl.where(b_x_hat * b_weight + b_bias <= 0.0, 0.0, b_dz)
-    if BATCH:
-        rows = tl.load(count) if SHARED else count
-        b_sum = tl.load(sum_dz + o_column, mask=m_column, other=0.0)[None, :] / rows
-        b_product = tl.load(sum_dz_x_hat + o_column, mask=m_column, other=0.0)[None, :] / rows
-        b_dz = b_dz - b_sum - b_x_hat * b_product
-    tl.store(dx + o_tile, (b_dz * b_inverse * b_weight).to(dx.dtype.element_ty), mask=m_tile)
+    b_dx = input_gradient(
+        b_dz, b_x_hat, b_inverse, b_weight, sum_dz, sum_dz_x_hat, count, o_column, m_column, BATCH, SHARED
+    )
+    tl.store(dx + o_tile, b_dx.to(dx.dtype.element_ty), mask=m_tile)
 
 
 def norm_relu_pool(

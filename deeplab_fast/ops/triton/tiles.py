@@ -66,15 +66,9 @@ CELL = (
     (128, Tile(128, 2, 1, registers=208)),
     (256, Tile(256, 1, 1, registers=255)),
 )
-# With label smoothing, which keeps more.
-CELL_SMOOTH = (
-    (4, Tile(4, 32, 1, registers=160)),
-    (8, Tile(8, 16, 1)),
-    (16, Tile(16, 16, 1)),
-    (32, Tile(32, 16, 1, registers=208)),
-    (64, Tile(64, 8, 1)),
-    (128, Tile(128, 2, 1, registers=208)),
-    (256, Tile(256, 1, 1, registers=255)),
+# Label smoothing keeps more.
+CELL_SMOOTH = tuple(
+    (32, Tile(32, 16, 1, registers=208)) if classes == 32 else (classes, tile) for classes, tile in CELL
 )
 # Output pixels anywhere x classes.
 PIXELS = (
