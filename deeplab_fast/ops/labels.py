@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 NO_LABEL = torch.iinfo(torch.int32).min  # "the largest bad label" where there is none
+MOST_CLASSES = 256  # what a byte names
 LABEL_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 

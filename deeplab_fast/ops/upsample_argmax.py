@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .choice import use_kernels
+from .labels import MOST_CLASSES
 from .triton import DTYPES
 from .upsample import upsample
 
@@ -81,19 +82,55 @@ def upsample_argmax(
     logits = views[0].logits
     if not use_kernels("upsample_argmax", fused, logits.device, supports(logits)):
         return upsample_argmax_reference(views, targets, align_corners)
-    from .triton import upsample_argmax as kernels
-
     extents = torch.stack([view.extents for view in views]).to(torch.int32).cpu()
     own_size = len(views) == 1 and all(
         target == (views[0].size,) * 2 == tuple(extent)
         for target, extent in zip(targets, extents[0].tolist(), strict=True)
     )
-    scores, sizes = [view.logits for view in views], [(view.size, view.size) for view in views]
-    return kernels.upsample_argmax(scores, sizes, extents, targets, align_corners, own_size)
+    flat = _upsample_argmax(
+        [view.logits for view in views],
+        [side for view in views for side in (view.size, view.size)],
+        extents,
+        [side for target in targets for side in target],
+        align_corners,
+        own_size,
+    )
+    pixels = [height * width for height, width in targets]
+    return [part.view(target) for part, target in zip(flat.split(pixels), targets, strict=True)]
+
+
+@torch.library.custom_op("deeplab_fast::upsample_argmax", mutates_args=())
+def _upsample_argmax(
+    logits: Sequence[Tensor],
+    sizes: Sequence[int],
+    extents: Tensor,
+    targets: Sequence[int],
+    align_corners: bool,
+    plain: bool,
+) -> Tensor:
+    """uint8 of all images' pixels, one image behind the other.
+
+    ``sizes`` (height, width) of each view, ``targets`` of each image, ``extents`` int32 ``[V, N, 2]`` on the host.
+    ``plain``: one view, whose images are wanted at its own size.
+    """
+    from .triton import upsample_argmax as kernels
+
+    out = logits[0].new_empty(_pixels(targets), dtype=torch.uint8)
+    kernels.upsample_argmax(logits, sizes, extents, targets, align_corners, plain, out)
+    return out
+
+
+@_upsample_argmax.register_fake
+def _(logits, sizes, extents, targets, align_corners, plain):  # type: ignore[no-untyped-def]
+    return logits[0].new_empty(_pixels(targets), dtype=torch.uint8)
+
+
+def _pixels(targets: Sequence[int]) -> int:
+    return sum(h * w for h, w in zip(targets[::2], targets[1::2], strict=True))
 
 
 def supports(logits: Tensor) -> str | None:
     """Why the kernels cannot take these, or None."""
     if logits.dtype not in DTYPES:
         return f"logits are {logits.dtype}; expected fp32, fp16 or bf16"
-    return f"{logits.shape[1]} classes; expected at most 256" if logits.shape[1] > 256 else None
+    return None if logits.shape[1] <= MOST_CLASSES else f"{logits.shape[1]} classes; expected at most {MOST_CLASSES}"

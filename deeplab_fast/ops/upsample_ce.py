@@ -16,12 +16,10 @@ from torch.nn import functional as F
 from . import _native
 from .choice import use_kernels
 from .label_weight import label_weight_reference
-from .labels import LABEL_TYPES, NO_LABEL, targets
+from .labels import LABEL_TYPES, MOST_CLASSES, NO_LABEL, targets
 from .triton import DTYPES, INTERPRETED
 from .upsample import upsample
 from .upsample_ce_bands import sweep
-
-MOST_CLASSES = 256
 
 
 class SummedLoss(NamedTuple):

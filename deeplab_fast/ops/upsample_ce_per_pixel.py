@@ -31,9 +31,9 @@ def upsample_ce_per_pixel(
     Arguments as of :func:`~deeplab_fast.ops.upsample_ce`; not differentiable. The fast path writes one
     float a pixel and no logits.
     """
-    kernels = wants_kernels("upsample_ce_per_pixel", logits, labels, fused)
     if fused == "off":
         return upsample_ce_per_pixel_reference(logits, labels, ignore_label, align_corners)
+    kernels = wants_kernels("upsample_ce_per_pixel", logits, labels, fused)
     return _upsample_ce_per_pixel(logits, labels, ignore_label, align_corners, kernels)
 
 

@@ -10,9 +10,9 @@ from . import _native
 from .choice import use_kernels
 from .confusion import NONE_WRONG, confusion_matrix, confusion_matrix_reference, refuse, type_name
 from .triton import INTERPRETED
+from .upsample_argmax import _upsample_argmax, supports
 
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
-_MOST_CLASSES = 256  # native predictions are bytes
 
 
 def upsample_confusion_reference(logits: Tensor, labels: Tensor, align_corners: bool, ignore_label: int) -> Tensor:
@@ -49,11 +49,11 @@ def upsample_confusion(
         )
     logits, labels = logits.detach(), labels.contiguous()
     native = (_native.cuda_on(logits.device) if logits.is_cuda else _native.load())[0]
-    if INTERPRETED or native is None:
-        unsupported = None if logits.shape[1] <= _MOST_CLASSES else f"more than {_MOST_CLASSES} classes"
-        if use_kernels("upsample_confusion", fused, logits.device, unsupported):
-            return confusion_matrix(labels, _classes(logits, labels, align_corners), logits.shape[1], ignore_label)
-    if fused == "off" or native is None or logits.shape[1] > _MOST_CLASSES:
+    unsupported = supports(logits)
+    no_extension = INTERPRETED or native is None or unsupported is not None
+    if no_extension and use_kernels("upsample_confusion", fused, logits.device, unsupported):
+        return confusion_matrix(labels, _classes(logits, labels, align_corners), logits.shape[1], ignore_label)
+    if fused == "off" or native is None or unsupported:
         return upsample_confusion_reference(logits, labels, align_corners, ignore_label)
     n, classes, h, w = logits.shape
     counts = torch.zeros(classes, classes, dtype=torch.int64, device=logits.device)
@@ -87,9 +87,7 @@ def upsample_confusion(
 
 def _classes(logits: Tensor, labels: Tensor, align_corners: bool) -> Tensor:
     """The class of each pixel from Triton's kernel: uint8 ``[N, H, W]``."""
-    from .triton import upsample_argmax as kernels
-
     n, height, width = labels.shape
     extents = torch.tensor([[[height, width]] * n], dtype=torch.int32)
-    targets = [(height, width)] * n
-    return torch.stack(kernels.upsample_argmax([logits], [(height, width)], extents, targets, align_corners, True))
+    flat = _upsample_argmax([logits], [height, width], extents, [height, width] * n, align_corners, True)
+    return flat.view(labels.shape)

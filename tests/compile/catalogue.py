@@ -122,8 +122,9 @@ def upsample_calls(dtype: torch.dtype, classes: int) -> Iterator[Call]:
         tables = (meta(views, 5, dtype=torch.int32), meta(5130, dtype=torch.int32), meta(5130))
         extents = torch.zeros(views, 32, 2, dtype=torch.int32)
         with mock.patch.object(upsample_argmax, "_tables", return_value=tables):
+            out = meta(32 * 375 * 500, dtype=torch.uint8)
             upsample_argmax.upsample_argmax(
-                [logits] * views, [(513, 513)] * views, extents, [(375, 500)] * 32, True, plain
+                [logits] * views, [513, 513] * views, extents, [375, 500] * 32, True, plain, out
             )
 
     yield f"{classes} classes", lambda: loss(labels, None, 0.0, gradient)

@@ -5,7 +5,12 @@ import torch
 from torch.nn import functional as F
 
 from deeplab_fast.ops import LogitsView, upsample_argmax, upsample_confusion
-from deeplab_fast.ops.upsample_argmax import summed_probabilities, upsample_argmax_reference, upsample_softmax
+from deeplab_fast.ops.upsample_argmax import (
+    _upsample_argmax,
+    summed_probabilities,
+    upsample_argmax_reference,
+    upsample_softmax,
+)
 from tests.ops.kernels import DEVICE, DTYPES, needs_kernels
 
 # scales as (low-resolution side, padded side); extents and targets of two images
@@ -45,6 +50,7 @@ def test_summed_over_views():
 @pytest.mark.parametrize(
     ("classes", "align_corners", "scales"), [(2, True, 1), (2, False, 2), (21, True, 2), (21, False, 1), (256, True, 1)]
 )
+@pytest.mark.no_cover
 def test_kernel_gives_the_reference_s_classes(dtype, classes, align_corners, scales):
     """Where the two best differ by less than rounding, either is right."""
     views = views_of(classes, dtype, scales)
@@ -91,3 +97,11 @@ def test_upsample_confusion(low, high, align_corners):
     expected = upsample_confusion(logits, labels, align_corners, 255, "off")
     assert torch.equal(found.sum(1), expected.sum(1))
     assert (found - expected).abs().sum() <= 2
+
+
+@needs_kernels
+def test_opcheck():
+    views = views_of(4, torch.float32, device=DEVICE)
+    scores, sizes = [view.logits for view in views], [33, 33, 17, 17]
+    targets = [side for target in TARGETS for side in target]
+    torch.library.opcheck(_upsample_argmax, (scores, sizes, EXTENTS.to(torch.int32), targets, True, False))

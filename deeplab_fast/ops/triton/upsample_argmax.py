@@ -101,31 +101,28 @@ def _tables(
 
 
 def upsample_argmax(
-    logits: Sequence[Tensor], sizes: Sequence[tuple[int, int]], extents: Tensor, targets: Sequence[tuple[int, int]],
-    align_corners: bool, plain: bool,
-) -> list[Tensor]:  # fmt: skip
-    """uint8 ``[H, W]`` of each target; ``logits`` of each view ``[N, C, h, w]``, upsampled to its size.
-
-    ``extents`` int32 ``[V, N, 2]``.
-    """
+    logits: Sequence[Tensor], sizes: Sequence[int], extents: Tensor, targets: Sequence[int], align_corners: bool,
+    plain: bool, out: Tensor,
+) -> None:  # fmt: skip
+    """Fills ``out``; ``logits`` of each view ``[N, C, h, w]``, the rest as of ``ops/upsample_argmax.py``."""
     device, dtype = logits[0].device, logits[0].dtype
     images, classes = logits[0].shape[:2]
     flat = torch.cat([view.permute(0, 2, 3, 1).reshape(-1).to(dtype) for view in logits])
-    shapes = tuple((v.numel(), v.shape[2], v.shape[3], *size) for v, size in zip(logits, sizes, strict=True))
+    shapes = tuple((v.numel(), *v.shape[2:], *sizes[2 * i : 2 * i + 2]) for i, v in enumerate(logits))
     views, index, shares = _tables(shapes, align_corners, device)
-    pixels = [height * width for height, width in targets]
     # One copy from pinned memory, behind which the host need not wait.
-    numbers = torch.cat([extents.reshape(-1), torch.tensor(targets).reshape(-1)]).to(torch.int32)
+    wanted = torch.tensor(targets, dtype=torch.int32).view(images, 2)
+    pixels = wanted.long().prod(1)
+    numbers = torch.cat([extents.reshape(-1), wanted.reshape(-1)])
     if device.type == "cuda":
         numbers = numbers.pin_memory()
     on_device = numbers.to(device, non_blocking=True).split([extents.numel(), 2 * images])
-    sizes_of = on_device[1].view(images, 2).long().prod(1)
-    out = torch.empty(sum(pixels), dtype=torch.uint8, device=device)
+    sizes_there = on_device[1].view(images, 2).long().prod(1)
     tile = choose(PIXELS, classes)
     launch(
-        upsample_argmax_kernel, (triton.cdiv(max(pixels), tile.rows), images), tile,
+        upsample_argmax_kernel, (triton.cdiv(int(pixels.max()), tile.rows), images), tile,
         {"PLAIN": plain, "PIXELS": tile.rows, "CLASSES": tile.columns},
-        logits=flat, views=views, extents=on_device[0], targets=on_device[1], offsets=sizes_of.cumsum(0) - sizes_of,
-        index=index, shares=shares, out=out, n_views=len(logits), images=images, classes=classes,
+        logits=flat, views=views, extents=on_device[0], targets=on_device[1],
+        offsets=sizes_there.cumsum(0) - sizes_there, index=index, shares=shares, out=out, n_views=len(logits),
+        images=images, classes=classes,
     )  # fmt: skip
-    return [part.view(target) for part, target in zip(out.split(pixels), targets, strict=True)]
