@@ -5,7 +5,7 @@ import torch
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import norm_relu
-from deeplab_fast.ops.norm_relu import _batch_moments, _norm_relu, norm_relu_reference
+from deeplab_fast.ops.norm_relu import _batch_moments, _norm_relu, _norm_relu_backward, norm_relu_reference
 from deeplab_fast.ops.triton import tiles
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 
@@ -59,6 +59,7 @@ def run(x, extra, weight, bias, dy, wide, **options):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(("training", "relu"), [(True, True), (False, True), (True, False)])
+@pytest.mark.no_cover
 def test_forward_and_every_gradient(shape, dtype, residual, training, relu):
     if shape[1] == 2048 and not (training and relu):
         pytest.skip("32 blocks of channels, slow to interpret: once")
@@ -147,6 +148,9 @@ def test_opcheck(residual):
     statistics = [torch.zeros(5, device=DEVICE), torch.ones(5, device=DEVICE)]
     torch.library.opcheck(_batch_moments, (x.detach(), *statistics, 0.1))
     torch.library.opcheck(_norm_relu, (x, extra, *statistics, weight.requires_grad_(), bias, 1e-5, True, True))
+    weight, x = weight.detach(), x.detach()
+    rest = (1e-5, True, True, residual)
+    torch.library.opcheck(_norm_relu_backward, (x * 2, x, extra, *statistics, weight, bias, *rest))
 
 
 def test_no_graph_break_under_compile():
