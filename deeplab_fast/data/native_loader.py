@@ -8,9 +8,11 @@ done, another holds back the training stream until the batch is there.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import SampleLoader, augment_ragged
@@ -82,6 +84,7 @@ class NativeLoader:
         )
         source = dataset.source
         self.samples = SampleLoader(source.files(), source.mapped, self.recipe, dataset.num_classes, threads)
+        self._draws_of = lru_cache(maxsize=2)(self._epoch_draws)
         self._on_gpu = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if self._on_gpu else None
         self._ring = deque(_Slot() for _ in range(_BATCHES_AHEAD + 1)) if self._on_gpu else None
@@ -103,11 +106,15 @@ class NativeLoader:
         finally:
             self.samples.close()
 
+    def _epoch_draws(self, epoch: int) -> NDArray[np.float64]:
+        """What chance decides for each sample, ``[N, 4]``: a batch's draws alone would cost as much time."""
+        return uniform(self.dataset.seed, epoch, np.arange(len(self.dataset.source)), AUGMENT)
+
     def _jobs(self, places: Places, indexes: list[int]) -> Jobs:
         """To load the samples ``indexes``, augmented as chance decided for ``places``, which are of one epoch."""
         dataset = self.dataset
         extracts = [[*image, *label] for image, label in map(dataset.source.places, indexes)]
-        draws = uniform(dataset.seed, places[0][0], [index for _, index in places], AUGMENT)
+        draws = self._draws_of(places[0][0])[[index for _, index in places]]
         colours = np.empty((0, 12), np.int32)
         if dataset.augment.photometric:
             colours = np.stack([colour_matrix(dataset.seed, *place).ravel() for place in places])

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,8 @@ class FileSource:
         return Sample(self.keys[index], read_bytes(Path(image)), read_bytes(Path(label)), image, label)
 
     def files(self) -> list[str]:
-        return [str(self.root / name) for name in (*self.images, *self.labels)]
+        root = os.fspath(self.root)  # joined as text: pathlib takes ten times as long
+        return [os.path.join(root, name) for name in (*self.images, *self.labels)]
 
     def places(self, index: int) -> tuple[Place, Place]:
         return Place(index, 0, -1), Place(len(self.images) + index, 0, -1)

@@ -5,10 +5,9 @@ crops, or the decoded pixels that the crops need, one behind the other, for :fun
 finish in one launch on the GPU. Both give the same bits.
 """
 
-import math
+import itertools
 import os
 import weakref
-from functools import partial
 from types import ModuleType
 from typing import NamedTuple
 
@@ -94,9 +93,8 @@ class _Pool:
         self._native = native
         self._free: dict[int, list[NDArray[np.uint8]]] = {}
 
-    def take(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        """An uninitialised tensor. Its memory comes back when its storage is freed, views and all."""
-        size = math.prod(shape) * dtype.itemsize
+    def take(self, size: int) -> Tensor:
+        """Uninitialised bytes. Their memory comes back when the tensor's storage is freed, views and all."""
         free = self._free.setdefault(size, [])
         try:
             memory = free.pop()
@@ -105,7 +103,7 @@ class _Pool:
             self._native.prefer_large_pages(memory.ctypes.data, size)
         lent = memory.view()  # the tensor's storage keeps this array alive, and nothing else does
         weakref.finalize(lent, free.append, memory).atexit = False
-        return torch.from_numpy(lent).view(dtype).view(shape)
+        return torch.from_numpy(lent)
 
 
 class SampleLoader:
@@ -171,11 +169,12 @@ class SampleLoader:
     def new_crops(self, count: int, pin: bool = False) -> Crops:
         """Memory for ``count`` finished crops."""
         side = self.recipe.crop_size
-        empty = partial(torch.empty, pin_memory=True) if pin else self._pool.take
+        pixels = count * side * side
+        starts = [0, 3 * pixels, 4 * pixels, 4 * pixels + 16 * count]
+        memory = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=True) if pin else self._pool.take(starts[-1])
+        images, labels, extents = (memory[a:b] for a, b in itertools.pairwise(starts))
         return Crops(
-            empty(count, side, side, 3, dtype=torch.uint8),
-            empty(count, side, side, dtype=torch.uint8),
-            empty(count, 4, dtype=torch.int32),
+            images.view(count, side, side, 3), labels.view(count, side, side), extents.view(torch.int32).view(count, 4)
         )
 
     def new_ragged(self, room: NDArray[np.int64], pin: bool = False, old: Ragged | None = None) -> Ragged:
