@@ -58,7 +58,9 @@ def test_sync_bn_equals_one_process(accumulate, builtin, pretrained, tmp_path):
     one, one_eval = train(tmp_path / "one", builtin, 1, "--batch_size=4", *extra)
     two, two_eval = train(tmp_path / "two", builtin, 2, "--batch_size=2", *extra)
     assert len(one) == 3
-    assert two == pytest.approx(one, abs=1e-5)
+    # One rounding of the first loss is 1e-5 of the third (with one thread); without SyncBN the first differs by 0.1.
+    assert two[0] == pytest.approx(one[0], abs=1e-6)
+    assert two == pytest.approx(one, abs=1e-4)
     assert [r["step"] for r in two_eval] == [r["step"] for r in one_eval]
     assert two_eval[-1]["miou"] == pytest.approx(one_eval[-1]["miou"], abs=1e-3)
 
