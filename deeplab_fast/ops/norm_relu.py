@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .batch_moments import batch_moments, is_eager
 from .choice import use_kernels
+from .layout import as_rows, empty_like_rows
 from .triton import DTYPES
 
 
@@ -49,7 +51,7 @@ def norm_relu(
     """``relu(batch_norm(x) + residual)``.
 
     Args:
-        x: ``[N, C, H, W]``, fp32, fp16 or bf16 where the kernels run; best stored channels-last.
+        x: ``[N, C, H, W]``, fp32, fp16 or bf16 where the kernels run; best stored channels-last or pixel-major.
         weight, bias: ``[C]``, fp32 or as ``x``.
         running_mean, running_var: fp32 ``[C]``. With ``training`` they are moved by ``momentum`` (the
             variance with n/(n-1)) and the batch's own statistics normalise; else they do.
@@ -57,7 +59,7 @@ def norm_relu(
         fused: ``auto``, ``on`` or ``off``, see :func:`~deeplab_fast.ops.choice.use_kernels`.
 
     Returns:
-        ``[N, C, H, W]`` of ``x``'s dtype, channels-last where the kernels run. Differentiable in ``x``,
+        ``[N, C, H, W]`` of ``x``'s dtype, stored as ``x`` where the kernels run. Differentiable in ``x``,
         ``weight``, ``bias`` and ``residual``. Arithmetic is fp32; statistics are merged (count, mean,
         M2) partials, so a large mean costs no precision.
 
@@ -66,13 +68,28 @@ def norm_relu(
     """
     if not use_kernels("norm_relu", fused, x.device, supports(x)):
         return norm_relu_reference(x, weight, bias, running_mean, running_var, residual, relu, training, momentum, eps)
-    if residual is not None:
-        residual = residual.to(x.dtype)
     mean, variance = running_mean, running_var
     if training:
         mean, variance = batch_moments(x.detach(), running_mean, running_var, momentum)
+    return norm_relu_with(x, mean, variance, weight, bias, residual, relu, training, eps)
+
+
+def norm_relu_with(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    relu: bool,
+    batch: bool,
+    eps: float,
+) -> Tensor:
+    """The second half, by kernels, given the statistics; ``batch``: they are those of ``x``, and carry gradient."""
+    if residual is not None:
+        residual = residual.to(x.dtype)
     apply = _Eager.apply if is_eager(x) else _norm_relu
-    return apply(x, residual, mean, variance, weight, bias, eps, relu, training)
+    return apply(x, residual, mean, variance, weight, bias, eps, relu, batch)
 
 
 def supports(x: Tensor) -> str | None:
@@ -80,47 +97,6 @@ def supports(x: Tensor) -> str | None:
     if x.dtype not in DTYPES:
         return f"x is {x.dtype}; expected fp32, fp16 or bf16"
     return None if x.numel() else "x is empty"
-
-
-def as_rows(x: Tensor) -> Tensor:
-    """``[N, C, H, W]`` -> ``[N*H*W, C]``, contiguous: a view of channels-last storage, else a copy."""
-    return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(0, 2)
-
-
-def empty_like_rows(x: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.channels_last)
-
-
-def is_eager(x: Tensor) -> bool:
-    """Whether ops run as they are called: an autograd.Function then costs the host half of what a custom op does, which
-    counts with a hundred of them in a step. Tracing (torch.compile, FakeTensor) needs the custom op.
-    """
-    return not torch.compiler.is_compiling() and type(x) in (Tensor, torch.nn.Parameter)
-
-
-def batch_moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    """The batch's mean and biased variance, fp32 ``[C]``; moves the running statistics."""
-    if is_eager(x):
-        with torch.no_grad():
-            return _moments(x, running_mean, running_var, momentum)
-    return _batch_moments(x, running_mean, running_var, momentum)
-
-
-def _moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    from .triton import batch_moments as kernels
-
-    return kernels.batch_moments(as_rows(x), running_mean, running_var, momentum)
-
-
-_batch_moments = torch.library.custom_op(
-    "deeplab_fast::batch_moments", _moments, mutates_args=("running_mean", "running_var")
-)
-
-
-@_batch_moments.register_fake
-def _(x, running_mean, running_var, momentum):  # type: ignore[no-untyped-def]
-    channels = x.shape[1]
-    return x.new_empty(channels, dtype=torch.float32), x.new_empty(channels, dtype=torch.float32)
 
 
 def _forward(
@@ -137,7 +113,7 @@ def _forward(
     from .triton import norm_relu as kernels
 
     y = empty_like_rows(x)
-    rows = None if residual is None else as_rows(residual)
+    rows = None if residual is None else as_rows(residual, x)
     kernels.norm_relu(as_rows(x), rows, mean, variance, weight, bias, eps, relu, as_rows(y))
     return y
 
@@ -166,7 +142,7 @@ def _gradients(
     """Gradients of ``x``, the residual (empty unless asked for), weight and bias."""
     from .triton import norm_relu as kernels
 
-    b_dy, b_x, b_y = as_rows(dy), as_rows(x), None if y is None else as_rows(y)
+    b_dy, b_x, b_y = as_rows(dy, x), as_rows(x), None if y is None else as_rows(y, x)
     constants = (mean, variance, weight, bias, eps, relu)
     sums = kernels.norm_relu_sums(b_dy, b_x, b_y, *constants)
     dx = empty_like_rows(x)

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .batch_moments import batch_moments, is_eager
 from .choice import use_kernels
-from .norm_relu import batch_moments, empty_like_rows, is_eager, norm_relu_reference, supports
+from .norm_relu import norm_relu_reference, supports
 
 
 def norm_relu_pool_reference(
@@ -61,6 +62,10 @@ def _empty_outputs(x: Tensor) -> tuple[Tensor, Tensor]:
     return y, torch.empty_like(y, dtype=torch.uint8)
 
 
+def _empty_gradient(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.channels_last)
+
+
 def _forward(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float, batch: bool
 ) -> tuple[Tensor, Tensor]:
@@ -94,7 +99,7 @@ def _gradients(
     """Gradients of ``x``, weight and bias."""
     from .triton import norm_relu_pool as kernels
 
-    dx, pixels = empty_like_rows(x), _pixels(x)
+    dx, pixels = _empty_gradient(x), _pixels(x)
     inputs = (_pixels(dy), _pixels(taps), pixels, mean, variance, weight, bias, eps)
     sums = kernels.norm_relu_pool_sums(*inputs)
     count = float(pixels.shape[:3].numel()) if batch else None
@@ -107,7 +112,7 @@ _norm_relu_pool_backward = torch.library.custom_op("deeplab_fast::norm_relu_pool
 
 @_norm_relu_pool_backward.register_fake
 def _(dy, taps, x, mean, variance, weight, bias, eps, batch):  # type: ignore[no-untyped-def]
-    return empty_like_rows(x), torch.empty_like(weight), torch.empty_like(bias)
+    return _empty_gradient(x), torch.empty_like(weight), torch.empty_like(bias)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]

@@ -12,7 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .choice import use_kernels
-from .norm_relu import as_rows, empty_like_rows, supports
+from .layout import as_rows, empty_like_rows
+from .norm_relu import supports
 
 
 def merge_moments(parts: Tensor) -> Tensor:
@@ -107,14 +108,14 @@ class _Fused:
         from .triton import norm_relu as kernels
 
         y = empty_like_rows(x)
-        kernels.norm_relu(as_rows(x), None if residual is None else as_rows(residual), *constants, as_rows(y))
+        kernels.norm_relu(as_rows(x), None if residual is None else as_rows(residual, x), *constants, as_rows(y))
         return y
 
     def sums(self, dy: Tensor, x: Tensor, y: Tensor | None, constants: _Constants) -> Tensor:
         from .triton import norm_relu as kernels
 
-        rows = None if y is None else as_rows(y)
-        return torch.stack(kernels.norm_relu_sums(as_rows(dy), as_rows(x), rows, *constants))
+        rows = None if y is None else as_rows(y, x)
+        return torch.stack(kernels.norm_relu_sums(as_rows(dy, x), as_rows(x), rows, *constants))
 
     def backward(
         self, dy: Tensor, x: Tensor, y: Tensor | None, constants: _Constants, sums: Tensor, count: Tensor
@@ -122,9 +123,9 @@ class _Fused:
         from .triton import norm_relu as kernels
 
         dx, dz = empty_like_rows(x), empty_like_rows(x)
-        rows = None if y is None else as_rows(y)
+        rows = None if y is None else as_rows(y, x)
         kernels.norm_relu_backward(
-            *(as_rows(dy), as_rows(x), rows, *constants),
+            *(as_rows(dy, x), as_rows(x), rows, *constants),
             *((sums[0], sums[1]), count, as_rows(dx), as_rows(dz) if y is not None else None),
         )
         return dx, dz

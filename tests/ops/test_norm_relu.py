@@ -5,7 +5,8 @@ import torch
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import norm_relu
-from deeplab_fast.ops.norm_relu import _batch_moments, _norm_relu, _norm_relu_backward, norm_relu_reference
+from deeplab_fast.ops.batch_moments import _batch_moments
+from deeplab_fast.ops.norm_relu import _norm_relu, _norm_relu_backward, norm_relu_reference
 from deeplab_fast.ops.triton import tiles
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 

@@ -51,10 +51,10 @@ def moments_kernel(x, parts, rows, channels, ROWS: tl.constexpr, COLUMNS: tl.con
 
 @triton.jit
 def merge_moments_kernel(
-    parts, origin, merged, mean, variance, running_mean, running_var, momentum, n_parts, channels,
+    parts, origin, merged, mean, variance, running_mean, running_var, momentum, n_parts, channels, stride,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """``parts`` [n_parts, 3, channels] -> ``merged`` [3, channels] or ``mean`` and ``variance`` [channels].
+    """``parts`` [n_parts, 3, stride] -> ``merged`` [3, channels] or ``mean`` and ``variance`` [channels].
 
     The latter also move the running statistics [channels], the variance with n/(n-1). ``origin``: the row that
     the means are relative to, or None.
@@ -62,26 +62,27 @@ def merge_moments_kernel(
     o_part = tl.arange(0, ROWS)
     o_column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     m_column = o_column < channels
-    shift = tl.load(parts + channels + o_column, mask=m_column, other=0.0)
+    shift = tl.load(parts + stride + o_column, mask=m_column, other=0.0)
     b_count = tl.zeros([ROWS, COLUMNS], tl.float32)
     b_offset = tl.zeros([ROWS, COLUMNS], tl.float32)
     for start in range(0, n_parts, ROWS):
         m_tile = (start + o_part < n_parts)[:, None] & m_column[None, :]
-        p_part = parts + (start + o_part)[:, None] * 3 * channels + o_column[None, :]
+        p_part = parts + (start + o_part)[:, None] * 3 * stride + o_column[None, :]
         count = tl.load(p_part, mask=m_tile, other=0.0)
         b_count += count
-        b_offset += count * (tl.load(p_part + channels, mask=m_tile, other=0.0) - shift[None, :])
+        b_offset += count * (tl.load(p_part + stride, mask=m_tile, other=0.0) - shift[None, :])
     total = tl.sum(b_count, 0)
     offset = tl.sum(b_offset, 0) / tl.maximum(total, 1.0)
     b_m2 = tl.zeros([ROWS, COLUMNS], tl.float32)
     for start in range(0, n_parts, ROWS):
         m_tile = (start + o_part < n_parts)[:, None] & m_column[None, :]
-        p_part = parts + (start + o_part)[:, None] * 3 * channels + o_column[None, :]
+        p_part = parts + (start + o_part)[:, None] * 3 * stride + o_column[None, :]
         count = tl.load(p_part, mask=m_tile, other=0.0)
-        deviation = tl.load(p_part + channels, mask=m_tile, other=0.0) - shift[None, :] - offset[None, :]
-        b_m2 += tl.load(p_part + 2 * channels, mask=m_tile, other=0.0) + count * deviation * deviation
+        deviation = tl.load(p_part + stride, mask=m_tile, other=0.0) - shift[None, :] - offset[None, :]
+        b_m2 += tl.load(p_part + 2 * stride, mask=m_tile, other=0.0) + count * deviation * deviation
     b_mean, m2 = shift + offset, tl.sum(b_m2, 0)
-    b_mean += tl.load(origin + o_column, mask=m_column, other=0.0).to(tl.float32)
+    if origin is not None:
+        b_mean += tl.load(origin + o_column, mask=m_column, other=0.0).to(tl.float32)
     if merged is not None:
         tl.store(merged + o_column, total, mask=m_column)
         tl.store(merged + channels + o_column, b_mean, mask=m_column)
@@ -113,6 +114,15 @@ def partial_moments(x: Tensor) -> Tensor:
     return parts
 
 
+def merge_moments(parts: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+    """``parts`` fp32 ``[tiles, 3, channels]``, of any stride between rows -> mean and biased variance, fp32
+    ``[channels]``; moves the running ones.
+    """
+    mean, variance = torch.empty_like(running_mean), torch.empty_like(running_var)
+    _merge(parts, None, None, mean, variance, running_mean, running_var, momentum)
+    return mean, variance
+
+
 def local_moments(x: Tensor) -> Tensor:
     """``x`` ``[rows, channels]`` -> fp32 ``[3, channels]``: count, mean and M2."""
     merged = x.new_empty(3, x.shape[1], dtype=torch.float32)
@@ -128,7 +138,7 @@ def batch_moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum
 
 
 def _merge(
-    parts: Tensor, origin: Tensor, merged: Tensor | None, mean: Tensor | None, variance: Tensor | None,
+    parts: Tensor, origin: Tensor | None, merged: Tensor | None, mean: Tensor | None, variance: Tensor | None,
     running_mean: Tensor | None, running_var: Tensor | None, momentum: float,
 ) -> None:  # fmt: skip
     n_parts, _, channels = parts.shape
@@ -137,5 +147,5 @@ def _merge(
         merge_moments_kernel, (triton.cdiv(channels, tile.columns),), tile,
         {"ROWS": tile.rows, "COLUMNS": tile.columns},
         parts=parts, origin=origin, merged=merged, mean=mean, variance=variance, running_mean=running_mean,
-        running_var=running_var, momentum=momentum, n_parts=n_parts, channels=channels,
+        running_var=running_var, momentum=momentum, n_parts=n_parts, channels=channels, stride=parts.stride(1),
     )  # fmt: skip
