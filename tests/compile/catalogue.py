@@ -1,6 +1,7 @@
 """Every kernel with every entry of its tile table, as the launches that real layers make, on meta tensors."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from unittest import mock
 
 import torch
@@ -8,6 +9,10 @@ from torch import Tensor
 
 from deeplab_fast.ops.triton import (
     batch_moments,
+    chip,
+    conv,
+    conv1x1_norm,
+    conv_weight,
     label_weight,
     norm_relu,
     norm_relu_pool,
@@ -17,17 +22,18 @@ from deeplab_fast.ops.triton import (
     upsample_ce_per_pixel,
 )
 from deeplab_fast.ops.triton.launch import Launch, noted
+from deeplab_fast.ops.triton.schedule import PixelMap, Source
 from deeplab_fast.ops.upsample import Cells
 
 Call = tuple[str, Callable[[], object]]
 
 
-def launches(dtype: torch.dtype) -> dict[str, Launch]:
-    """By name: kernel, tile, and what is special."""
+def launches(dtype: torch.dtype, arch: int) -> dict[str, Launch]:
+    """By name: kernel, tile, and what is special. Of fp32 only the kernels that have tiles of their own for it."""
     found: dict[str, Launch] = {}
     seen = set()
-    for word, call in calls(dtype):
-        with noted() as made:
+    for word, call in conv_calls(dtype, arch) if dtype == torch.float32 else calls(dtype, arch):
+        with noted() as made, mock.patch.object(chip, "architecture", return_value=arch):
             call()
         for one in made:
             absent = tuple(sorted(name for name, value in one.arguments.items() if value is None))
@@ -47,7 +53,7 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def calls(dtype: torch.dtype) -> Iterator[Call]:
+def calls(dtype: torch.dtype, arch: int) -> Iterator[Call]:
     for largest, _ in tiles.NORM:
         yield from norm_calls(dtype, min(largest, 256))
     for largest, _ in tiles.POOL:
@@ -57,6 +63,7 @@ def calls(dtype: torch.dtype) -> Iterator[Call]:
     for classes in (19, 21):  # Cityscapes' and VOC's: not multiples of 16, and stored channels-last
         yield from upsample_calls(dtype, classes)
     yield from label_calls(dtype)
+    yield from conv_calls(dtype, arch)
 
 
 def norm_calls(dtype: torch.dtype, channels: int) -> Iterator[Call]:
@@ -134,6 +141,40 @@ def upsample_calls(dtype: torch.dtype, classes: int) -> Iterator[Call]:
     yield f"{classes} classes", per_pixel
     yield f"{classes} classes", lambda: argmax(5, False)
     yield f"{classes} classes, plain", lambda: argmax(1, True)
+
+
+def conv_calls(dtype: torch.dtype, arch: int) -> Iterator[Call]:
+    """Every tile on layer4's map; the four branches of ASPP; a 1x1 convolution of layer3."""
+    is_fp32 = dtype == torch.float32
+    map_, single, four = PixelMap(33, 33, 32), [(Source(0, 0, 2),)], [tuple(Source(i, 9 * i, -6) for i in range(4))]
+    x, y = (meta(33, 1056, 1, 512, dtype=dtype) for _ in range(2))
+    dy, parts, vector = meta(33, 1056, 4, 256, dtype=dtype), meta(map_.tiles, 3, 512), meta(512)
+    weights, branches = meta(9, 512, 512, dtype=dtype), meta(36, 256, 512, dtype=dtype)
+    for tile in tiles.conv_tiles(512, arch, is_fp32):
+        run = partial(conv.conv, map_=map_, tile=tile)
+        yield "moments", partial(run, x, weights, y, outputs=single, parts=parts)
+        yield "folded", partial(run, x, weights, y, outputs=single, scale=vector, shift=vector, relu=True)
+        yield "gradient", partial(run, x, weights, y, outputs=single, transposed=True)
+        yield "gradient of four", partial(run, dy, branches, y, outputs=four, transposed=True)
+    tile = tiles.choose(tiles.CONV_WEIGHT_FP32 if is_fp32 else tiles.CONV_WEIGHT, 512)
+    yield "", lambda: conv_weight.conv_weight(y, x, meta(9, 512, 512), map_, single[0], tile)
+
+    rows, wide = meta(34848, 256, dtype=dtype), meta(34848, 1024, dtype=dtype)
+    matrix = meta(1024, 256, dtype=dtype)
+    constants = (*(meta(256) for _ in range(4)), 1e-5, True)
+    tiles_of = [tiles.CONV_NORM_FP32] * 3 if is_fp32 else [tiles.CONV_NORM, tiles.CONV_NORM_BACKWARD]
+    for _, tile in tiles_of[0]:
+        forward = partial(conv1x1_norm.conv1x1_norm, w=matrix, y=wide, parts=meta(273, 3, 1024), tile=tile)
+        named = dict(zip(("mean", "variance", "weight", "bias", "eps", "relu"), constants, strict=True))
+        yield "", partial(forward, rows, None, None, **named)
+        yield "residual", partial(forward, rows, rows, rows, **named)
+    for _, tile in tiles_of[1]:
+        backward = partial(conv1x1_norm.conv1x1_norm_backward, wide, matrix, parts=meta(273, 2, 256), tile=tile)
+        yield "", partial(backward, None, rows, None, rows, None, **named)
+        yield "residual", partial(backward, rows, rows, rows, rows, None, **named)
+    for _, tile in tiles_of[2] if is_fp32 else tiles.CONV_NORM_BACKWARD_Z:
+        backward = partial(conv1x1_norm.conv1x1_norm_backward, wide, matrix, parts=meta(273, 2, 256), tile=tile)
+        yield "z", partial(backward, None, rows, None, rows, rows, **named)
 
 
 def label_calls(dtype: torch.dtype) -> Iterator[Call]:

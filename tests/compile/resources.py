@@ -17,6 +17,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -34,7 +35,10 @@ NAMES = {
     torch.float64: "fp64",
 }
 # Instructions that tell what a kernel does: memory by width, asynchronous copies, tensor cores, exponentials.
-COUNTED = ("LDG", "STG", "LDS", "STS", "LDGSTS", "UTMALDG", "HGMMA", "HMMA", "MUFU", "SHFL", "BAR", "ATOM", "RED")
+COUNTED = (
+    *("LDG", "STG", "LDS", "STS", "LDGSTS", "UTMALDG", "UTMASTG", "HGMMA", "HMMA", "LDSM"),
+    *("MUFU", "SHFL", "BAR", "ATOM", "RED"),
+)
 
 
 def source(made: Launch) -> ASTSource:
@@ -47,6 +51,10 @@ def source(made: Launch) -> ASTSource:
         if name in constants or value is None or (isinstance(value, int) and value == 1):
             constants.setdefault(name, value)
             signature[name] = "constexpr"
+            continue
+        if isinstance(value, TensorDescriptor):
+            block = ", ".join(map(str, value.block_shape))
+            signature[name] = f"tensordesc<{NAMES[value.base.dtype]}[{block}]>"
             continue
         parameter = made.kernel.params[made.kernel.arg_names.index(name)]
         aligned = not parameter.do_not_specialize_on_alignment
@@ -73,18 +81,21 @@ def resources(made: Launch, arch: int) -> dict[str, Any]:
     registers, stack = (int(re.search(rf"{what}:(\d+)", code).group(1)) for what in ("REG", "STACK"))  # type: ignore[union-attr]
     found = Counter(re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9]+)", code, re.MULTILINE))
     counts = {name: found[name] for name in COUNTED if found[name]}
+    # Tensor-core instructions whose first operand comes from registers and not from shared memory.
+    from_registers = len(re.findall(r"HGMMA\S+ R\d+, R\d+", code))
     return {
         "registers": registers,
         "stack": stack,
         "shared": compiled.metadata.shared,
         "instructions": sum(found.values()),
         **counts,
+        **({"HGMMA_R": from_registers} if found["HGMMA"] else {}),
     }
 
 
 def main() -> None:
-    arch, dtype = int(sys.argv[1]), {"bf16": torch.bfloat16, "fp16": torch.float16}[sys.argv[2]]
-    print(json.dumps({name: resources(made, arch) for name, made in launches(dtype).items()}, indent=1))
+    arch, dtype = int(sys.argv[1]), {name: dtype for dtype, name in NAMES.items()}[sys.argv[2]]
+    print(json.dumps({name: resources(made, arch) for name, made in launches(dtype, arch).items()}, indent=1))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from deeplab_fast.ops.triton import _INSTALLED
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden.json"
 MOST_SHARED = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}  # bytes a block may have, CUDA C++ guide, table 27
-CASES = [(arch, dtype) for arch in MOST_SHARED for dtype in ("bf16", "fp16")]
+CASES = [*((arch, dtype) for arch in MOST_SHARED for dtype in ("bf16", "fp16")), (90, "fp32")]
 
 pytestmark = pytest.mark.skipif(not _INSTALLED, reason="Triton is not installed")
 
@@ -57,10 +57,24 @@ def test_nothing_spills_and_everything_fits(compiled):
 def test_every_tile_of_the_tables_is_compiled(compiled):
     from deeplab_fast.ops.triton import tiles
 
-    tables = [v for k, v in vars(tiles).items() if k.isupper() and isinstance(v, tuple)]
-    expected = {f"{t.rows}x{t.columns} w{t.warps}" for table in tables for _, t in table}
-    for kernels in compiled.values():
+    tables = {k: v for k, v in vars(tiles).items() if k.isupper() and isinstance(v, tuple)}
+    for (arch, dtype), kernels in zip(CASES, compiled.values(), strict=True):
+        used = [v for k, v in tables.items() if k.endswith("_FP32") == (dtype == "fp32")]
+        expected = {f"{t.rows}x{t.columns} w{t.warps}" for table in used for _, t in table}
+        if arch != 90:
+            expected.discard("128x256 w8")  # Hopper's alone
         assert expected <= {" ".join(name.split()[1:3]) for name in kernels}
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_matrix_products_use_hopper_s_tensor_cores(compiled, dtype):
+    """wgmma, its operands brought by the tensor memory accelerator; from registers only what a prologue made."""
+    products = {name: used for name, used in compiled[f"sm_90 {dtype}"].items() if name.startswith("conv")}
+    assert len(products) > 15
+    for name, used in products.items():
+        assert used["UTMALDG"] > 0, name
+        assert used["HGMMA"] > 0, name
+        assert used["HGMMA_R"] == (used["HGMMA"] if name.startswith("conv1x1_norm ") else 0), name
 
 
 def test_the_machine_code_is_what_was_reviewed(compiled):

@@ -5,6 +5,9 @@ be at least 64: the channels' constants are read once a tile, and they are to st
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+from .chip import BLACKWELL, HOPPER
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,18 @@ class Tile:
         """The compile options of this tile."""
         most = {} if self.registers is None else {"maxnreg": self.registers}
         return {"num_warps": self.warps, "num_stages": self.stages, **most}
+
+
+@dataclass(frozen=True)
+class ConvTile(Tile):
+    """``rows`` pixels x ``columns`` output channels; ``deep``: channels that a step of the inner loop sums over.
+
+    Of a gradient of the weights: ``rows`` output channels x ``columns`` input channels, summed over ``deep`` pixels a
+    step. ``resident``: programs that share a multiprocessor.
+    """
+
+    deep: int = 64
+    resident: int = 1
 
 
 # For matrices [rows, channels]: (largest number of channels, tile).
@@ -91,8 +106,51 @@ ELEMENTS = ((1 << 62, Tile(1024, 1, 4)),)
 FINISH = ((1 << 30, Tile(1024, 1, 4)),)
 # Programs below which a strip of cells is split further.
 STRIP_PROGRAMS = 4096
+# Pixels of a convolution's tile, which its moments are of.
+CONV_PIXELS = 128
+# Convolutions as matrix products, of which the launcher takes the one that ends first.
+CONV = (
+    (64, ConvTile(CONV_PIXELS, 64, 4, 4, resident=2)),
+    (1 << 30, ConvTile(CONV_PIXELS, 128, 8, 4)),
+)
+# Hopper alone has the registers for the widest tile and an epilogue.
+CONV_HOPPER = (
+    CONV[0],
+    (128, CONV[1][1]),
+    (1 << 30, ConvTile(CONV_PIXELS, 256, 8, 3)),
+)
+# fp32, without tensor cores: exact, slow, and twice the memory.
+CONV_FP32 = ((1 << 30, ConvTile(CONV_PIXELS, 64, 8, 2, deep=16)),)
+CONV_NORM_FP32 = ((1 << 30, ConvTile(CONV_PIXELS, 64, 8, 2, registers=192, deep=16)),)
+CONV_WEIGHT_FP32 = ((1 << 30, ConvTile(64, 64, 8, 2, deep=32)),)
+# By columns: an estimate [E] of the share of the peak that the inner loop reaches, against the widest.
+SHARE_OF_PEAK = {64: 0.7, 128: 0.88, 256: 1.0}
+# With a BatchNorm's prologue, or its gradient's epilogue, which want registers beside the accumulators.
+CONV_NORM = (
+    (64, ConvTile(CONV_PIXELS, 64, 8, 3)),
+    (1 << 30, ConvTile(CONV_PIXELS, 128, 8, 3)),
+)
+CONV_NORM_BACKWARD = (
+    (64, ConvTile(CONV_PIXELS, 64, 8, 4)),
+    (1 << 30, ConvTile(CONV_PIXELS, 128, 8, 3)),
+)
+# An epilogue that also stores z.
+CONV_NORM_BACKWARD_Z = ((1 << 30, ConvTile(CONV_PIXELS, 64, 8, 4, registers=208)),)
+# Of a convolution's weights: a step of 32 pixels wastes none of a rectangle where there are 32 images.
+CONV_WEIGHT = ((1 << 30, ConvTile(128, 128, 8, 4, deep=32, resident=2)),)
 
 
-def choose(table: tuple[tuple[int, Tile], ...], size: int) -> Tile:
+_Tile = TypeVar("_Tile", bound=Tile)
+
+
+def choose(table: tuple[tuple[int, _Tile], ...], size: int) -> _Tile:
     """The first entry that is large enough."""
     return next(tile for largest, tile in table if size <= largest)
+
+
+def conv_tiles(channels: int, architecture: int, is_fp32: bool) -> tuple[ConvTile, ...]:
+    """For so many output channels, on a GPU of compute capability ``architecture`` / 10: none is twice too wide."""
+    table: tuple[tuple[int, ConvTile], ...] = CONV_HOPPER if HOPPER <= architecture < BLACKWELL else CONV
+    if is_fp32:
+        table = CONV_FP32
+    return tuple(tile for _, tile in table if tile.columns == 64 or tile.columns < 2 * channels)

@@ -1,0 +1,33 @@
+"""What the launchers of convolutions need to know of a GPU; where there is none (interpreted), an H100's."""
+
+import torch
+
+from . import INTERPRETED
+
+HOPPER, BLACKWELL = 90, 100
+_H100_MULTIPROCESSORS = 132
+
+
+def architecture(device: torch.device) -> int:
+    """The compute capability, 10 * major + minor."""
+    if device.type != "cuda" or INTERPRETED:
+        return HOPPER
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def has_tma(device: torch.device) -> bool:
+    """Whether there is a tensor memory accelerator: kernels get descriptors, else pointers."""
+    return architecture(device) >= HOPPER
+
+
+def is_wide(x: torch.Tensor) -> bool:
+    """Whether ``x`` is fp32, which has tiles of its own, but in the interpreter, where no register runs out."""
+    return x.dtype == torch.float32 and not INTERPRETED
+
+
+def multiprocessors(device: torch.device) -> int:
+    """How many persistent programs the GPU runs at a time, if one fills a multiprocessor."""
+    if device.type != "cuda":
+        return _H100_MULTIPROCESSORS
+    return torch.cuda.get_device_properties(device).multi_processor_count
