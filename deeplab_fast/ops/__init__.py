@@ -3,16 +3,22 @@
 Nothing here knows the model or the data set; see README.md in this folder for how an op is laid out.
 """
 
+from .aspp import Norm, aspp
 from .atrous_conv import atrous_conv2d
+from .atrous_conv_bn_relu import atrous_conv_bn, atrous_conv_bn_relu
 from .augment import apply_colour, crop_resample, resize_bilinear
+from .choice import use_kernels
 from .confusion import confusion_matrix
+from .conv1x1_bn import conv1x1_bn
 from .decode import decode_image, decode_label, image_size
 from .decode_gpu import decode_jpegs
 from .label_weight import label_weight
 from .labels import NO_LABEL
+from .layout import pixel_major
 from .norm_relu import norm_relu
 from .norm_relu_pool import norm_relu_pool
 from .normalise import normalise
+from .pending import Pending, finished, pending
 from .sample_loader import SampleLoader, augment_ragged
 from .sync_batch_norm import sync_batch_norm
 from .upsample import upsample
@@ -24,20 +30,29 @@ from .upsample_confusion import upsample_confusion
 __all__ = [
     "NO_LABEL",
     "LogitsView",
+    "Norm",
+    "Pending",
     "SampleLoader",
     "apply_colour",
+    "aspp",
     "atrous_conv2d",
+    "atrous_conv_bn",
+    "atrous_conv_bn_relu",
     "augment_ragged",
     "confusion_matrix",
+    "conv1x1_bn",
     "crop_resample",
     "decode_image",
     "decode_jpegs",
     "decode_label",
+    "finished",
     "image_size",
     "label_weight",
     "norm_relu",
     "norm_relu_pool",
     "normalise",
+    "pending",
+    "pixel_major",
     "resize_bilinear",
     "summed_probabilities",
     "sync_batch_norm",
@@ -46,4 +61,5 @@ __all__ = [
     "upsample_ce",
     "upsample_ce_per_pixel",
     "upsample_confusion",
+    "use_kernels",
 ]

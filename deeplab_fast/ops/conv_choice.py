@@ -1,0 +1,85 @@
+"""Whether a convolution runs by our kernels or by the vendor's library, where the user leaves it open.
+
+What was measured on this kind of GPU decides (``conv_measured.json``, written by ``benchmarks/tune_tiles.py``); where
+nothing was, a model of both does: the busiest multiprocessor's steps in our own schedule, against the dense product
+and the pass over its output that the library cannot spare.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .triton import chip
+from .triton.schedule import PixelMap, Source, shortest
+from .triton.tiles import conv_tiles
+
+MEASURED = Path(__file__).with_name("conv_measured.json")
+
+# (dense bf16 FLOP/s, bytes/s) of the data-centre GPU of an architecture; only their ratio matters.
+_ROOFS = {80: (312e12, 2.0e12), 90: (790e12, 4.0e12), 100: (2200e12, 7.7e12)}
+# Shares of the peak that matrix products reach: estimates, until a measurement takes their place.
+_OURS, _VENDOR = 0.65, 0.8
+_ELEMENT = 2  # bytes of an activation
+
+
+def shape_class(kind: str, channels_in: int, channels_out: int, rates: Sequence[int], map_: PixelMap) -> str:
+    """The name under which a measurement is kept; pixels only to the nearest power of two."""
+    pixels = map_.height * map_.columns
+    rate = "x".join(map(str, rates))
+    return f"{kind} {channels_in}->{channels_out} rates {rate} pixels 2^{round(torch.tensor(pixels).log2().item())}"
+
+
+def slower(kind: str, x: Tensor, channels_out: int, rates: Sequence[int]) -> str | None:
+    """The reason to leave ``kind``, a convolution of ``x`` ``[N, C, H, W]``, to the library; None: ours is ahead."""
+    if x.device.type != "cuda":
+        return None
+    if x.dtype == torch.float32:
+        return "fp32, which has no tensor cores without rounding to TF32"
+    n, c, h, w = x.shape
+    map_ = PixelMap(h, w, n) if any(rates) else PixelMap(1, n * h * w, 1)
+    return _slower(kind, c, channels_out, tuple(rates), map_, chip.architecture(x.device), x.device)
+
+
+@cache
+def _slower(
+    kind: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, architecture: int, device: torch.device
+) -> str | None:
+    name = shape_class(kind, c, k, rates, map_)
+    found = measured(architecture).get(name)
+    if found is not None:
+        ours, vendor = found["ours_ms"], found["vendor_ms"]
+        return None if ours < vendor else f"{name}: {ours:.3f} ms, the library {vendor:.3f} ms"
+    ours, vendor = predicted(c, k, rates, map_, architecture, chip.multiprocessors(device))
+    if ours < vendor:
+        return None
+    return f"{name}: not measured on this GPU; predicted {1e3 * ours:.3f} ms, the library {1e3 * vendor:.3f} ms"
+
+
+@cache
+def measured(architecture: int) -> dict[str, Any]:
+    """By shape class, of this architecture: ``ours_ms`` and ``vendor_ms``, forward and backward together."""
+    tables = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    return tables.get(f"sm_{architecture}", {}).get("shapes", {})
+
+
+def predicted(
+    c: int, k: int, rates: Sequence[int], map_: PixelMap, architecture: int, multiprocessors: int
+) -> tuple[float, float]:
+    """Seconds of the forward pass with its statistics: ours, and the library's."""
+    flops, bandwidth = _ROOFS[max((a for a in _ROOFS if a <= architecture), default=80)]
+    outputs = tuple((Source(0, 0, rate),) for rate in rates)
+    tiles = conv_tiles(k, architecture, False)
+    work = shortest(tiles, map_, outputs, c, k, multiprocessors)[2]
+    # The library's kernels fill whole waves of multiprocessors with tiles too, of any rows and with every tap.
+    pixels, taps = map_.height * map_.columns, sum(9 if rate else 1 for rate in rates)
+    rows, plain = PixelMap(1, pixels, 1), ((Source(0, 0, 0),),)
+    dense = shortest(tiles, rows, plain, c, k, multiprocessors)[2] * taps
+    peak = flops / multiprocessors
+    y_bytes = _ELEMENT * pixels * k * len(rates)
+    moved = (_ELEMENT * pixels * c + y_bytes) / bandwidth
+    return max(work / (_OURS * peak), moved), max(dense / (_VENDOR * peak), moved) + y_bytes / bandwidth

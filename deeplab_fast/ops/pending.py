@@ -1,0 +1,64 @@
+"""A convolution's raw output on its way to where it is read: its normalisation is not done where it is made."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .batch_moments import batch_moments, merge_moments
+from .norm_relu import norm_relu_with
+
+
+@dataclass(frozen=True)
+class Pending:
+    """``relu(norm(y) + residual)`` that is still to be done, by kernels.
+
+    ``y`` ``[N, C, H, W]`` raw; ``mean``, ``variance`` fp32 ``[C]``: the batch's where ``batch``, and then they carry
+    ``y``'s gradient, or the running ones; ``weight``, ``bias`` ``[C]``.
+    """
+
+    y: Tensor
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor
+    bias: Tensor
+    eps: float
+    batch: bool
+    residual: Tensor | None = None
+
+    def done(self, relu: bool = True) -> Tensor:
+        """The normalised activation."""
+        return norm_relu_with(
+            *(self.y, self.mean, self.variance, self.weight, self.bias, self.residual, relu, self.batch, self.eps)
+        )
+
+
+def pending(
+    y: Tensor,
+    parts: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Pending:
+    """The BatchNorm after ``y``. With ``training`` the batch's statistics, which move the running ones, are merged from
+    ``parts`` that the convolution left, or taken in a pass over ``y`` where it left none.
+    """
+    mean, variance = running_mean, running_var
+    if training and parts is not None:
+        mean, variance = merge_moments(parts, running_mean, running_var, momentum)
+    elif training:
+        mean, variance = batch_moments(y.detach(), running_mean, running_var, momentum)
+    return Pending(y, mean, variance, weight, bias, eps, training)
+
+
+def finished(x: Tensor | Pending) -> Tensor:
+    return x.done() if isinstance(x, Pending) else x
+
+
+def is_inference(training: bool) -> bool:
+    """Whether nothing will be asked for but the output, so that a BatchNorm can be folded into its convolution."""
+    return not training and not torch.is_grad_enabled()
