@@ -1,9 +1,14 @@
 """Atrous spatial pyramid pooling with image-level features (Chen et al., arXiv 1706.05587, section 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+from deeplab_fast.ops import aspp, use_kernels
+from deeplab_fast.ops.conv_branches import supports
+from deeplab_fast.ops.conv_choice import slower
 
 from .layers import AtrousConv2d, BatchNorm2d, ConvNormRelu, Dropout
 
@@ -40,4 +45,28 @@ class ASPP(nn.Module):
         self.project = ConvNormRelu(project, Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
+        branches = [cast(ConvNormRelu, branch) for branch in self.convs[:-1]]
+        weights, norms = [branch.conv.weight for branch in branches], [branch.norm for branch in branches]
+        rates = [branch.conv.dilation[0] if branch.conv.kernel_size[0] == 3 else 0 for branch in branches]
+        if not _runs_fused(x, weights, rates, norms[0]):
+            return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
+        _, pool_conv, pool_norm, _ = cast(Iterable[Any], self.convs[-1])
+        training = [norm.takes_statistics(x.numel() // x.shape[1]) for norm in norms]
+        joined = aspp(
+            *(x, weights, rates, [norm.tensors() for norm in norms], pool_conv.weight, pool_norm.tensors()),
+            training=training[0],
+            pool_training=pool_norm.takes_statistics(x.shape[0]),
+            momentum=pool_norm.momentum,
+            eps=pool_norm.eps,
+            fused="on",
+        )
+        return self.project(joined)
+
+
+def _runs_fused(x: Tensor, weights: Sequence[Tensor], rates: Sequence[int], norm: BatchNorm2d) -> bool:
+    if norm.sync:
+        return False
+    reason = supports(x, weights)
+    if reason is None and norm.fused == "auto":
+        reason = slower("aspp", x, CHANNELS, rates)
+    return use_kernels("aspp", norm.fused, x.device, reason)

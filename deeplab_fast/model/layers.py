@@ -3,11 +3,29 @@
 Activations are ``[N, C, H, W]`` tensors, stored channels-last unless said otherwise.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deeplab_fast.ops import atrous_conv2d, norm_relu, norm_relu_pool, sync_batch_norm
+from deeplab_fast.ops import (
+    Norm,
+    Pending,
+    atrous_conv2d,
+    atrous_conv_bn,
+    atrous_conv_bn_relu,
+    conv1x1_bn,
+    finished,
+    norm_relu,
+    norm_relu_pool,
+    pending,
+    sync_batch_norm,
+    use_kernels,
+)
+from deeplab_fast.ops.conv_branches import supports as conv_supports
+from deeplab_fast.ops.conv_choice import slower
+from deeplab_fast.ops.norm_relu import supports as norm_supports
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -29,13 +47,11 @@ class BatchNorm2d(nn.BatchNorm2d):
     fused: str = "auto"
 
     def forward(self, input: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
-        training = self._takes_statistics(input)
+        training = self.takes_statistics(input.numel() // input.shape[1])
         if training and self.sync:
-            return sync_batch_norm(
-                input, *self._parameters_and_statistics(), self._momentum(), self.eps, residual, relu, self.fused
-            )
+            return sync_batch_norm(input, *self.tensors(), self._momentum(), self.eps, residual, relu, self.fused)
         return norm_relu(
-            *(input, *self._parameters_and_statistics()),
+            *(input, *self.tensors()),
             residual=residual,
             relu=relu,
             training=training,
@@ -49,16 +65,61 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.sync:
             return F.max_pool2d(self(input, relu=True), 3, 2, 1)
         return norm_relu_pool(
-            *(input, *self._parameters_and_statistics()),
-            training=self._takes_statistics(input),
+            *(input, *self.tensors()),
+            training=self.takes_statistics(input.numel() // input.shape[1]),
             momentum=self._momentum(),
             eps=self.eps,
             fused=self.fused,
         )
 
-    def _takes_statistics(self, input: Tensor) -> bool:
-        """Whether the batch's own statistics normalise; counts the batch then."""
-        if not self.training or self.frozen or (not self.sync and input.numel() == input.shape[1]):
+    def pends(self, input: Tensor | Pending) -> bool:
+        """Whether :meth:`after` can be called: kernels normalise ``input``, and what is made of it."""
+        x = input.y if isinstance(input, Pending) else input
+        return not self.sync and use_kernels("norm_relu", self.fused, x.device, norm_supports(x))
+
+    def after(self, conv: nn.Conv2d, input: Tensor | Pending, keep: bool = True) -> tuple[Tensor | None, Pending]:
+        """``conv`` of ``input``, which may be pending itself, and this normalisation after it, left pending.
+
+        Also returns what ``conv`` read, or None where ``keep`` is False and it was not stored. The convolution runs by
+        our kernels or the library's, whichever is ahead (see :mod:`deeplab_fast.ops.conv_choice`).
+        """
+        x = input.y if isinstance(input, Pending) else input
+        n, (stride, _) = x.shape[0], conv.stride
+        training = self.takes_statistics(n * -(-x.shape[2] // stride) * -(-x.shape[3] // stride))
+        norm, momentum, eps = self.tensors(), self._momentum(), self.eps
+        kind = conv_kind(conv)
+        if not runs_fused(kind, conv, x, self.fused):
+            z = finished(input)
+            return z, pending(conv(z), None, *norm, training, momentum, eps)
+        if kind == "conv1x1_bn":
+            before = finished(input) if stride > 1 else input
+            return conv1x1_bn(
+                *(before, conv.weight, *norm),
+                stride=stride,
+                training=training,
+                momentum=momentum,
+                eps=eps,
+                keep=keep,
+            )
+        z, rate = finished(input), conv.dilation[0]
+        return z, atrous_conv_bn(z, conv.weight, *norm, rate=rate, training=training, momentum=momentum, eps=eps)
+
+    def atrous(self, conv: nn.Conv2d, input: Tensor) -> Tensor:
+        """``relu(norm(conv(x)))``, in one launch where nothing learns."""
+        if self.sync or not runs_fused("atrous_conv_bn_relu", conv, input, self.fused):
+            return self(conv(input), relu=True)
+        return atrous_conv_bn_relu(
+            *(input, conv.weight, *self.tensors()),
+            rate=conv.dilation[0],
+            training=self.takes_statistics(input.numel() // input.shape[1]),
+            momentum=self._momentum(),
+            eps=self.eps,
+            fused="on",
+        )
+
+    def takes_statistics(self, values: int) -> bool:
+        """Whether the batch's own statistics normalise, of so many values a channel; counts the batch then."""
+        if not self.training or self.frozen or (not self.sync and values == 1):
             return False
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
@@ -68,10 +129,32 @@ class BatchNorm2d(nn.BatchNorm2d):
         assert self.momentum is not None
         return self.momentum
 
-    def _parameters_and_statistics(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def tensors(self) -> Norm:
+        """Weight, bias and running statistics."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        return self.weight, self.bias, self.running_mean, self.running_var
+        return Norm(self.weight, self.bias, self.running_mean, self.running_var)
+
+
+def conv_kind(conv: nn.Conv2d) -> str | None:
+    """The fused op that does the work of ``conv`` and a BatchNorm, or None."""
+    if conv.bias is not None or conv.groups != 1:
+        return None
+    if conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.stride[0] == conv.stride[1]:
+        return "conv1x1_bn"
+    is_same = conv.padding == conv.dilation and conv.dilation[0] == conv.dilation[1] and conv.stride == (1, 1)
+    return "atrous_conv_bn_relu" if conv.kernel_size == (3, 3) and is_same else None
+
+
+def runs_fused(kind: str | None, conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
+    """Whether our kernels of ``kind`` do the convolution of ``x``, see :func:`~deeplab_fast.ops.use_kernels`."""
+    if kind is None:
+        return False
+    reason = conv_supports(x, [conv.weight])
+    if reason is None and fused == "auto":
+        rate = conv.dilation[0] if kind == "atrous_conv_bn_relu" else 0
+        reason = slower(kind, x[:, :, :: conv.stride[0], :: conv.stride[1]], conv.out_channels, [rate])
+    return use_kernels(kind, fused, x.device, reason)
 
 
 class ConvNormRelu(nn.Sequential):
@@ -80,10 +163,19 @@ class ConvNormRelu(nn.Sequential):
     def __init__(self, conv: nn.Conv2d, *more: nn.Module) -> None:
         super().__init__(conv, BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True), *more)
 
+    @property
+    def conv(self) -> nn.Conv2d:
+        return cast(nn.Conv2d, self[0])
+
+    @property
+    def norm(self) -> BatchNorm2d:
+        return cast(BatchNorm2d, self[1])
+
     def forward(self, input: Tensor) -> Tensor:
-        conv, norm, _, *more = self
-        output = norm(conv(input), relu=True)
-        for layer in more:
+        conv, norm = self.conv, self.norm
+        fused = norm.pends(input)
+        output = norm.after(conv, input, keep=False)[1].done() if fused else norm(conv(input), relu=True)
+        for layer in list(self)[3:]:
             output = layer(output)
         return output
 
@@ -119,6 +211,27 @@ class AtrousConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return atrous_conv2d(input, self.weight, self.stride, self.dilation)
+
+
+class AtrousConvBNReLU(ConvNormRelu):
+    """``Conv2d(3x3)`` at any rate, ``BatchNorm2d`` and ReLU as one op, under their keys ``0`` and ``1``.
+
+    A drop-in for ``nn.Sequential(nn.Conv2d(cin, cout, 3, padding=rate, dilation=rate, bias=False),
+    nn.BatchNorm2d(cout), nn.ReLU())``, whose state dict it takes and gives; see
+    :func:`~deeplab_fast.ops.atrous_conv_bn_relu` for what it computes and which inputs its kernels take.
+
+    Args:
+        rate: distance of the taps in pixels, which is the padding too.
+        fused: ``auto``, ``on`` or ``off``.
+    """
+
+    def __init__(self, cin: int, cout: int, rate: int = 1, fused: str = "auto") -> None:
+        super().__init__(AtrousConv2d(cin, cout, 3, padding=rate, dilation=rate, bias=False))
+        self.norm.fused = fused
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``[N, cin, H, W]`` -> ``[N, cout, H, W]``."""
+        return self.norm.atrous(self.conv, input)
 
 
 def freeze_batch_norm(model: nn.Module) -> None:

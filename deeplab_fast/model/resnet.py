@@ -6,11 +6,14 @@ Chen et al., arXiv 1706.05587, section 3.2.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 from torch import Tensor, nn
 
-from .layers import AtrousConv2d, BatchNorm2d
+from deeplab_fast.ops import Pending, finished, pixel_major
+
+from .layers import AtrousConv2d, BatchNorm2d, conv_kind, runs_fused
 
 
 def conv3x3(cin: int, cout: int, stride: int, dilation: int) -> nn.Conv2d:
@@ -56,11 +59,25 @@ class Bottleneck(nn.Module):
         self.bn3 = BatchNorm2d(cout)
         self.downsample = _shortcut(cin, cout, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Pending) -> Tensor | Pending:
+        if self.bn1.pends(x):
+            return self._pending(x)
+        x = finished(x)
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.bn1(self.conv1(x), relu=True)
         out = self.bn2(self.conv2(out), relu=True)
         return self.bn3(self.conv3(out), residual=shortcut, relu=True)
+
+    def _pending(self, x: Tensor | Pending) -> Pending:
+        """The same by fused kernels: each normalisation is done by what reads it, the last one by the next block."""
+        z, first = self.bn1.after(self.conv1, x)
+        assert z is not None
+        _, second = self.bn2.after(self.conv2, first.done(), keep=False)
+        _, third = self.bn3.after(self.conv3, second, keep=False)
+        if self.downsample is None:
+            return replace(third, residual=z)
+        conv, norm = cast(tuple[nn.Conv2d, BatchNorm2d], tuple(self.downsample))
+        return replace(third, residual=norm.after(conv, z)[1].done(relu=False))
 
 
 def _shortcut(cin: int, cout: int, stride: int) -> nn.Sequential | None:
@@ -143,5 +160,16 @@ class ResNet(nn.Module):
         return nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn1.pool(self.conv1(x))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        x = self.layer3(self.layer2(self.layer1(self.bn1.pool(self.conv1(x)))))
+        if self._atrous_by_kernels(x):
+            x = pixel_major(finished(x))  # layer4 and what follows stay so
+        return finished(self.layer4(x))
+
+    def _atrous_by_kernels(self, x: Tensor | Pending) -> bool:
+        """Whether most of layer4's 3x3 convolutions skip taps, for which its maps are stored pixel-major."""
+        if not isinstance(x, Pending):
+            return False
+        convs = [cast(nn.Conv2d, block.conv2) for block in self.layer4]
+        one = x.y[:, : convs[-1].in_channels]
+        fused = [runs_fused(conv_kind(c), c, one, self.bn1.fused) for c in convs if conv_kind(c) is not None]
+        return 2 * sum(fused) > len(convs)
