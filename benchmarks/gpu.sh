@@ -4,6 +4,7 @@
 #
 #   bash benchmarks/gpu.sh check   [--out DIR] [--dry-run]   every op's tests on the GPU, the same bits twice, sanitizer
 #   bash benchmarks/gpu.sh kernels [--out DIR] [--dry-run]   the fused kernels beside torch eager and torch.compile
+#   bash benchmarks/gpu.sh tune    [--out DIR] [--dry-run]   the convolutions beside cuDNN; writes the table of choices
 #
 # Results: DIR, by default benchmarks/results/DATE-GPU. --dry-run: the same road with tiny shapes, without a GPU in
 # Triton's interpreter. PYTHON=... chooses another interpreter.
@@ -24,7 +25,7 @@ while [ $# -gt 0 ]; do
     *) fail "$1: expected --out DIR or --dry-run" ;;
   esac
 done
-case "$part" in check | kernels) ;; -h | --help | "") usage; exit 0 ;; *) fail "$part: expected check or kernels" ;; esac
+case "$part" in check | kernels | tune) ;; -h | --help | "") usage; exit 0 ;; *) fail "$part: expected check, kernels or tune" ;; esac
 
 "$PYTHON" -c 'import torch, triton' || fail "$PYTHON has no torch or no Triton; set PYTHON"
 gpu=$("$PYTHON" -c 'import torch; print(torch.cuda.get_device_name(0) if torch.cuda.is_available() else "")')
@@ -60,7 +61,9 @@ report() {
 : >"$log"
 if [ "$part" = check ]; then
   tests=(tests/ops/test_norm_relu.py tests/ops/test_norm_relu_pool.py tests/ops/test_upsample_ce_kernels.py
-    tests/ops/test_upsample_argmax.py tests/ops/test_traffic.py tests/ops/test_confusion.py tests/model/test_fused.py)
+    tests/ops/test_upsample_argmax.py tests/ops/test_traffic.py tests/ops/test_conv_branches.py
+    tests/ops/test_conv1x1_bn.py tests/ops/test_atrous_conv_bn_relu.py tests/ops/test_aspp.py
+    tests/ops/test_confusion.py tests/model/test_fused.py)
   one=(-q -x -p no:cacheprovider)
   if [ -n "$dry" ]; then
     run "ops against fp64" 300 "$PYTHON" -m pytest "${one[@]}" "${tests[@]:0:5}" -k "1x1 or opcheck or compile or tie"
@@ -70,19 +73,22 @@ if [ "$part" = check ]; then
     many=(); "$PYTHON" -c 'import xdist' 2>/dev/null && many=(-n 8)
     run "ops against fp64" 300 "$PYTHON" -m pytest -q -p no:cacheprovider "${many[@]}" "${tests[@]}" \
       tests/ops/test_decode_gpu.py tests/ops/test_sample_loader.py
-    run "the same bits twice" 40 "$PYTHON" -m pytest "${one[@]}" "${tests[@]:0:3}" -k same_bits
+    run "the same bits twice" 40 "$PYTHON" -m pytest "${one[@]}" "${tests[@]:0:3}" "${tests[@]:5:4}" -k same_bits
     sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
     if [ -n "$sanitizer" ]; then
       for tool in memcheck racecheck; do
         run "compute-sanitizer $tool" 90 "$sanitizer" --tool "$tool" --error-exitcode 3 --kernel-regex kns=_kernel \
           "$PYTHON" -m pytest "${one[@]}" tests/ops/test_norm_relu.py tests/ops/test_norm_relu_pool.py \
-          tests/ops/test_upsample_ce_kernels.py tests/ops/test_upsample_argmax.py -k "same_bits or odd or tie"
+          tests/ops/test_upsample_ce_kernels.py tests/ops/test_upsample_argmax.py tests/ops/test_conv_branches.py \
+          tests/ops/test_conv1x1_bn.py tests/ops/test_aspp.py -k "same_bits or odd or tie"
       done
     else
       rows+=("compute-sanitizer|not found|0")
     fi
   fi
   report
+elif [ "$part" = tune ]; then
+  timeout 530 "$PYTHON" -m benchmarks.tune_tiles --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"
 else
   timeout 530 "$PYTHON" -m benchmarks.kernels --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"
 fi
