@@ -6,6 +6,7 @@ and the pass over its output that the library cannot spare.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -31,7 +32,7 @@ def shape_class(kind: str, channels_in: int, channels_out: int, rates: Sequence[
     """The name under which a measurement is kept; pixels only to the nearest power of two."""
     pixels = map_.height * map_.columns
     rate = "x".join(map(str, rates))
-    return f"{kind} {channels_in}->{channels_out} rates {rate} pixels 2^{round(torch.tensor(pixels).log2().item())}"
+    return f"{kind} {channels_in}->{channels_out} rates {rate} pixels 2^{round(math.log2(pixels))}"
 
 
 def slower(kind: str, x: Tensor, channels_out: int, rates: Sequence[int]) -> str | None:
@@ -41,8 +42,16 @@ def slower(kind: str, x: Tensor, channels_out: int, rates: Sequence[int]) -> str
     if x.dtype == torch.float32:
         return "fp32, which has no tensor cores without rounding to TF32"
     n, c, h, w = x.shape
-    map_ = PixelMap(h, w, n) if any(rates) else PixelMap(1, n * h * w, 1)
-    return _slower(kind, c, channels_out, tuple(rates), map_, chip.architecture(x.device), x.device)
+    return _constant(kind, c, channels_out, tuple(rates), h, w, n, x.device)
+
+
+@torch.compiler.assume_constant_result
+def _constant(
+    kind: str, c: int, k: int, rates: tuple[int, ...], height: int, width: int, images: int, device: torch.device
+) -> str | None:
+    """The decision, which torch.compile is not to look into."""
+    map_ = PixelMap(height, width, images) if any(rates) else PixelMap(1, images * height * width, 1)
+    return _slower(kind, c, k, rates, map_, chip.architecture(device), device)
 
 
 @cache

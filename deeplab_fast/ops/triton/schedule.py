@@ -131,6 +131,7 @@ def conv_schedule(
     return Schedule(np.array(rows, np.int32)[order], starts, np.array(costs)[order], taps, dense)
 
 
+@lru_cache(maxsize=1024)
 def shortest(
     tiles: Sequence[ConvTile], map_: PixelMap, outputs: Sequence[Sequence[Source]], channels_in: int, channels_out: int,
     multiprocessors: int,

@@ -1,0 +1,64 @@
+"""Whether ours or the library's convolution runs: the table first, then the model; torch.compile does not look in."""
+
+import json
+
+import pytest
+import torch
+
+from deeplab_fast.ops import conv_choice
+from deeplab_fast.ops.conv_choice import _constant, measured, predicted, shape_class, slower
+from deeplab_fast.ops.triton.schedule import PixelMap
+
+CPU = torch.device("cpu")  # counts as an H100
+LAYER = ("conv1x1_bn", 64, 256, (0,))
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    measured.cache_clear()
+    conv_choice._slower.cache_clear()
+    yield
+    measured.cache_clear()
+    conv_choice._slower.cache_clear()
+
+
+def test_without_a_measurement_the_model_decides_and_says_so():
+    assert _constant(*LAYER, 129, 129, 32, CPU) is None
+    reason = _constant("atrous_conv_bn_relu", 512, 512, (2,), 33, 33, 1, CPU)
+    assert "not measured on this GPU; predicted" in reason
+
+
+@pytest.mark.parametrize(("ours", "vendor"), [(1.0, 2.0), (2.0, 1.0)])
+def test_a_measurement_decides(ours, vendor, tmp_path, monkeypatch):
+    name = shape_class(*LAYER, PixelMap(1, 32 * 129 * 129, 1))
+    table = {"sm_90": {"gpu": "a GPU", "date": "a day", "shapes": {name: {"ours_ms": ours, "vendor_ms": vendor}}}}
+    path = tmp_path / "measured.json"
+    path.write_text(json.dumps(table))
+    monkeypatch.setattr(conv_choice, "MEASURED", path)
+    reason = _constant(*LAYER, 129, 129, 32, CPU)
+    assert reason is None if ours < vendor else "2.000 ms, the library 1.000 ms" in reason
+    # Another batch of the same power of two is the same class; another architecture is not.
+    assert (_constant(*LAYER, 129, 129, 30, CPU) is None) == (ours < vendor)
+    assert measured(80) == {}
+
+
+def test_the_model_knows_what_skipping_and_a_full_machine_are_worth():
+    map_ = PixelMap(33, 33, 32)
+    near, far = (predicted(2048, 256, (rate,), map_, 90, 132) for rate in (1, 18))
+    assert far[0] < 0.65 * near[0]
+    assert far[1] == near[1]
+    small = predicted(2048, 256, (18,), PixelMap(33, 33, 1), 90, 132)
+    assert small[0] > far[0] / 32 * 4  # one image leaves most of the machine idle
+
+
+def test_fp32_and_cpus_have_no_choice():
+    assert slower("conv1x1_bn", torch.zeros(1, 8, 3, 3), 8, (0,)) is None  # what the CPU does is no matter of speed
+
+
+def test_no_graph_break_under_compile():
+    def step(x):
+        n, c, h, w = x.shape
+        return x + 1 if _constant("conv1x1_bn", c, 256, (0,), h, w, n, x.device) is None else x - 1
+
+    x = torch.zeros(2, 64, 129, 129)
+    assert torch.equal(torch.compile(step, fullgraph=True, backend="eager")(x), step(x))
