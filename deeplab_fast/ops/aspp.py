@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .atrous_conv import atrous_conv2d
+from .atrous_conv import as_type_of, atrous_conv2d
 from .batch_moments import merge_moments
 from .choice import use_kernels
 from .conv_branches import conv_branches, conv_branches_with, supports
+from .conv_choice import slower
 from .layout import PIXEL_MAJOR
 from .norm_relu import norm_relu, norm_relu_with
 from .pending import is_inference
@@ -67,11 +68,15 @@ def aspp(
     def normalise(y: Tensor, norm: Norm, training: bool, fused: str) -> Tensor:
         return norm_relu(y, *norm, training=training, momentum=momentum, eps=eps, fused=fused)
 
-    pooled = F.conv2d(F.adaptive_avg_pool2d(x, 1), pool_weight.to(x.dtype))
+    pooled = F.conv2d(F.adaptive_avg_pool2d(x, 1), as_type_of(pool_weight, x))
     pooled = normalise(pooled, pool_norm, pool_training and x.shape[0] > 1, "off")
-    if not use_kernels("aspp", fused, x.device, supports(x, weights)):
+    reason = supports(x, weights)
+    if reason is None and fused == "auto":
+        reason = slower("aspp", x, weights[0].shape[0], rates)
+    if not use_kernels("aspp", fused, x.device, reason):
         branches = []
         for weight, rate, norm in zip(weights, rates, norms, strict=True):
+            weight = as_type_of(weight, x)
             y = atrous_conv2d(x, weight, (1, 1), (rate, rate)) if rate else F.conv2d(x, weight)
             branches.append(normalise(y, norm, training, fused))
         return torch.cat([*branches, pooled.expand(-1, -1, *x.shape[2:])], 1)

@@ -2,8 +2,14 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def as_type_of(weight: Tensor, x: Tensor) -> Tensor:
+    """A convolution's weight in its input's type, unless autocast sees to both."""
+    return weight if torch.is_autocast_enabled(x.device.type) else weight.to(x.dtype)
 
 
 def atrous_conv2d_reference(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:

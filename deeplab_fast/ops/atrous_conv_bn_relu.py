@@ -7,9 +7,10 @@ behind, so that the normalisation need not read it for them; in inference all th
 import torch
 from torch import Tensor
 
-from .atrous_conv import atrous_conv2d
+from .atrous_conv import as_type_of, atrous_conv2d
 from .choice import use_kernels
 from .conv_branches import conv_branches, conv_branches_reference, conv_branches_with, supports
+from .conv_choice import slower
 from .norm_relu import norm_relu, norm_relu_reference
 from .pending import Pending, is_inference, pending
 
@@ -50,8 +51,8 @@ def atrous_conv_bn_relu(
     """``relu(batch_norm(conv2d(x, weight, padding=rate, dilation=rate)))``.
 
     Args:
-        x: ``[N, C, H, W]``, fp16 or bf16 where the kernels run (fp32 in Triton's interpreter), C and K multiples of
-            8. Best stored pixel-major, as this op returns it; else it is copied so.
+        x: ``[N, C, H, W]``, fp16 or bf16 where the kernels run (fp32 too, slowly, for ``on``), C and K multiples of 8.
+            Best stored pixel-major, as this op returns it; else it is copied so.
         weight: ``[K, C, 3, 3]``, of any float type; the convolution takes it in ``x``'s, its gradient has its own.
         bn_weight, bn_bias: ``[K]``, fp32 or as ``x``.
         running_mean, running_var: fp32 ``[K]``. With ``training`` they are moved by ``momentum`` (the variance with
@@ -67,8 +68,11 @@ def atrous_conv_bn_relu(
         UserError: ``fused`` is ``on`` and the kernels cannot run; says why.
     """
     norm = bn_weight, bn_bias, running_mean, running_var
-    if not use_kernels("atrous_conv_bn_relu", fused, x.device, supports(x, [weight])):
-        y = atrous_conv2d(x, weight, (1, 1), (rate, rate))
+    reason = supports(x, [weight])
+    if reason is None and fused == "auto":
+        reason = slower("atrous_conv_bn_relu", x, weight.shape[0], [rate])
+    if not use_kernels("atrous_conv_bn_relu", fused, x.device, reason):
+        y = atrous_conv2d(x, as_type_of(weight, x), (1, 1), (rate, rate))
         return norm_relu(y, *norm, relu=relu, training=training, momentum=momentum, eps=eps, fused=fused)
     if is_inference(training):
         scale = bn_weight.float() * torch.rsqrt(running_var + eps)

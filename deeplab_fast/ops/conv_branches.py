@@ -137,9 +137,8 @@ def _gradients(
 ) -> tuple[Tensor, list[Tensor]]:
     """Gradients of ``x`` (empty unless asked for) and of the weights."""
     map_x, map_ = as_map(x, rates)
-    dx = _empty_gradient(x, rates) if with_x else x.new_empty(0)
-    # A map's rows lie as those of dx will; a 1x1 convolution's as those of x.
-    map_dy = as_rows(dy, _empty_gradient(x, rates)).view(*map_x.shape[:2], len(weights), -1)
+    dx = _empty_gradient(x, rates)  # and where it is not asked for, the order of its rows
+    map_dy = as_rows(dy, dx).view(*map_x.shape[:2], len(weights), -1)
     if with_x:
         _input_gradient(map_dy, as_rows(dx).view(map_x.shape), map_, weights, rates)
     if not any(rates) and len(rates) == 1:
@@ -147,8 +146,10 @@ def _gradients(
     else:
         dtaps = _tap_gradients(map_dy, map_x, map_, weights, rates)
     parts = dtaps.split([w.shape[2] * w.shape[3] for w in weights])
-    pairs = zip(parts, weights, strict=True)
-    return dx, [p.unflatten(0, w.shape[2:]).permute(2, 3, 0, 1).to(w.dtype).contiguous() for p, w in pairs]
+    dweights = [torch.empty_like(w) for w in weights]  # stored as the weights are, so that autograd keeps them
+    for dweight, part in zip(dweights, parts, strict=True):
+        dweight.copy_(part.unflatten(0, dweight.shape[2:]).permute(2, 3, 0, 1))
+    return (dx if with_x else x.new_empty(0)), dweights
 
 
 def _input_gradient(dy: Tensor, dx: Tensor, map_: PixelMap, weights: list[Tensor], rates: list[int]) -> None:
@@ -194,6 +195,7 @@ def _(dy, x, weights, rates, with_x):  # type: ignore[no-untyped-def]
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     x, weights, ctx.rates, _ = inputs
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(x, *weights)
 

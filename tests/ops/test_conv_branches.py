@@ -168,6 +168,8 @@ def test_opcheck():
     x, dy, weights = x.to(DEVICE), dy.to(DEVICE), [w.to(DEVICE) for w in weights]
     torch.library.opcheck(_conv_branches_backward, (dy, x, weights, list(rates), True))
     torch.library.opcheck(_conv_branches_with, (x, weights, list(rates), *torch.ones(2, 16, device=DEVICE), True))
+    stored = [w.to(memory_format=torch.channels_last) for w in weights]  # as training stores them
+    torch.library.opcheck(_conv_branches_backward, (dy, x, stored, list(rates), True))
     leaves = [w.requires_grad_() for w in weights]
     torch.library.opcheck(_conv_branches, (x.requires_grad_(), leaves, list(rates), True))
     torch.library.opcheck(_conv_branches, (x, leaves[:1], [0], False))

@@ -4,7 +4,7 @@ import torch
 
 from . import INTERPRETED
 
-HOPPER, BLACKWELL = 90, 100
+HOPPER, BLACKWELL, CONSUMER_BLACKWELL = 90, 100, 120
 _H100_MULTIPROCESSORS = 132
 
 
@@ -17,8 +17,11 @@ def architecture(device: torch.device) -> int:
 
 
 def has_tma(device: torch.device) -> bool:
-    """Whether there is a tensor memory accelerator: kernels get descriptors, else pointers."""
-    return architecture(device) >= HOPPER
+    """Whether kernels get descriptors, for the tensor memory accelerator, or pointers.
+
+    Consumer GPUs of compute capability 12 have it, but less than half the shared memory that the tiles then need.
+    """
+    return HOPPER <= architecture(device) < CONSUMER_BLACKWELL
 
 
 def is_wide(x: torch.Tensor) -> bool:

@@ -35,7 +35,8 @@ def load_pixels(
     else:
         o_column, o_channel = column + tl.arange(0, WIDE), channel + tl.arange(0, DEEP)
         m_pixel = (o_column >= 0) & (o_column < columns) & (row >= 0) & (row < height)
-        p_x = x + tl.cast(row * columns, tl.int64) * stride + o_column[:, None] * stride + o_channel[None, :]
+        p_x = x + tl.cast(row * columns + column, tl.int64) * stride
+        p_x = p_x + tl.arange(0, WIDE)[:, None] * stride + o_channel[None, :]
         b_x = tl.load(p_x, mask=m_pixel[:, None] & (o_channel < stride)[None, :], other=0.0)
     return b_x
 
@@ -99,7 +100,7 @@ def store_pixels(
         y.store([row, column, group, o_out], b_y.reshape(1, WIDE, 1, COLUMNS))
     else:
         o_pixel, o_channel = column + tl.arange(0, WIDE), o_out + tl.arange(0, COLUMNS)
-        p_y = y + tl.cast(row * columns, tl.int64) * stride + o_pixel[:, None] * stride
+        p_y = y + tl.cast(row * columns + column, tl.int64) * stride + tl.arange(0, WIDE)[:, None] * stride
         m_y = (o_pixel < columns)[:, None] & (o_channel < channels)[None, :]
         tl.store(p_y + group * channels + o_channel[None, :], b_y, mask=m_y)
 

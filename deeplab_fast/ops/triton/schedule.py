@@ -11,7 +11,7 @@ The same tables drive the kernels and the tests that count their work.
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +97,7 @@ def assign(costs: NDArray[np.int64], programs: int) -> tuple[NDArray[np.int64], 
     return order[by_program], starts.astype(np.int32)
 
 
-@lru_cache(maxsize=256)
+@cache
 def conv_schedule(
     map_: PixelMap, outputs: Sequence[Sequence[Source]], k_blocks: int, column_blocks: int, wide: int, programs: int
 ) -> Schedule:
@@ -131,7 +131,7 @@ def conv_schedule(
     return Schedule(np.array(rows, np.int32)[order], starts, np.array(costs)[order], taps, dense)
 
 
-@lru_cache(maxsize=1024)
+@cache
 def shortest(
     tiles: Sequence[ConvTile], map_: PixelMap, outputs: Sequence[Sequence[Source]], channels_in: int, channels_out: int,
     multiprocessors: int,
@@ -146,7 +146,7 @@ def shortest(
     return min(found, key=lambda candidate: candidate[2])
 
 
-@lru_cache(maxsize=256)
+@cache
 def weight_schedule(
     map_: PixelMap, sources: Sequence[Source], out_blocks: int, in_blocks: int, deep: int, programs: int
 ) -> Schedule:
@@ -178,13 +178,14 @@ def weight_schedule(
     return Schedule(np.array(rows, np.int32)[order], starts, np.array(costs)[order], taps, dense)
 
 
+# For good, as the schedules above are: a CUDA graph replays the tables from where they are.
 _on_device: dict[tuple[int, torch.device], tuple[Schedule, Tensor, Tensor]] = {}
 
 
 def tables(schedule: Schedule, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Items and starts on ``device``, copied there once: a CUDA graph replays them from where they are."""
+    """Items and starts on ``device``, copied there once."""
     key = id(schedule), device
     if key not in _on_device:
         items, starts = (torch.from_numpy(part).to(device) for part in (schedule.items, schedule.starts))
-        _on_device[key] = schedule, items, starts  # the schedule itself too, so that its id stays its own
+        _on_device[key] = schedule, items, starts
     return _on_device[key][1:]
