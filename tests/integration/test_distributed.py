@@ -53,14 +53,17 @@ def pretrained(builtin, tmp_path_factory):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_sync_bn_equals_one_process(accumulate, builtin, pretrained, tmp_path):
-    """Full learning rate and dropout; unequal numbers of ignored pixels; an odd number of held-out images."""
+    """Dropout on; unequal numbers of ignored pixels; an odd number of held-out images.
+
+    At a third of the usual learning rate the losses agree to 5e-7; at all of it a rounding of the first becomes up to
+    3e-5 of the third, with one number of threads and not with another. Without SyncBN the first differs by 0.1.
+    """
     extra = ["--max_steps=3", "--sync_bn=True", f"--accumulate_steps={accumulate}", f"--ckpt_pre_trained={pretrained}"]
+    extra += ["--base_lr=0.005"]
     one, one_eval = train(tmp_path / "one", builtin, 1, "--batch_size=4", *extra)
     two, two_eval = train(tmp_path / "two", builtin, 2, "--batch_size=2", *extra)
     assert len(one) == 3
-    # One rounding of the first loss is 1e-5 of the third (with one thread); without SyncBN the first differs by 0.1.
-    assert two[0] == pytest.approx(one[0], abs=1e-6)
-    assert two == pytest.approx(one, abs=1e-4)
+    assert two == pytest.approx(one, abs=1e-5)
     assert [r["step"] for r in two_eval] == [r["step"] for r in one_eval]
     assert two_eval[-1]["miou"] == pytest.approx(one_eval[-1]["miou"], abs=1e-3)
 
