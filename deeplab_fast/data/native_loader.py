@@ -8,7 +8,6 @@ done, another holds back the training stream until the batch is there.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -84,7 +83,7 @@ class NativeLoader:
         )
         source = dataset.source
         self.samples = SampleLoader(source.files(), source.mapped, self.recipe, dataset.num_classes, threads)
-        self._draws_of = lru_cache(maxsize=2)(self._epoch_draws)
+        self._draws: tuple[int, NDArray[np.float64]] | None = None  # of which epoch, and what chance decides in it
         self._on_gpu = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if self._on_gpu else None
         self._ring = deque(_Slot() for _ in range(_BATCHES_AHEAD + 1)) if self._on_gpu else None
@@ -106,9 +105,12 @@ class NativeLoader:
         finally:
             self.samples.close()
 
-    def _epoch_draws(self, epoch: int) -> NDArray[np.float64]:
-        """What chance decides for each sample, ``[N, 4]``: a batch's draws alone would cost as much time."""
-        return uniform(self.dataset.seed, epoch, np.arange(len(self.dataset.source)), AUGMENT)
+    def _draws_of(self, epoch: int) -> NDArray[np.float64]:
+        """For each sample, ``[N, 4]``: to draw for a batch alone would cost as much time."""
+        if self._draws is None or self._draws[0] != epoch:
+            drawn = uniform(self.dataset.seed, epoch, np.arange(len(self.dataset.source)), AUGMENT)
+            self._draws = epoch, drawn
+        return self._draws[1]
 
     def _jobs(self, places: Places, indexes: list[int]) -> Jobs:
         """To load the samples ``indexes``, augmented as chance decided for ``places``, which are of one epoch."""
