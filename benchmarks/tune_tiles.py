@@ -105,7 +105,7 @@ def check(layer: Layer, both: dict[str, Callable[[], list[Tensor]]]) -> None:
     """Raise :class:`UserError` unless the two agree as far as their roundings go."""
     for i, (a, b) in enumerate(zip(both[OURS](), both[VENDOR](), strict=True)):
         error = float((a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-30))
-        if not error <= 0.02:
+        if not error <= 0.005:  # each result is rounded once: 2e-3 of a norm where that is to bf16
             raise UserError(f"{layer}: result {i} differs from the library's by {error:.1e}")
 
 

@@ -6,9 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from deeplab_fast.ops import aspp, use_kernels
-from deeplab_fast.ops.conv_branches import supports
-from deeplab_fast.ops.conv_choice import slower
+from deeplab_fast.ops import aspp
 
 from .layers import AtrousConv2d, BatchNorm2d, ConvNormRelu, Dropout
 
@@ -48,7 +46,7 @@ class ASPP(nn.Module):
         branches = [cast(ConvNormRelu, branch) for branch in self.convs[:-1]]
         weights, norms = [branch.conv.weight for branch in branches], [branch.norm for branch in branches]
         rates = [branch.conv.dilation[0] if branch.conv.kernel_size[0] == 3 else 0 for branch in branches]
-        if not _runs_fused(x, weights, rates, norms[0]):
+        if norms[0].spans(x):
             return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
         _, pool_conv, pool_norm, _ = cast(Iterable[Any], self.convs[-1])
         training = [norm.takes_statistics(x.numel() // x.shape[1]) for norm in norms]
@@ -58,15 +56,6 @@ class ASPP(nn.Module):
             pool_training=pool_norm.takes_statistics(x.shape[0]),
             momentum=pool_norm.momentum,
             eps=pool_norm.eps,
-            fused="on",
+            fused=pool_norm.fused,
         )
         return self.project(joined)
-
-
-def _runs_fused(x: Tensor, weights: Sequence[Tensor], rates: Sequence[int], norm: BatchNorm2d) -> bool:
-    if norm.sync:
-        return False
-    reason = supports(x, weights)
-    if reason is None and norm.fused == "auto":
-        reason = slower("aspp", x, CHANNELS, rates)
-    return use_kernels("aspp", norm.fused, x.device, reason)

@@ -23,6 +23,7 @@ from deeplab_fast.ops import (
     sync_batch_norm,
     use_kernels,
 )
+from deeplab_fast.ops.choice import tell
 from deeplab_fast.ops.conv_branches import supports as conv_supports
 from deeplab_fast.ops.conv_choice import slower
 from deeplab_fast.ops.norm_relu import supports as norm_supports
@@ -75,7 +76,13 @@ class BatchNorm2d(nn.BatchNorm2d):
     def pends(self, input: Tensor | Pending) -> bool:
         """Whether :meth:`after` can be called: kernels normalise ``input``, and what is made of it."""
         x = input.y if isinstance(input, Pending) else input
-        return not self.sync and use_kernels("norm_relu", self.fused, x.device, norm_supports(x))
+        return not self.spans(x) and use_kernels("norm_relu", self.fused, x.device, norm_supports(x))
+
+    def spans(self, x: Tensor) -> bool:
+        """Whether the statistics are those of all processes, which no convolution's epilogue knows; logs it once."""
+        if self.sync and self.fused != "off" and x.device.type == "cuda":
+            tell("each convolution", "the BatchNorm after it spans processes (--sync_bn)")
+        return self.sync
 
     def after(self, conv: nn.Conv2d, input: Tensor | Pending, keep: bool = True) -> tuple[Tensor | None, Pending]:
         """``conv`` of ``input``, which may be pending itself, and this normalisation after it, left pending.
@@ -106,7 +113,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def atrous(self, conv: nn.Conv2d, input: Tensor) -> Tensor:
         """``relu(norm(conv(x)))``, in one launch where nothing learns."""
-        if self.sync or not runs_fused("atrous_conv_bn_relu", conv, input, self.fused):
+        if self.spans(input):
             return self(conv(input), relu=True)
         return atrous_conv_bn_relu(
             *(input, conv.weight, *self.tensors()),
@@ -114,7 +121,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             training=self.takes_statistics(input.numel() // input.shape[1]),
             momentum=self._momentum(),
             eps=self.eps,
-            fused="on",
+            fused=self.fused,
         )
 
     def takes_statistics(self, values: int) -> bool:

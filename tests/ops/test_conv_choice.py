@@ -1,6 +1,7 @@
 """Whether ours or the library's convolution runs: the table first, then the model; torch.compile does not look in."""
 
 import json
+from unittest import mock
 
 import pytest
 import torch
@@ -51,8 +52,12 @@ def test_the_model_knows_what_skipping_and_a_full_machine_are_worth():
     assert small[0] > far[0] / 32 * 4  # one image leaves most of the machine idle
 
 
-def test_fp32_and_cpus_have_no_choice():
-    assert slower("conv1x1_bn", torch.zeros(1, 8, 3, 3), 8, (0,)) is None  # what the CPU does is no matter of speed
+def test_fp32_stays_with_the_library_on_a_gpu():
+    """In the interpreter, where nothing is about speed, it does not."""
+    x = torch.zeros(1, 8, 3, 3)
+    assert slower("conv1x1_bn", x, 8, (0,)) is None
+    on_gpu = mock.Mock(spec=torch.Tensor, device=torch.device("cuda"), dtype=torch.float32)
+    assert "rounding to TF32" in slower("conv1x1_bn", on_gpu, 8, (0,))
 
 
 def test_no_graph_break_under_compile():

@@ -160,6 +160,17 @@ def conv_kernel(
             store_moments(p_parts, acc.to(tl.float32), m_pixel, count, part, o_channel, m_channel, y_stride)
 
 
+TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+
+
+def constants_of(x: Tensor, relu: bool, tma: bool, tile: ConvTile) -> dict[str, Any]:
+    """What every kernel of a convolution of ``x`` is compiled for."""
+    return {
+        "RELU": relu, "TMA": tma, "IEEE": x.dtype == torch.float32, "DTYPE": TYPES[x.dtype],
+        "WIDE": tile.rows, "COLUMNS": tile.columns, "DEEP": tile.deep,
+    }  # fmt: skip
+
+
 def operand(tensor: Tensor, block: Sequence[int], tma: bool) -> Any:
     return TensorDescriptor.from_tensor(tensor, list(block)) if tma else tensor
 
@@ -185,11 +196,7 @@ def conv(
     block = (1, tile.deep, tile.columns) if transposed else (1, tile.columns, tile.deep)
     launch(
         conv_kernel, (len(schedule.starts) - 1,), tile,
-        {
-            "SOURCES": len(outputs[0]), "TRANSPOSED": transposed, "RELU": relu, "TMA": tma,
-            "IEEE": x.dtype == torch.float32, "DTYPE": TYPES[y.dtype],
-            "WIDE": tile.rows, "COLUMNS": tile.columns, "DEEP": tile.deep,
-        },
+        {"SOURCES": len(outputs[0]), "TRANSPOSED": transposed, **constants_of(x, relu, tma, tile)},
         x=operand(flat, (1, tile.rows, tile.deep), tma), w=operand(weight, block, tma),
         y=operand(y, (1, tile.rows, 1, tile.columns), tma), items=items, starts=starts, parts=parts,
         scale=scale, shift=shift, height=map_.height, columns=map_.columns, images=map_.images,
@@ -197,6 +204,3 @@ def conv(
         k_blocks=triton.cdiv(taps_in, tile.deep), y_channels=y.shape[3], y_stride=y.shape[2] * y.shape[3],
     )  # fmt: skip
     return schedule
-
-
-TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}

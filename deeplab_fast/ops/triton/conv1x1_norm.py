@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import chip
-from .conv import SINGLE, TYPES, accumulate, load_pixels, load_weights, operand, store_moments
+from .conv import SINGLE, accumulate, constants_of, load_pixels, load_weights, operand, store_moments
 from .launch import launch
 from .norm_relu import channel_constants
 from .schedule import PixelMap, conv_schedule, tables
@@ -126,10 +126,7 @@ def conv1x1_norm(
     tma = chip.has_tma(x.device)
     launch(
         conv1x1_norm_kernel, (len(starts) - 1,), tile,
-        {
-            "RELU": relu, "TMA": tma, "IEEE": x.dtype == torch.float32, "DTYPE": TYPES[x.dtype],
-            "WIDE": tile.rows, "COLUMNS": tile.columns, "DEEP": tile.deep,
-        },
+        constants_of(x, relu, tma, tile),
         x=operand(x[None], (1, tile.rows, tile.deep), tma), residual=residual, z=z,
         w=operand(w[None], (1, tile.columns, tile.deep), tma), y=y, mean=mean, variance=variance, weight=weight,
         bias=bias, eps=eps, items=items, starts=starts, parts=parts, rows=rows, channels_in=channels_in,
@@ -149,10 +146,7 @@ def conv1x1_norm_backward(
     tma = chip.has_tma(x.device)
     launch(
         conv1x1_norm_backward_kernel, (len(starts) - 1,), tile,
-        {
-            "RELU": relu, "TMA": tma, "IEEE": x.dtype == torch.float32, "DTYPE": TYPES[x.dtype],
-            "WIDE": tile.rows, "COLUMNS": tile.columns, "DEEP": tile.deep,
-        },
+        constants_of(x, relu, tma, tile),
         dy=operand(dy[None], (1, tile.rows, tile.deep), tma), w=operand(w[None], (1, tile.deep, tile.columns), tma),
         added=added, x=x, mask=mask, dz=dz, z=z, mean=mean, variance=variance, weight=weight, bias=bias, eps=eps,
         items=items, starts=starts, parts=parts, rows=rows, channels_out=channels_out, channels_in=channels_in,
