@@ -95,9 +95,14 @@ def write_results(folder: str, stem: str, results: dict[str, Any], table: str) -
     """Print the table and, where a folder is given, write ``stem.json`` and ``stem.md`` there."""
     print(table, end="")
     if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        Path(folder, f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
-        Path(folder, f"{stem}.md").write_text(table)
+        save_results(folder, stem, results, table)
+
+
+def save_results(folder: str, stem: str, results: dict[str, Any], table: str) -> None:
+    """Write ``stem.json`` and ``stem.md`` into the folder."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    Path(folder, f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
+    Path(folder, f"{stem}.md").write_text(table)
 
 
 def _cpu_name() -> str:

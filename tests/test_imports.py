@@ -12,7 +12,7 @@ LAYERS = [
     {"train", "eval", "predict", "export", "prepare"},
     {"trainer"},
     {"state"},
-    {"report", "inference"},
+    {"report", "inference", "roofline"},
     {"evaluator"},
     {"loss", "optim", "metrics", "log", "model", "data"},
     {"checkpoint"},
