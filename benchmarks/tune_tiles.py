@@ -27,7 +27,7 @@ from deeplab_fast.ops.triton.schedule import PixelMap
 from deeplab_fast.runtime import DTYPES
 
 from .device_timing import captured, interleave_on_device
-from .kernels import activation, sides
+from .kernel_cases import activation, sides
 from .measure import environment, write_results
 
 OURS, VENDOR = "ours", "library"
