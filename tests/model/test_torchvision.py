@@ -5,7 +5,9 @@ import torch
 
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.model import build_model
+from deeplab_fast.model.layers import use_fused
 from deeplab_fast.model.weights import load_pretrained
+from tests.ops.kernels import DEVICE, needs_kernels, relative_error
 
 
 def twins(segmentation, backbone="resnet50", aux=None):
@@ -30,6 +32,22 @@ def test_outputs_in_fp64(backbone, torchvision_segmentation):
     with torch.no_grad():
         expected, actual = theirs(x)["out"], ours.predict(x)
     assert (actual - expected).abs().max() <= 1e-9 * expected.abs().max().clamp(min=1)
+
+
+@needs_kernels
+@pytest.mark.no_cover
+def test_fused_kernels_take_and_give_torchvision_s_weights(torchvision_segmentation):
+    ours, theirs = twins(torchvision_segmentation)
+    ours.load_state_dict(theirs.state_dict())
+    ours.to(DEVICE).eval()
+    theirs.double().eval()
+    use_fused(ours, "on")
+    x = torch.randn(2, 3, 33, 33)
+    with torch.inference_mode():
+        found = ours.predict(x.to(DEVICE))
+        exact = theirs(x.double())["out"]
+    assert relative_error(found, exact) <= 1e-5
+    theirs.load_state_dict(ours.state_dict())
 
 
 def test_training_gradients_in_fp64(torchvision_segmentation):

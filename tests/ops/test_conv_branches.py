@@ -28,13 +28,22 @@ CASES = {
     "rate 4, one column, batch of 32": (32, 16, 8, 9, 1, (4,)),
     "rate 6, several blocks of channels": (2, 136, 136, 9, 9, (6,)),
     "rate 8, wide map": (1, 16, 16, 5, 65, (8,)),
-    "rate 12, the smallest batch on the usual map": (1, 8, 8, 33, 33, (12,)),
     "rate 18, high map": (2, 8, 16, 37, 3, (18,)),
-    "rate 24, the largest map": (1, 8, 8, 65, 65, (24,)),
     "rate 36, as wide as the map": (1, 8, 16, 3, 37, (36,)),
     "1x1, a ragged last tile": (2, 72, 16, 9, 9, (0,)),
     "four branches": (2, 16, 24, 9, 9, (0, 2, 4, 12)),
     "two branches of one rate, batch of 32": (32, 8, 16, 3, 3, (1, 1)),
+}
+
+RATES = (1, 2, 4, 6, 8, 12, 18, 24, 36)
+# (N, H, W, rates, types): every rate on every kind of map
+MAPS = {
+    "one pixel": (1, 1, 1, RATES, DTYPES),
+    "narrower than any rate": (3, 2, 3, RATES, DTYPES),
+    "batch of 32": (32, 5, 7, RATES, DTYPES),
+    "high and wide": (2, 9, 17, RATES, DTYPES),
+    "the map of a 513 crop at output stride 16": (1, 33, 33, RATES, DTYPES[:1]),
+    "and at output stride 8, with its rates": (1, 65, 65, (12, 24, 36), DTYPES[:1]),
 }
 
 
@@ -66,17 +75,18 @@ def moments_of(parts):
     return total, merged, (m2 + count * (mean - merged) ** 2).sum(0) / total
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.no_cover
-def test_forward_moments_and_every_gradient(case, dtype):
+def check_against_fp64(case, dtype):
+    """Forward, moments and every gradient."""
     given = inputs(case, dtype)
     with poisoned():
         y, parts, gradients = run(*given, None)
     exact, _, exact_gradients = run(*given, torch.float64)
     plain, _, plain_gradients = run(*given, dtype)
-    pairs = [y, *gradients], [exact, *exact_gradients], [plain, *plain_gradients]
-    check_contract(*pairs, dtype, [2] + [3] * len(gradients))
+    # Each branch by itself: the large outputs of one must not hide the errors of another.
+    branches = [list(t.chunk(len(given[2]), dim=1)) for t in (y, exact, plain)]
+    for found, rest in zip(branches, (gradients, exact_gradients, plain_gradients), strict=True):
+        found += rest
+    check_contract(*branches, dtype, [2] * len(given[2]) + [3] * len(gradients))
     # The moments are of the values as they are stored.
     total, mean, variance = moments_of(parts)
     stored = y.double().cpu()
@@ -84,6 +94,20 @@ def test_forward_moments_and_every_gradient(case, dtype):
     assert relative_error(mean, stored.mean((0, 2, 3))) <= 1e-5
     if stored[:, 0].numel() > 1:
         assert relative_error(variance, stored.var((0, 2, 3), correction=0)) <= 1e-5
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.no_cover
+def test_forward_moments_and_every_gradient(case, dtype):
+    check_against_fp64(case, dtype)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name, (*_, types) in MAPS.items() for dtype in types])
+@pytest.mark.no_cover
+def test_every_rate_on_every_map(name, dtype):
+    n, h, w, rates, _ = MAPS[name]
+    check_against_fp64((n, 8, 8, h, w, rates), dtype)
 
 
 @pytest.mark.parametrize("name", ["four branches", "1x1, a ragged last tile", "rate 6, several blocks of channels"])
