@@ -17,13 +17,13 @@ $(STAMP): pyproject.toml constraints.txt setup.py $(wildcard csrc/*) $(wildcard 
 demo: setup
 	$(BIN)/python -m deeplab_fast.train
 
-# Two files at a time: most of the time Triton's interpreter runs, on one core.
+# Two at a time: most of the time Triton's interpreter runs, on one core.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=85
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=85
 
 # The tests, or TESTS="..." of them, with the extension switched off.
 test-reference: setup
-	DEEPLAB_FAST_NO_EXT=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	DEEPLAB_FAST_NO_EXT=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .
