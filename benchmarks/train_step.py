@@ -95,7 +95,10 @@ def build_case(config: StepConfig, precision: str, device: torch.device) -> Case
         precision,
         device,
         networks,
-        {n: build_optimiser(m, OptimiserConfig(base_lr=1e-4)) for n, m in networks.items()},
+        {
+            OURS: build_optimiser(networks[OURS], OptimiserConfig(base_lr=1e-4)),
+            PEER: torch.optim.SGD(networks[PEER].parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=True),
+        },
         {
             OURS: lambda logits: criterion.share(logits, labels, criterion.normaliser(labels)),
             PEER: lambda logits: F.cross_entropy(logits.float(), long_labels, ignore_index=IGNORE),

@@ -1,9 +1,11 @@
 """SGD as the recipe sets it, and learning rates as plain functions of the step."""
 
 import math
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .config import OptimiserConfig
 
@@ -28,8 +30,73 @@ def learning_rate(config: OptimiserConfig, step: int, total_steps: int) -> float
     return rate
 
 
-def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.SGD:
-    """SGD with momentum; weight decay on every parameter, BatchNorm's included; one fused update."""
-    return torch.optim.SGD(
-        model.parameters(), lr=config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
-    )
+class SGD(torch.optim.SGD):
+    """``torch.optim.SGD``, fused, whose learning rate is a 0-d tensor on the parameters' device: set with
+    :meth:`set_rate`, so that a captured step reads the new value.
+
+    Parameters are updated in the order in which they lie in memory: torch's own step copies those that are
+    stored channels-last, on a CPU.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], rate: float, momentum: float, weight_decay: float) -> None:
+        super().__init__(params, lr=rate, momentum=momentum, weight_decay=weight_decay, fused=True)
+        device = self.param_groups[0]["params"][0].device
+        self.rate = torch.tensor(rate, dtype=torch.float32, device=device)
+        self._use_rate()
+
+    def _use_rate(self) -> None:
+        for group in self.param_groups:
+            group["lr"] = self.rate
+
+    def set_rate(self, rate: float) -> None:
+        """Of the next steps. Does not wait for the device."""
+        self.rate.fill_(rate)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.rate.copy_(torch.as_tensor(self.param_groups[0]["lr"]))
+        self._use_rate()
+        for parameter, state in self.state.items():  # stored as the parameters are, whatever the file's were
+            if "momentum_buffer" in state:
+                state["momentum_buffer"] = torch.empty_like(parameter).copy_(state["momentum_buffer"])
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient. ``closure`` is not supported."""
+        assert closure is None
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            orders = [_order(p) for p in params]
+            momenta = [self._momentum_of(p) for p in params] if group["momentum"] else []
+            torch._fused_sgd_(
+                [p.permute(order) for p, order in zip(params, orders, strict=True)],
+                [cast(Tensor, p.grad).permute(order).contiguous() for p, order in zip(params, orders, strict=True)],
+                [m.permute(order) for m, order in zip(momenta, orders, strict=bool(momenta))],
+                weight_decay=group["weight_decay"],
+                momentum=group["momentum"],
+                lr=self.rate,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+                is_first_step=False,
+                grad_scale=getattr(self, "grad_scale", None),  # set by torch.amp.GradScaler
+                found_inf=getattr(self, "found_inf", None),
+            )
+
+    def _momentum_of(self, parameter: nn.Parameter) -> Tensor:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:  # of 0, which makes the first step's the gradient
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state["momentum_buffer"]
+
+
+def _order(parameter: Tensor) -> tuple[int, ...]:
+    """The permutation that makes it contiguous, where there is one."""
+    if parameter.dim() == 4 and not parameter.is_contiguous():
+        return (0, 2, 3, 1)
+    return tuple(range(parameter.dim()))
+
+
+def build_optimiser(model: nn.Module, config: OptimiserConfig) -> SGD:
+    """SGD with momentum; weight decay on every parameter, BatchNorm's included."""
+    return SGD(model.parameters(), config.base_lr, config.momentum, config.weight_decay)

@@ -16,7 +16,7 @@ from .errors import UserError
 from .loss import Criterion, LossOptions, build_criterion
 from .model import DeepLabV3
 from .model.layers import span_processes, use_fused
-from .optim import build_optimiser
+from .optim import SGD, build_optimiser
 from .runtime import place, restore_rng_state, rng_state, versions
 
 logger = logging.getLogger("deeplab_fast")
@@ -38,7 +38,7 @@ class TrainState:
     model: DeepLabV3
     network: nn.Module  # the model as it is called: compiled, and wrapped for several processes
     criterion: Criterion
-    optimiser: torch.optim.SGD
+    optimiser: SGD
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
     total_steps: int

@@ -40,9 +40,7 @@ def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
     GradScaler and torch's weight average (--ema_decay) do.
     """
     config, world = state.config, state.world
-    rate = learning_rate(config, state.step, state.total_steps)
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
+    state.optimiser.set_rate(learning_rate(config, state.step, state.total_steps))
     batches = [batch.to(state.device) for batch in batches]
     divisor = world.sum(torch.stack([state.criterion.normaliser(batch.labels) for batch in batches]).sum())
     loss = torch.zeros((), device=state.device)
@@ -87,8 +85,9 @@ class LossBlock:
 
     def add(self, loss: Tensor, keys: list[str]) -> None:
         """Note the loss of the step just done, made from the samples ``keys``."""
-        lr = self.state.optimiser.param_groups[0]["lr"]
-        self.pending.append((self.state.step, self.state.epoch, lr, loss, keys))
+        state = self.state
+        lr = learning_rate(state.config, state.step - 1, state.total_steps)
+        self.pending.append((state.step, state.epoch, lr, loss, keys))
 
     def restart_clock(self) -> None:
         self.since, self.data_s = time.perf_counter(), 0.0

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from deeplab_fast.config import OptimiserConfig
-from deeplab_fast.optim import build_optimiser, learning_rate
+from deeplab_fast.optim import SGD, build_optimiser, learning_rate
 
 
 def rates(total=100, **options):
@@ -60,3 +60,52 @@ def test_weight_decay_reaches_every_parameter():
     optimiser.step()
     for p, old in zip(model.parameters(), before, strict=True):
         torch.testing.assert_close(p.detach(), old * 0.9)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_updates_are_torch_s(momentum):
+    """Channels-last, contiguous and flat parameters, one without a gradient, three steps with changing rates."""
+    torch.manual_seed(0)
+    shapes = (4, 3, 3, 3), (8, 4, 1, 1), (5,)
+    layouts = torch.channels_last, torch.contiguous_format, torch.contiguous_format
+    first = [torch.randn(s).to(memory_format=layout) for s, layout in zip(shapes, layouts, strict=True)]
+    ours, theirs = ([nn.Parameter(t.clone()) for t in (*first, torch.ones(2))] for _ in range(2))
+    optimiser = SGD(ours, 0.1, momentum, 1e-2)
+    reference = torch.optim.SGD(theirs, lr=0.1, momentum=momentum, weight_decay=1e-2)
+    for rate in (0.1, 0.05, 0.2):
+        optimiser.set_rate(rate)
+        reference.param_groups[0]["lr"] = rate
+        for a, b in zip(ours[:3], theirs[:3], strict=True):
+            a.grad = torch.randn(a.shape).to(
+                memory_format=torch.channels_last if a.dim() == 4 else torch.preserve_format
+            )
+            b.grad = a.grad.clone()
+        optimiser.step()
+        reference.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+        assert a.stride() == b.stride()
+
+
+def test_a_loaded_state_keeps_the_tensor_that_a_captured_step_reads():
+    parameter = nn.Parameter(torch.ones(3))
+    optimiser = SGD([parameter], 0.1, 0.9, 0.0)
+    parameter.grad = torch.ones(3)
+    optimiser.step()
+    saved = optimiser.state_dict()
+    other = SGD([nn.Parameter(torch.ones(3))], 0.5, 0.9, 0.0)
+    rate = other.rate
+    other.load_state_dict(saved)
+    assert other.param_groups[0]["lr"] is rate
+    assert rate == optimiser.rate
+    assert torch.equal(next(iter(other.state.values()))["momentum_buffer"], torch.ones(3))
+
+
+def test_a_gradient_in_another_order_than_the_parameter():
+    """As a gradient may be that was set by hand."""
+    torch.manual_seed(0)
+    value, gradient = torch.randn(4, 3, 3, 3), torch.randn(4, 3, 3, 3)
+    parameter = nn.Parameter(value.to(memory_format=torch.channels_last))
+    parameter.grad = gradient.clone()
+    SGD([parameter], 0.1, 0.0, 0.0).step()
+    torch.testing.assert_close(parameter.detach(), value - 0.1 * gradient)

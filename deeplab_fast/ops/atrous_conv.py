@@ -6,10 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .conv_products import conv_products, is_ahead
+
 
 def as_type_of(weight: Tensor, x: Tensor) -> Tensor:
     """A convolution's weight in its input's type, unless autocast sees to both."""
     return weight if torch.is_autocast_enabled(x.device.type) else weight.to(x.dtype)
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def atrous_conv2d_reference(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
@@ -23,10 +30,14 @@ def atrous_conv2d_reference(x: Tensor, weight: Tensor, stride: Sequence[int], di
 def atrous_conv2d(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
     """The same values with less work on small maps.
 
-    Where the rate is no smaller than the map, the outer taps of that axis read zeros for every
-    output: only the centre tap is kept (rate 18 on a 17x17 map is a 1x1 convolution, one ninth of
-    the arithmetic). The outer taps' gradient is then zero, as it is in the reference.
+    On a CPU, taps that hang far over the edge go by :mod:`~deeplab_fast.ops.conv_products`. Elsewhere, where the
+    rate is no smaller than the map, the outer taps of that axis read zeros for every output: only the centre tap is
+    kept (rate 18 on a 17x17 map is a 1x1 convolution, one ninth of the arithmetic). The outer taps' gradient is
+    then zero, as it is in the reference.
     """
+    dtype, rate = _product_dtype(x), dilation[0]
+    if tuple(stride) == (1, 1) and tuple(dilation) == (rate, rate) and is_ahead(x, rate, dtype):
+        return conv_products(x, weight, rate, dtype)
     padding = list(dilation)
     for axis in (0, 1):
         if dilation[axis] >= x.shape[2 + axis]:
