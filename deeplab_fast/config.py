@@ -133,7 +133,6 @@ class MachineConfig(DeviceConfig):
     """Machine"""
 
     num_workers: int = flag(2, "Threads that decode and augment; 0 does it in the main thread.", minimum=0, maximum=256)
-    compile: bool = flag(False, "Compile the network with torch.compile.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +220,13 @@ class RunConfig:
     keep_checkpoint_max: int = flag(200, "Newest checkpoints kept.", minimum=1)
     eval_epochs: int = flag(1, "Epochs between evaluations; 0: none.", minimum=0)
     log_steps: int = flag(10, "Steps whose losses are fetched and logged together.", minimum=1)
+    speed: str = flag(
+        "auto",
+        "How a step runs: eager, compile (the network through torch.compile, which takes minutes at the start), graph"
+        " (the whole step recorded as a CUDA graph), compile+graph; auto: graph on a GPU where it can be, else eager,"
+        " and says why.",
+        choices=("auto", "eager", "compile", "graph", "compile+graph"),
+    )
     sync_bn: bool = flag(False, "BatchNorm statistics over all processes.")
     is_distributed: bool = flag(False, "Accepted for the recipe's sake; torchrun decides.")
     seed: int = flag(1, "Of weights, order, augmentation and dropout.", minimum=0, maximum=2**31 - 1)
@@ -253,6 +259,7 @@ class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
     ckpt_path: str = flag("", "Checkpoint or weights to evaluate.")
     batch_size: int = flag(32, "Images a batch.", minimum=1)
     report: str = flag("", "Folder for metrics.json; default the checkpoint's.")
+    compile: bool = flag(False, "Compile the network with torch.compile.")
 
 
 def validate_image(config: ImageConfig) -> None:

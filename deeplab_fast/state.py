@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .average import WeightAverage
 from .config import TrainConfig
 from .data.schedule import Schedule
 from .distributed import World
@@ -40,7 +40,7 @@ class TrainState:
     criterion: Criterion
     optimiser: SGD
     scaler: torch.amp.GradScaler
-    average: AveragedModel | None
+    average: WeightAverage | None
     total_steps: int
     steps_per_epoch: int
     data: str = ""  # digest of the training samples' keys
@@ -134,11 +134,11 @@ def build_state(
     use_fused(model, config.fused)
     average = None
     if config.ema_decay:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+        average = WeightAverage(model, config.ema_decay)
     loss_options = LossOptions(config.ignore_label, model.align_corners, device, config.fused)
     network: nn.Module = model
-    if config.compile:
-        network = torch.compile(network)  # type: ignore[assignment]
+    if "compile" in config.speed:
+        network = torch.compile(network, dynamic=False, fullgraph=not config.sync_bn)  # type: ignore[assignment]
     return TrainState(
         config=config,
         device=device,

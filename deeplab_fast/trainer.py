@@ -1,4 +1,4 @@
-"""The training loop: what a step does, and what happens between steps."""
+"""The training loop: what happens between steps."""
 
 import logging
 import math
@@ -10,8 +10,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from .checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
 from .config import TrainConfig
@@ -24,53 +23,12 @@ from .data.sources import Source
 from .errors import TrainingDiverged, UserError
 from .evaluator import Protocol, evaluate
 from .log import RunLog
-from .ops import normalise
 from .optim import learning_rate
-from .runtime import DTYPES, StopRequest, autocast, versions
+from .runtime import DTYPES, StopRequest, versions
 from .state import TrainState
+from .step import choose_step
 
 logger = logging.getLogger("deeplab_fast")
-
-
-def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
-    """One update from ``accumulate_steps`` batches; returns the loss's share of this process (0-d).
-
-    The loss is the mean over the labelled pixels of all batches and processes: the divisor is known
-    from the labels before the first forward pass. Does not wait for the device, except that fp16's
-    GradScaler and torch's weight average (--ema_decay) do.
-    """
-    config, world = state.config, state.world
-    state.optimiser.set_rate(learning_rate(config, state.step, state.total_steps))
-    batches = [batch.to(state.device) for batch in batches]
-    divisor = world.sum(torch.stack([state.criterion.normaliser(batch.labels) for batch in batches]).sum())
-    loss = torch.zeros((), device=state.device)
-    for i, batch in enumerate(batches):
-        last = i + 1 == len(batches)
-        if isinstance(state.network, DistributedDataParallel):
-            state.network.require_backward_grad_sync = last
-        x = network_input(batch, config)
-        with autocast(config.precision, state.device):
-            logits = state.network(x)
-        share = state.criterion.share(logits, batch.labels, divisor)
-        state.scaler.scale(share * world.size).backward()  # the processes' gradients are averaged
-        loss += share.detach()
-    if config.clip_grad_norm:
-        state.scaler.unscale_(state.optimiser)
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_grad_norm)
-    state.scaler.step(state.optimiser)
-    state.scaler.update()
-    state.optimiser.zero_grad(set_to_none=True)
-    if state.average is not None:
-        state.average.update_parameters(state.model)
-    state.step += 1
-    return loss
-
-
-def network_input(batch: Batch, config: TrainConfig) -> Tensor:
-    """``[N, 3, S, S]`` in channels-last storage, normalised here unless the loader did it on the GPU."""
-    if batch.images.dtype == torch.uint8:
-        return normalise(batch.images, batch.extents, config.mean_rgb, config.std_rgb, torch.float32)
-    return batch.images.permute(0, 3, 1, 2)
 
 
 class LossBlock:
@@ -175,8 +133,10 @@ def fit(
     """
     config, world = state.config, state.world
     loader = build_loader(config, source, schedule, state.device)
+    step, plan = choose_step(state)
     if log is not None:
         log.say(f"data: {loader.plan}")
+        log.say(f"speed: {plan}")
     first, last = (n * config.accumulate_steps for n in (state.step, state.total_steps))
     batches = loader.batches(first, last)
     block = LossBlock(state)
@@ -208,7 +168,7 @@ def fit(
                 save()
             raise UserError(f"{error}; 'prepare check' finds all such files") from None
         block.data_s += fetch.seconds
-        loss = train_step(state, group)
+        loss = step(group)
         block.add(loss, [key for batch in group for key in batch.keys])
         boundary = state.step % config.log_steps == 0 or state.step == state.total_steps
         if boundary:

@@ -11,10 +11,11 @@ PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
 LAYERS = [
     {"train", "eval", "predict", "export", "prepare"},
     {"trainer"},
+    {"step"},
     {"state"},
     {"report", "inference", "roofline"},
     {"evaluator"},
-    {"loss", "optim", "metrics", "log", "model", "data"},
+    {"loss", "optim", "average", "metrics", "log", "model", "data"},
     {"checkpoint"},
     {"ops"},
     {"cli", "runtime", "distributed"},

@@ -15,7 +15,8 @@ from deeplab_fast.distributed import World
 from deeplab_fast.errors import TrainingDiverged, UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.state import build_state
-from deeplab_fast.trainer import LossBlock, train_step
+from deeplab_fast.step import train_step
+from deeplab_fast.trainer import LossBlock
 
 CPU = torch.device("cpu")
 
@@ -78,7 +79,7 @@ def test_accumulation_equals_the_large_batch(builtin):
 def test_compiled_network_gives_the_same_loss(builtin):
     plain, batches = make(builtin)
     expected = steps(plain, batches, 1)
-    state, batches = make(builtin, compile=True)
+    state, batches = make(builtin, speed="compile")
     state.network = torch.compile(state.model, backend="aot_eager", fullgraph=True)
     assert steps(state, batches, 1) == pytest.approx(expected, rel=1e-4)
 

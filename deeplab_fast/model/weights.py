@@ -53,7 +53,7 @@ def read_weights(path: str | Path) -> WeightFile:
     config = content.get("config") if isinstance(content.get("config"), dict) else {}
     inner = next((content[w] for w in _WRAPPERS if isinstance(content.get(w), dict)), content)
     if isinstance(content.get("average"), dict):  # a training checkpoint with averaged weights: take those
-        inner = {k: v for k, v in content["average"].items() if k.startswith("module.")}
+        inner = content["average"]
     tensors = {_plain(k): v for k, v in inner.items() if isinstance(v, Tensor)}
     if not tensors:
         raise UserError(f"{path}: holds no tensor under a name; expected a state dict")

@@ -44,8 +44,8 @@ def is_ahead(x: Tensor, rate: int, dtype: torch.dtype) -> bool:
 
     By timings of both on a Xeon with AMX, over maps of 9 to 65 pixels, 512 and 2048 channels and batches of 1 to 8.
     """
-    if x.device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
-        return False
+    if x.device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16) or torch.compiler.is_exporting():
+        return False  # an exported network is to hold operations that every runtime has
     h, w = x.shape[2:]
     # The library's bf16 kernel leaves its fast path where many channels meet padding of 4 and more; and its gradients,
     # in every type, where the taps of one side hang over more than half of the map.

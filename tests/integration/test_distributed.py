@@ -24,7 +24,7 @@ from deeplab_fast.data.sources import list_source
 from deeplab_fast.distributed import World, process_group
 from deeplab_fast.model import build_model
 from deeplab_fast.state import build_state, connect_processes
-from deeplab_fast.trainer import train_step
+from deeplab_fast.step import train_step
 
 FLAGS = ["--backbone=resnet18", "--num_classes=6", "--crop_size=65", "--num_workers=1", "--device_target=CPU"]
 

@@ -1,0 +1,159 @@
+"""One update of the weights: its arithmetic, and how it runs, as it is called or replayed from a CUDA graph."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .config import TrainConfig
+from .data.dataset import Batch
+from .errors import UserError
+from .ops import normalise
+from .optim import learning_rate
+from .runtime import autocast
+from .state import TrainState
+
+logger = logging.getLogger("deeplab_fast")
+
+Step = Callable[[Sequence[Batch]], Tensor]
+
+_WARM_UP = 3  # steps before one is recorded: kernels are compiled and memory is found then
+
+
+def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
+    """One update from ``accumulate_steps`` batches; returns the loss's share of this process (0-d).
+
+    The loss is the mean over the labelled pixels of all batches and processes: the divisor is known
+    from the labels before the first forward pass. Does not wait for the device.
+    """
+    state.optimiser.set_rate(learning_rate(state.config, state.step, state.total_steps))
+    loss = update(state, [batch.to(state.device) for batch in batches])
+    state.step += 1
+    return loss
+
+
+def update(state: TrainState, batches: Sequence[Batch]) -> Tensor:
+    """What the device does in a step, from batches that lie there: nothing here depends on a value that it holds."""
+    config, world = state.config, state.world
+    divisor = world.sum(torch.stack([state.criterion.normaliser(batch.labels) for batch in batches]).sum())
+    loss = torch.zeros((), device=state.device)
+    for i, batch in enumerate(batches):
+        last = i + 1 == len(batches)
+        if isinstance(state.network, DistributedDataParallel):
+            state.network.require_backward_grad_sync = last
+        x = network_input(batch, config)
+        with autocast(config.precision, state.device):
+            logits = state.network(x)
+        share = state.criterion.share(logits, batch.labels, divisor)
+        state.scaler.scale(share * world.size).backward()  # the processes' gradients are averaged
+        loss += share.detach()
+    if config.clip_grad_norm:
+        state.scaler.unscale_(state.optimiser)
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_grad_norm)
+    state.scaler.step(state.optimiser)
+    state.scaler.update()
+    state.optimiser.zero_grad(set_to_none=True)
+    if state.average is not None:
+        state.average.update(state.model, first=state.step == 0)
+    return loss
+
+
+def network_input(batch: Batch, config: TrainConfig) -> Tensor:
+    """``[N, 3, S, S]`` in channels-last storage, normalised here unless the loader did it on the GPU."""
+    if batch.images.dtype == torch.uint8:
+        return normalise(batch.images, batch.extents, config.mean_rgb, config.std_rgb, torch.float32)
+    return batch.images.permute(0, 3, 1, 2)
+
+
+class RecordedStep:
+    """:func:`train_step` that records its fourth call as a CUDA graph and replays it from then on.
+
+    The steps before are ordinary ones; so a run that continues has the same bits as one that was not interrupted.
+    Batches are copied to where the graph reads them, on the device; the learning rate is a tensor that it reads.
+    """
+
+    def __init__(self, state: TrainState, must: bool) -> None:
+        self.state, self.must = state, must
+        self.calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.inputs: list[Batch] = []
+        self.loss = torch.zeros(())
+        self.failed = False
+
+    def __call__(self, batches: Sequence[Batch]) -> Tensor:
+        state = self.state
+        self.calls += 1
+        if self.failed:
+            return train_step(state, batches)
+        if self.calls <= _WARM_UP:
+            return self._beside(batches)
+        if self.graph is None and not self._record(batches):
+            return train_step(state, batches)
+        assert self.graph is not None
+        for target, batch in zip(self.inputs, batches, strict=True):
+            for there, value in zip(target[:3], batch[:3], strict=True):
+                there.copy_(value, non_blocking=True)
+        state.optimiser.set_rate(learning_rate(state.config, state.step, state.total_steps))
+        self.graph.replay()
+        state.step += 1
+        return self.loss.clone()
+
+    def _beside(self, batches: Sequence[Batch]) -> Tensor:
+        """An ordinary step, on a stream of its own as recording wants it."""
+        here, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(here)
+        with torch.cuda.stream(side):
+            loss = train_step(self.state, batches)
+        here.wait_stream(side)
+        return loss
+
+    def _record(self, batches: Sequence[Batch]) -> bool:
+        """Whether it could be done; nothing is computed, so no step is lost.
+
+        Raises:
+            UserError: it could not, and was asked for.
+        """
+        here = [batch.to(self.state.device) for batch in batches]
+        self.inputs = [Batch(b.images.clone(), b.labels.clone(), b.extents.clone(), b.keys) for b in here]
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # the loader's threads go on meanwhile
+                self.loss = update(self.state, self.inputs)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            if self.must:
+                raise UserError(f"--speed={self.state.config.speed}: the step cannot be recorded: {reason}") from error
+            logger.warning("speed: goes on eagerly, the step could not be recorded: %s", reason)
+            self.failed, self.inputs = True, []
+            return False
+        self.graph = graph
+        return True
+
+
+def choose_step(state: TrainState) -> tuple[Step, str]:
+    """The step that ``--speed`` names, and what it is in words.
+
+    Raises:
+        UserError: it cannot be had here; says why.
+    """
+    speed = state.config.speed
+    compiled = "the network compiled, " if "compile" in speed else ""
+    reason = _no_graph(state)
+    wanted = "graph" in speed
+    if wanted and reason:
+        raise UserError(f"--speed={speed}: {reason}; expected auto, eager or compile")
+    if reason is None and (wanted or speed == "auto"):
+        return RecordedStep(state, wanted), f"{compiled}the whole step a CUDA graph, from its fourth on"
+    why = f" ({reason})" if speed == "auto" else ""
+    return lambda batches: train_step(state, batches), f"{compiled}eager{why}"
+
+
+def _no_graph(state: TrainState) -> str | None:
+    """Why no CUDA graph of the step can be recorded, or None."""
+    if state.device.type != "cuda":
+        return "a CUDA graph needs a GPU"
+    if state.world.size > 1:
+        return "the exchange between processes is not recorded"
+    return None

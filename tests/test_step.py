@@ -1,0 +1,274 @@
+"""The step: how ``--speed`` chooses, that nothing in it waits for the device, that it compiles without a break."""
+
+import contextlib
+import re
+import sys
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from deeplab_fast import state as state_module
+from deeplab_fast import step as step_module
+from deeplab_fast.config import TrainConfig
+from deeplab_fast.data.dataset import Batch
+from deeplab_fast.data.schedule import Schedule
+from deeplab_fast.distributed import World
+from deeplab_fast.errors import UserError
+from deeplab_fast.model import build_model, resnet
+from deeplab_fast.ops import atrous_conv, choice
+from deeplab_fast.ops.triton import chip, schedule
+from deeplab_fast.ops.triton.launch import noted
+from deeplab_fast.state import build_state
+from deeplab_fast.step import RecordedStep, choose_step, train_step, update
+from tests.ops.kernels import DEVICE, needs_kernels, relative_error
+
+BATCH, SIDE = 3, 65
+CPU = torch.device("cpu")
+
+
+GIVEN = {"backbone": "resnet50", "num_classes": 5, "batch_size": BATCH, "crop_size": SIDE, "precision": "bf16"}
+
+
+def state_of(device=CPU, model=None, **options):
+    config = TrainConfig(**GIVEN | options)
+    torch.manual_seed(0)
+    return build_state(config, model or build_model(config), device, World(), Schedule(12, BATCH, 1))
+
+
+def batch_on(device):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (BATCH, SIDE, SIDE, 3), generator=generator).to(torch.uint8)
+    labels = torch.randint(0, 5, (BATCH, SIDE, SIDE), generator=generator).to(torch.uint8)
+    extents = torch.tensor([[0, SIDE, 0, SIDE]] * BATCH, dtype=torch.int32)
+    return Batch(images.to(device), labels.to(device), extents.to(device), ["a"] * BATCH)
+
+
+# ---------------------------------------------------------------- nothing waits
+
+
+# A torch built without CUDA cannot differentiate FakeTensors of a CUDA device: there, CPU ones take their place.
+PRETENDED = torch.device("cuda", 0) if torch.version.cuda else torch.device("cpu")
+
+
+class Waits(TorchDispatchMode):
+    """Notes what would make the host wait for a GPU: a value that it reads, a size that depends on data, a copy between
+    the two (``lift_fresh`` is a tensor made from the host's numbers).
+    """
+
+    BY_NAME = (
+        *("_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "equal", "is_nonzero"),
+        *("bincount", "lift_fresh", "lift_fresh_copy"),
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.seen = [], 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.seen += 1
+        name = function.overloadpacket.__name__
+        devices = {t.device.type for t in (*args, result) if isinstance(t, torch.Tensor) and t.dim()}
+        if name in self.BY_NAME or (name in ("_to_copy", "copy_") and len(devices) > 1):
+            self.found.append(name)
+        return result
+
+
+def fake_twin(model, device):
+    """``model`` with FakeTensors of its shapes on ``device``: what ``place`` does, which FakeTensor cannot."""
+    for module in model.modules():
+        for kind in (module._parameters, module._buffers):
+            for name, value in kind.items():
+                if value is not None:
+                    layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
+                    fake = torch.empty(value.shape, dtype=value.dtype, device=device, memory_format=layout)
+                    kind[name] = torch.nn.Parameter(fake) if kind is module._parameters else fake
+    return model
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """Launches are noted instead of run, the properties are an H200's, convolutions go where they go on a GPU."""
+    monkeypatch.setattr(choice, "missing", lambda device: None)
+    monkeypatch.setattr(chip, "architecture", lambda device: 90)
+    monkeypatch.setattr(chip, "multiprocessors", lambda device: 132)
+    monkeypatch.setattr(schedule, "_on_device", {})
+    monkeypatch.setattr(atrous_conv, "is_ahead", lambda x, rate, dtype: False)
+    monkeypatch.setattr(state_module, "place", fake_twin)
+    for name, module in list(sys.modules.items()):  # as eager mode does, so that the launchers run too
+        if name.startswith("deeplab_fast.ops.") and hasattr(module, "is_eager"):
+            monkeypatch.setattr(module, "is_eager", lambda x: True)
+
+
+def waits_of(**options):
+    """Of the second step: the first may fill caches."""
+    model = build_model(TrainConfig(**GIVEN | options))  # of real tensors
+    with FakeTensorMode(allow_non_fake_inputs=True), noted() as launches:
+        state = state_of(PRETENDED, model, **options)
+        batch = batch_on(PRETENDED)
+        update(state, [batch])
+        state.step += 1
+        launches.clear()
+        with Waits() as waits:
+            update(state, [batch])
+    return waits, launches
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"ema_decay": 0.9, "clip_grad_norm": 1.0}, {"class_weights": (1.0,) * 5}, {"ohem": True, "ohem_min_kept": 50}],
+    ids=["plain", "average and clipping", "class weights", "hard examples"],
+)
+@pytest.mark.parametrize("fused", ["on", "off"])
+def test_a_step_waits_for_nothing(options, fused, pretended_gpu):
+    waits, launches = waits_of(fused=fused, **options)
+    assert waits.seen > 1000
+    assert waits.found == []
+    assert bool(launches) == (fused == "on")
+
+
+def test_the_check_can_fail():
+    with FakeTensorMode(allow_non_fake_inputs=True), Waits() as waits:
+        x = torch.ones(3)
+        torch.tensor([1.0, 2.0])
+        assert waits.found == ["lift_fresh"]
+        with pytest.raises(DataDependentOutputException):
+            x.sum().item()
+        with pytest.raises(DynamicOutputShapeException):
+            x.nonzero()
+
+
+# ---------------------------------------------------------------- compiles without a break
+
+
+@needs_kernels
+@pytest.mark.no_cover
+@pytest.mark.parametrize("fused", ["on", "off"])
+def test_network_and_loss_compile_without_a_break(fused, monkeypatch):
+    """One block a stage; the same loss and gradients as eagerly."""
+    monkeypatch.setitem(resnet.ARCHITECTURES, "resnet50", resnet.Architecture(resnet.Bottleneck, (1, 1, 1, 1)))
+    found = []
+    for wrap in (lambda f: torch.compile(f, fullgraph=True, dynamic=False, backend="aot_eager"), lambda f: f):
+        state = state_of(DEVICE, precision="fp32", fused=fused, dropout=0.0, crop_size=17)
+        batch = batch_on(DEVICE)
+        labels, x = batch.labels[:, :17, :17].contiguous(), torch.randn(BATCH, 3, 17, 17).to(DEVICE)
+
+        def loss(x, state=state, labels=labels):
+            return state.criterion.share(state.model(x), labels, state.criterion.normaliser(labels))
+
+        share = wrap(loss)(x)
+        share.backward()
+        found.append([share.detach(), *(p.grad for p in state.model.parameters())])
+    for compiled, eager in zip(*found, strict=True):
+        assert relative_error(compiled, eager) <= 1e-4
+
+
+# ---------------------------------------------------------------- which step runs
+
+
+@pytest.mark.parametrize("speed", ["auto", "eager", "compile"])
+def test_a_cpu_steps_eagerly_and_says_so(speed):
+    step, plan = choose_step(state_of(speed=speed))
+    assert not isinstance(step, RecordedStep)
+    assert (
+        plan
+        == {
+            "auto": "eager (a CUDA graph needs a GPU)",
+            "eager": "eager",
+            "compile": "the network compiled, eager",
+        }[speed]
+    )
+
+
+@pytest.mark.parametrize("speed", ["graph", "compile+graph"])
+def test_a_graph_that_cannot_be_had(speed):
+    with pytest.raises(UserError, match=re.escape(f"--speed={speed}: a CUDA graph needs a GPU; expected auto")):
+        choose_step(state_of(speed=speed))
+
+
+def losses_of(step, count=6):
+    """With a batch that changes from step to step."""
+    torch.manual_seed(0)  # dropout
+    found = []
+    for i in range(count):
+        batch = batch_on(DEVICE)
+        batch.images.add_(i)
+        found.append(step([batch]).item())
+    return found
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(resnet.ARCHITECTURES, "resnet18", resnet.Architecture(resnet.BasicBlock, (1, 1, 1, 1)))
+    return {"backbone": "resnet18", "base_lr": 0.01, "ema_decay": 0.9, "fused": "auto", "max_steps": 10}
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="a CUDA graph needs a GPU")
+def test_a_recorded_step_has_the_bits_of_the_ordinary_one(tiny):
+    ordinary, recorded = state_of(DEVICE, **tiny), state_of(DEVICE, **tiny)
+    expected = losses_of(lambda batches: train_step(ordinary, batches))
+    step = RecordedStep(recorded, must=True)
+    assert losses_of(step) == expected
+    assert step.graph is not None
+    assert all(torch.equal(a, b) for a, b in zip(ordinary.model.parameters(), recorded.model.parameters(), strict=True))
+
+
+class Recorder:
+    """Stands in for a CUDA graph: recording computes nothing, replaying computes what was recorded."""
+
+    def __init__(self, monkeypatch, fails=None):
+        self.recording, self.fails, self.replays = False, fails, 0
+        self.recorded, self.loss = None, torch.zeros(())
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+        monkeypatch.setattr(step_module, "update", self.update)
+        monkeypatch.setattr(RecordedStep, "_beside", lambda step, batches: train_step(step.state, batches))
+
+    @contextlib.contextmanager
+    def graph(self, graph, capture_error_mode):
+        self.recording = True
+        try:
+            yield
+        finally:
+            self.recording = False
+
+    def update(self, state, batches):
+        if not self.recording:
+            return update(state, batches)
+        if self.fails:
+            raise RuntimeError(self.fails)
+        self.recorded = state, batches
+        return self.loss
+
+    def replay(self):
+        self.replays += 1
+        self.loss.copy_(update(*self.recorded))
+
+
+def test_replaying_reads_each_batch_and_each_rate(tiny, monkeypatch):
+    """On any machine, with a stand-in for the graph."""
+    ordinary, recorded = state_of(DEVICE, **tiny), state_of(DEVICE, **tiny)
+    expected = losses_of(lambda batches: train_step(ordinary, batches))
+    recorder = Recorder(monkeypatch)
+    assert losses_of(RecordedStep(recorded, must=True)) == expected
+    assert recorder.replays == 3
+    assert recorded.step == ordinary.step == 6
+    assert recorded.optimiser.rate == ordinary.optimiser.rate
+    for a, b in zip(ordinary.evaluation_model.parameters(), recorded.evaluation_model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_step_that_cannot_be_recorded_goes_on_eagerly_and_says_so(tiny, monkeypatch, caplog):
+    ordinary, recorded = state_of(DEVICE, **tiny), state_of(DEVICE, **tiny)
+    expected = losses_of(lambda batches: train_step(ordinary, batches))
+    Recorder(monkeypatch, fails="operation not permitted when stream is capturing\nmore")
+    assert losses_of(RecordedStep(recorded, must=False)) == expected
+    assert caplog.text.count("could not be recorded: operation not permitted when stream is capturing") == 1
+
+
+def test_a_step_that_must_be_recorded_and_cannot(tiny, monkeypatch):
+    Recorder(monkeypatch, fails="no")
+    with pytest.raises(UserError, match="--speed=auto: the step cannot be recorded: no"):
+        losses_of(RecordedStep(state_of(DEVICE, **tiny), must=True))
