@@ -5,6 +5,8 @@
 #   bash benchmarks/gpu.sh check   [--out DIR] [--dry-run]   every op's tests on the GPU, the same bits twice, sanitizer
 #   bash benchmarks/gpu.sh kernels [--out DIR] [--dry-run]   the fused kernels beside torch eager and torch.compile
 #   bash benchmarks/gpu.sh tune    [--out DIR] [--dry-run]   the convolutions beside cuDNN; writes the table of choices
+#   bash benchmarks/gpu.sh step    [--out DIR] [--dry-run]   the whole step beside torchvision's, and with the loader;
+#                                                            evaluation; max-autotune last, as far as the time goes
 #
 # Results: DIR, by default benchmarks/results/DATE-GPU. --dry-run: the same road with tiny shapes, without a GPU in
 # Triton's interpreter. PYTHON=... chooses another interpreter.
@@ -25,7 +27,11 @@ while [ $# -gt 0 ]; do
     *) fail "$1: expected --out DIR or --dry-run" ;;
   esac
 done
-case "$part" in check | kernels | tune) ;; -h | --help | "") usage; exit 0 ;; *) fail "$part: expected check, kernels or tune" ;; esac
+case "$part" in
+  check | kernels | tune | step) ;;
+  -h | --help | "") usage; exit 0 ;;
+  *) fail "$part: expected check, kernels, tune or step" ;;
+esac
 
 "$PYTHON" -c 'import torch, triton' || fail "$PYTHON has no torch or no Triton; set PYTHON"
 gpu=$("$PYTHON" -c 'import torch; print(torch.cuda.get_device_name(0) if torch.cuda.is_available() else "")')
@@ -55,7 +61,7 @@ run() {
   echo "   $status, $((SECONDS - start)) s" | tee -a "$log"
 }
 report() {
-  printf '%s\n' "${rows[@]}" | "$PYTHON" -m benchmarks.report_checks "$out" "${gpu:-no GPU, interpreted}"
+  printf '%s\n' "${rows[@]}" | "$PYTHON" -m benchmarks.report_checks "$out" "${gpu:-no GPU, interpreted}" "$part"
 }
 
 : >"$log"
@@ -86,6 +92,20 @@ if [ "$part" = check ]; then
       rows+=("compute-sanitizer|not found|0")
     fi
   fi
+  report
+elif [ "$part" = step ]; then
+  size=(--batch_size=32 --crop_size=513)
+  eval=(--crop_size=513 --batch_size=32 --precision=bf16)
+  if [ -n "$dry" ]; then
+    size=(--backbone=resnet50 --batch_size=2 --crop_size=33)
+    eval=(--backbone=resnet18 --crop_size=33 --batch_size=8)
+  fi
+  run "same bits in a recorded step" 60 "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/test_step.py -k recorded
+  run "loader and step" 90 "$PYTHON" -m benchmarks.loader_step "${size[@]}" --num_workers=8 --steps=20 --out="$out"
+  run "evaluation" 60 "$PYTHON" -m benchmarks.evaluation "${eval[@]}" --num_workers=8 --out="$out"
+  left=$((530 - SECONDS))
+  run "step" "$left" "$PYTHON" -m benchmarks.train_step "${size[@]}" --precision=bf16 --rounds=30 --minutes=4 --out="$out"
+  cat "$out"/loader_step.md "$out"/evaluation.md "$out"/train_step.md 2>/dev/null || true
   report
 elif [ "$part" = tune ]; then
   timeout 530 "$PYTHON" -m benchmarks.tune_tiles --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"

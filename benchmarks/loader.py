@@ -90,11 +90,12 @@ def measure(dataset: TrainingSet, config: LoaderConfig, threads: int, device: to
     return Finding(threads, images / elapsed, {**shares, "idle": max(0.0, idle)}, bottleneck)
 
 
-def open_source(config: LoaderConfig) -> Source:
-    if config.data_file:
-        return RecordSource(config.data_file)
-    if config.data_lst:
-        return list_source(config.data_root, config.data_lst)
+def open_source(data_file: str, data_root: str, data_lst: str) -> Source:
+    """Records, or a list, or the built-in data set."""
+    if data_file:
+        return RecordSource(data_file)
+    if data_lst:
+        return list_source(data_root, data_lst)
     folder = builtin_data("")
     return list_source(folder, folder / "train.txt")
 
@@ -127,7 +128,7 @@ def main(argv: list[str]) -> int:
         reason = _native.cuda_on(device)[1] if device.type == "cuda" else "no CUDA GPU is usable here"
         if reason:
             raise UserError(f"--augment_on=gpu: {reason}")
-    source = open_source(config)
+    source = open_source(config.data_file, config.data_root, config.data_lst)
     augment = Augment(config.crop_size, 0.5, 2.0, 255, config.interpolation == "bicubic")
     dataset = TrainingSet(source, augment, 256, 1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

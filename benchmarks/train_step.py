@@ -1,175 +1,193 @@
-"""One training step, ours beside torchvision's of the same graph.
+"""One training step, ours beside torchvision's of the same graph: eager, compiled, and compiled with max-autotune.
 
-``python -m benchmarks.train_step`` prints a table and, with ``--out``, writes JSON and markdown;
+``python -m benchmarks.train_step`` prints a table and, with ``--out``, writes JSON, markdown and a chart;
 ``pytest benchmarks/train_step.py`` runs it under pytest-benchmark and holds us to not being slower.
 
-Both networks are DeepLabV3 at output stride 16 with torchvision's head, start from the same weights,
-see the same random images and labels, and use channels-last storage, the same autocast and the same
-fused SGD. Loss and gradients are compared before anything is timed.
+All are DeepLabV3 with torchvision's head, start from the same weights, see the same random images and labels, and use
+channels-last storage, the same autocast and fused SGD. Loss and gradients are compared before anything is timed.
+Ours is the trainer's own step, schedule and bookkeeping included.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
+from deeplab_fast import roofline
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import PRECISIONS, LossConfig, ModelConfig, OptimiserConfig, flag, validate
-from deeplab_fast.errors import UserError
-from deeplab_fast.loss import LossOptions, build_criterion
+from deeplab_fast.config import ModelConfig, flag, validate
 from deeplab_fast.model import build_model
-from deeplab_fast.optim import build_optimiser
-from deeplab_fast.runtime import autocast, place, select_device
+from deeplab_fast.runtime import DTYPES, prepare_backends, select_device
 
-from .measure import Timing, environment, interleave, write_results
-from .peers import TorchvisionOS16
+from .chart import Bar, bar_chart
+from .implementations import (
+    AUTOTUNED,
+    COMPILED,
+    EAGER,
+    NAMES,
+    OURS,
+    OURS_COMPILED,
+    Data,
+    Implementation,
+    StepConfig,
+    build,
+    check_agreement,
+    first_weights,
+    parse_names,
+    parse_precisions,
+    truth,
+)
+from .measure import Timing, environment, interleave, save_results
+from .regression import compare
 
-OURS, PEER = "ours", "torchvision-eager"
-IGNORE = 255
+_WARM_UP = 5  # steps: a graph is recorded in the fourth
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepConfig:
-    """Step"""
+class TrainStepConfig(StepConfig):
+    """Step benchmark"""
 
-    backbone: str = flag("resnet101", "ResNet depth.", choices=("resnet50", "resnet101"))
-    batch_size: int = flag(2, "Images a step.", minimum=2)
-    crop_size: int = flag(257, "Side of the images.", minimum=33)
-    num_classes: int = flag(21, "Classes.", minimum=2, maximum=255)
+    implementations: str = flag(
+        "", f"Some of {', '.join(NAMES)}, commas between; default all on a GPU, those that do not compile on a CPU."
+    )
     precision: str = flag("fp32,bf16", "Precisions, commas between.")
-    device_target: str = flag("auto", "Device.", choices=("auto", "GPU", "CPU"))
     rounds: int = flag(15, "Timed steps of each implementation.", minimum=4)
-    warmup: int = flag(2, "Steps before timing.", minimum=1)
-    out: str = flag("", "Folder for train_step.json and train_step.md.")
+    minutes: float = flag(0.0, "Begin no further implementation after this time; 0: no limit.", minimum=0)
+    compare: str = flag("", "A train_step.json; fails where we are now more than 5 % slower.")
+    out: str = flag("", "Folder for train_step.json, train_step.md and train_step.png.")
 
 
 @dataclass
-class Case:
-    """Both implementations with the same weights and data in one precision."""
+class Bench:
+    """Implementations in one precision on one device, added one by one and then timed together."""
 
+    config: TrainStepConfig
     precision: str
     device: torch.device
-    networks: dict[str, nn.Module]
-    optimisers: dict[str, torch.optim.Optimizer]
-    losses: dict[str, Callable[[Tensor], Tensor]]
-    images: Tensor
+    built: list[Implementation] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
 
-    def forward_backward(self, name: str) -> Tensor:
-        with autocast(self.precision, self.device):
-            logits = self.networks[name](self.images)
-        loss = self.losses[name](logits)
-        loss.backward()
-        return loss.detach()
+    def __post_init__(self) -> None:
+        self.data = Data.random(self.config, self.device)
+        self.weights = first_weights(self.config)
+        self.truth = truth(self.weights, self.config, self.device, self.data)
 
-    def step(self, name: str) -> Tensor:
-        loss = self.forward_backward(name)
-        self.optimisers[name].step()
-        self.optimisers[name].zero_grad(set_to_none=True)
-        return loss
+    def add(self, name: str) -> None:
+        """Build it and let it run until it runs as it will; where it cannot, the reason stands in its place."""
+        before = self._memory()
+        try:
+            one = build(name, self.weights, self.config, self.precision, self.device, self.data)
+            start = time.perf_counter()
+            errors = self.truth.errors(*one.gradient())
+            first = time.perf_counter() - start
+            for _ in range(_WARM_UP):
+                one.step()
+        except (RuntimeError, torch.OutOfMemoryError) as error:
+            self.missing[name] = str(error).splitlines()[0][:200]
+            return
+        self.built.append(one)
+        self.facts[name] = {"errors": errors, "first_pass_s": first, "warm_up_s": time.perf_counter() - start - first}
+        if self.device.type == "cuda":
+            self.facts[name]["peak_mb"] = (torch.cuda.max_memory_allocated(self.device) - before) / 2**20
+
+    def _memory(self) -> int:
+        if self.device.type != "cuda":
+            return 0
+        torch.cuda.synchronize(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return torch.cuda.memory_allocated(self.device)
+
+    def timings(self) -> dict[str, Timing]:
+        """Interleaved, after agreement was checked."""
+        check_agreement({name: fact["errors"] for name, fact in self.facts.items()})
+        return interleave({one.name: one.step for one in self.built}, self.config.rounds, 1, self.device)
+
+    def results(self, floor_s: float) -> dict[str, Any]:
+        found = self.timings()
+        entries: dict[str, dict[str, Any]] = {}
+        for name, timing in found.items():
+            entries[name] = {
+                **self.facts[name],
+                **timing.in_ms(),
+                "images_per_s": self.config.batch_size / timing.median,
+                "share_of_floor": floor_s / timing.median,
+            }
+            if OURS in found:
+                best = min((n for n in found if n.startswith(OURS)), key=lambda n: found[n].median)
+                entries[name]["best_of_ours_is_faster_by"] = timing.over(found[best]).summary()
+        return {"floor_ms": 1e3 * floor_s, "implementations": entries, "missing": self.missing}
 
 
-def build_case(config: StepConfig, precision: str, device: torch.device) -> Case:
-    torch.manual_seed(0)
-    peer = TorchvisionOS16(config.backbone, config.num_classes)
-    model_config = ModelConfig(
-        backbone=config.backbone, num_classes=config.num_classes, head="torchvision", dropout=0.0
+def floor_of(config: StepConfig, roof: roofline.Roof, precision: str) -> float:
+    """Seconds, of the same graph."""
+    model = ModelConfig(
+        model=config.model, backbone=config.backbone, num_classes=config.num_classes, head="torchvision"
     )
-    ours = build_model(model_config)
-    ours.load_state_dict(peer.state_dict())
-    for module in peer.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0  # so that the losses can be compared
-    networks: dict[str, nn.Module] = {OURS: place(ours, device).train(), PEER: place(peer, device).train()}
-    shape = (config.batch_size, 3, config.crop_size, config.crop_size)
-    images = torch.randn(shape).to(device).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, config.num_classes, (shape[0], *shape[2:]), dtype=torch.uint8)
-    labels[torch.rand(labels.shape) < 0.05] = IGNORE
-    labels = labels.to(device)
-    long_labels = labels.long()  # the peer's loss wants int64: converted outside the timing, in its favour
-    criterion = build_criterion(config.num_classes, LossOptions(IGNORE, False, device), LossConfig())
-    return Case(
-        precision,
-        device,
-        networks,
-        {
-            OURS: build_optimiser(networks[OURS], OptimiserConfig(base_lr=1e-4)),
-            PEER: torch.optim.SGD(networks[PEER].parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=True),
-        },
-        {
-            OURS: lambda logits: criterion.share(logits, labels, criterion.normaliser(labels)),
-            PEER: lambda logits: F.cross_entropy(logits.float(), long_labels, ignore_index=IGNORE),
-        },
-        images,
+    parts = list(
+        roofline.step_parts(build_model(model), config.batch_size, config.crop_size, DTYPES[precision].itemsize)
     )
+    return sum(roofline.floor(parts, roof).values())
 
 
-def check_agreement(case: Case) -> dict[str, float]:
-    """Relative errors of the first loss and of all gradients together, against the peer in fp32.
-
-    Raises:
-        UserError: fp32 differs by more than rounding, or our low precision is further from the truth
-            than twice (gradients: three times) the peer's.
-    """
-    precise = replace(case, precision="fp32")
-    truth = _loss_and_gradient(precise, PEER)
-    found: dict[str, float] = {}
-    for name in case.networks:
-        loss, gradient = _loss_and_gradient(case, name)
-        found[f"{name} loss"] = abs(loss - truth[0]) / abs(truth[0])
-        found[f"{name} gradient"] = float((gradient - truth[1]).norm() / truth[1].norm())
-    for what, factor, floor in (("loss", 2, 1e-5), ("gradient", 3, 1e-3)):
-        limit = max(factor * found[f"{PEER} {what}"], floor)
-        if not found[f"{OURS} {what}"] <= limit:
-            raise UserError(
-                f"{case.precision}: error of the {what} is {found[f'{OURS} {what}']:.1e}; expected at most {limit:.1e}"
-            )
-    return found
+def default_names(device: torch.device) -> list[str]:
+    return [OURS, EAGER, COMPILED, OURS_COMPILED, AUTOTUNED] if device.type == "cuda" else [OURS, EAGER]
 
 
-def _loss_and_gradient(case: Case, name: str) -> tuple[float, Tensor]:
-    loss = case.forward_backward(name).item()
-    named = sorted(case.networks[name].named_parameters())
-    gradient = torch.cat([p.grad.flatten().double() for _, p in named if p.grad is not None])
-    case.optimisers[name].zero_grad(set_to_none=True)
-    return loss, gradient
+def measure(config: TrainStepConfig, device: torch.device) -> dict[str, Any]:
+    """All precisions; saves what there is after each, and before the implementation that takes longest to compile."""
+    start = time.perf_counter()
+    names = parse_names(config.implementations) if config.implementations else default_names(device)
+    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "compare")}
+    results: dict[str, Any] = {"environment": environment(device), "config": settings, "precisions": {}}
+    for precision in parse_precisions(config.precision):
+        roof = roofline.measure_roof(device, DTYPES[precision])
+        floor = floor_of(config, roof, precision)
+        bench = Bench(config, precision, device)
+        for name in names:
+            if config.minutes and time.perf_counter() - start > 60 * config.minutes:
+                bench.missing[name] = "not reached in time"
+                continue
+            if name == AUTOTUNED and bench.built:
+                _keep(config, results, precision, bench, floor, roof)
+            print(f"{precision}, {name}", flush=True)
+            bench.add(name)
+        _keep(config, results, precision, bench, floor, roof)
+    return results
 
 
-def compare(config: StepConfig, precision: str, device: torch.device) -> tuple[dict[str, Timing], dict[str, float]]:
-    """Timings of both implementations, interleaved, after agreement was checked."""
-    case = build_case(config, precision, device)
-    agreement = check_agreement(case)
-    steps = {name: lambda name=name: case.step(name) for name in case.networks}
-    return interleave(steps, config.rounds, config.warmup, device), agreement
-
-
-def ratio(timings: dict[str, Timing]) -> Timing:
-    """Ours over the peer's in each round; below 1 we are faster."""
-    return timings[OURS].over(timings[PEER])
+def _keep(
+    config: TrainStepConfig,
+    results: dict[str, Any],
+    precision: str,
+    bench: Bench,
+    floor: float,
+    roof: roofline.Roof,
+) -> None:
+    results["precisions"][precision] = {
+        "roof": {"tflops": roof.flops / 1e12, "gb_per_s": roof.bandwidth / 1e9},
+        **bench.results(floor),
+    }
+    if config.out:
+        save_results(config.out, "train_step", results, as_markdown(results))
+        draw(Path(config.out, "train_step.png"), results)
 
 
 # ---------------------------------------------------------------- pytest-benchmark
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", [OURS, PEER])
-def test_step(benchmark: Any, name: str, precision: str) -> None:
-    """Each implementation's step on its own, for pytest-benchmark's table and history."""
-    config, cpu = StepConfig(), select_device("auto")
-    case = build_case(config, precision, cpu)
-    benchmark.group = f"{config.backbone} batch {config.batch_size} crop {config.crop_size} {precision}"
-    benchmark.extra_info.update(environment(cpu))
-    benchmark.pedantic(case.step, (name,), rounds=5, warmup_rounds=1)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_not_slower_than_torchvision(precision: str, record_property: Any) -> None:
     """Interleaved in one run: the median of ours is at most the peer's."""
-    timings, _ = compare(StepConfig(), precision, select_device("auto"))
-    found = ratio(timings).median
+    bench = Bench(TrainStepConfig(), precision, select_device("auto"))
+    for name in (OURS, EAGER):
+        bench.add(name)
+    timings = bench.timings()
+    found = timings[OURS].over(timings[EAGER]).median
     record_property("ratio", found)
     print(f"\n{precision}: {found:.3f} of torchvision's eager step")
     assert found <= 1.0
@@ -178,40 +196,62 @@ def test_not_slower_than_torchvision(precision: str, record_property: Any) -> No
 # ---------------------------------------------------------------- command line
 
 
-def as_markdown(results: dict[str, Any]) -> str:
+def title(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
+    return (
+        f"One training step, {config['backbone']} OS{16 if config['model'].endswith('16') else 8},"
+        f" batch {config['batch_size']}, crop {config['crop_size']}:"
+        f" {where['device']}, torch {where['torch']}, {where['date']}"
+    )
+
+
+def as_markdown(results: dict[str, Any]) -> str:
     lines = [
-        f"One training step, {config['backbone']} OS16, batch {config['batch_size']}, crop {config['crop_size']}:"
-        f" {where['device']}, torch {where['torch']}, {where['date']}.",
+        f"{title(results)}.",
         "",
-        "| precision | implementation | median, ms | quartiles, ms | images/s | of torchvision's: median (quartiles) |",
-        "|---|---|---|---|---|---|",
+        "| precision | implementation | median, ms | quartiles, ms | images/s | our best is faster by (quartiles)"
+        " | of the floor | first pass, s | peak, MB |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for precision, entry in results["precisions"].items():
-        for name, t in entry["timings"].items():
-            rate = 1e3 * config["batch_size"] / t["median_ms"]
-            times = f"{t['median_ms']:.1f} | {t['q1_ms']:.1f} - {t['q3_ms']:.1f}"
-            low, high = entry["ratio"]["quartiles"]
-            share = f"{entry['ratio']['median']:.3f} ({low:.3f} - {high:.3f})" if name == OURS else "1"
-            lines.append(f"| {precision} | {name} | {times} | {rate:.2f} | {share} |")
+        for name, t in entry["implementations"].items():
+            ratio = t.get("best_of_ours_is_faster_by")
+            faster = f"{ratio['median']:.2f} ({ratio['q1']:.2f} - {ratio['q3']:.2f})" if ratio else ""
+            peak = f"{t['peak_mb']:.0f}" if "peak_mb" in t else ""
+            times = f"{t['median_ms']:.1f} | {t['q1_ms']:.1f} - {t['q3_ms']:.1f} | {t['images_per_s']:.2f}"
+            rest = f"{t['share_of_floor']:.0%} | {t['first_pass_s']:.1f} | {peak}"
+            lines.append(f"| {precision} | {name} | {times} | {faster} | {rest} |")
+        for name, reason in entry["missing"].items():
+            lines.append(f"| {precision} | {name} | not measured: {reason} | | | | | | |")
+    for precision, entry in results["precisions"].items():
+        roof = entry["roof"]
+        lines.append(
+            f"\n{precision}: the roofline's floor is {entry['floor_ms']:.1f} ms, at the {roof['tflops']:.3g} TFLOP/s"
+            f" and {roof['gb_per_s']:.3g} GB/s that a large product and a large copy reached here."
+        )
     return "\n".join(lines) + "\n"
 
 
-def main(argv: list[str]) -> int:
-    config = StepConfig(**parse_flags(StepConfig, argv, "benchmarks.train_step", "Time one training step."))
+def draw(path: Path, results: dict[str, Any]) -> None:
+    groups = {
+        precision: {name: Bar(t["median_ms"], t["q1_ms"], t["q3_ms"]) for name, t in entry["implementations"].items()}
+        for precision, entry in results["precisions"].items()
+    }
+    floors = {precision: entry["floor_ms"] for precision, entry in results["precisions"].items()}
+    bar_chart(path, title(results), "ms a step, with quartiles", groups, floors)
+
+
+def main(argv: Sequence[str]) -> int:
+    config = TrainStepConfig(
+        **parse_flags(TrainStepConfig, list(argv), "benchmarks.train_step", "Time one training step.")
+    )
     validate(config)
     device = select_device(config.device_target)
-    results: dict[str, Any] = {"environment": environment(device), "config": asdict(config), "precisions": {}}
-    for precision in config.precision.split(","):
-        if precision not in PRECISIONS[:2]:
-            raise UserError(f"--precision={precision}: expected fp32, bf16 or both with a comma between")
-        timings, agreement = compare(replace(config, precision=precision), precision, device)
-        results["precisions"][precision] = {
-            "agreement": agreement,
-            "timings": {name: t.in_ms() for name, t in timings.items()},
-            "ratio": {"median": ratio(timings).median, "quartiles": ratio(timings).quartiles},
-        }
-    write_results(config.out, "train_step", results, as_markdown(results))
+    prepare_backends(device)
+    results = measure(config, device)
+    print(as_markdown(results), end="")
+    if config.compare:
+        print(compare(results, config.compare), end="")
     return 0
 
 

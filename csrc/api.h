@@ -145,6 +145,24 @@ struct CrossEntropy {
   int64_t bad_count = 0, bad_value = std::numeric_limits<int64_t>::min();
 };
 
+struct PixelSize {
+  int height, width;
+};
+
+// A batch's scores fp32 [images, h, w, classes] seen at one scale: padded squares of side `size`, of which
+// the top left `extents` [images] is image.
+struct ScoresView {
+  const float* scores;
+  int h, w, size;
+  const PixelSize* extents;
+};
+
+// The class of each pixel of each image at its size in `targets`, one image after the other
+// (cpu/upsample_argmax.cpp): scores upsampled to the square, softmax, the extent resized with half-pixel
+// centres, views summed, the largest taken, the lower class in a tie. At most 256 classes.
+void upsample_argmax(const std::vector<ScoresView>& views, int classes, const std::vector<PixelSize>& targets,
+                     bool align_corners, int threads, uint8_t* out);
+
 // Softmax cross-entropy of the upsampled logits and, in the same sweep, its gradient with respect to the
 // logits (cpu/upsample_ce.cpp). Logits fp32 [N, h, w, C], labels uint8 or int64 [N, H, W], class_weights fp32
 // [C] or null for ones, gradient fp32 [N, h, w, C], written; 2 <= C <= 256. The same bits for any number of

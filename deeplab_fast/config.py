@@ -227,6 +227,10 @@ class RunConfig:
         " and says why.",
         choices=("auto", "eager", "compile", "graph", "compile+graph"),
     )
+    profile: bool = flag(
+        False,
+        "Write where the sixth to eighth step's time goes: profile.json (a Chrome trace) and profile.md, a table.",
+    )
     sync_bn: bool = flag(False, "BatchNorm statistics over all processes.")
     is_distributed: bool = flag(False, "Accepted for the recipe's sake; torchrun decides.")
     seed: int = flag(1, "Of weights, order, augmentation and dropout.", minimum=0, maximum=2**31 - 1)

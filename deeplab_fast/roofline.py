@@ -7,10 +7,13 @@ gradient, taps that read only padding left out, one pass each way to normalise, 
 Each tensor counts once for each kernel that reads or writes it; caches do not.
 """
 
-from collections.abc import Iterable, Iterator
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+import torch
 from torch import nn
 
 from .model import DeepLabV3
@@ -186,3 +189,33 @@ def _epilogue(conv: Conv, convs: list[Conv]) -> int:
 def floor(parts: list[Part], roof: Roof) -> dict[str, float]:
     """Seconds of each category."""
     return {name: sum(p.floor(roof) for p in parts if p.category == name) for name in CATEGORIES}
+
+
+_SIDE, _BYTES = {"cuda": 8192, "cpu": 2048}, {"cuda": 1 << 30, "cpu": 1 << 28}
+
+
+def measure_roof(device: torch.device, dtype: torch.dtype, rounds: int = 9) -> Roof:
+    """Of ``device``: a large product in ``dtype``, and a large copy, bytes read and written; medians."""
+    side, kind = _SIDE[device.type], device.type
+    generator = torch.Generator(device).manual_seed(0)  # of its own: training draws from the global one
+    a, b = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    source = torch.randn(_BYTES[kind] // 4, generator=generator, device=device)
+    target = torch.empty_like(source)
+    product = _median_seconds(lambda: torch.mm(a, b, out=out), rounds, device)
+    copy = _median_seconds(lambda: target.copy_(source), rounds, device)
+    return Roof(2 * side**3 / product, 2 * _BYTES[kind] / copy)
+
+
+def _median_seconds(work: Callable[[], Any], rounds: int, device: torch.device) -> float:
+    found = []
+    for i in range(-2, rounds):  # two to warm up
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if i >= 0:
+            found.append(time.perf_counter() - start)
+    return statistics.median(found)

@@ -24,6 +24,7 @@ from .errors import TrainingDiverged, UserError
 from .evaluator import Protocol, evaluate
 from .log import RunLog
 from .optim import learning_rate
+from .profile import ProfiledStep
 from .runtime import DTYPES, StopRequest, versions
 from .state import TrainState
 from .step import choose_step
@@ -137,6 +138,8 @@ def fit(
     if log is not None:
         log.say(f"data: {loader.plan}")
         log.say(f"speed: {plan}")
+        if config.profile:
+            step = ProfiledStep(step, state, checkpoints.folder, log.say)
     first, last = (n * config.accumulate_steps for n in (state.step, state.total_steps))
     batches = loader.batches(first, last)
     block = LossBlock(state)

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
 LAYERS = [
     {"train", "eval", "predict", "export", "prepare"},
     {"trainer"},
+    {"profile"},
     {"step"},
     {"state"},
     {"report", "inference", "roofline"},

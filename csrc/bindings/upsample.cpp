@@ -85,12 +85,62 @@ py::tuple upsample_ce_per_pixel_cpu(const Floats& logits, const py::array& label
   return py::make_tuple(found.bad_count, found.bad_value);
 }
 
+// Pairs (height, width) from int32 [images, 2]; each within `most`, where that is more than 0.
+std::vector<PixelSize> sizes_of(const py::array_t<int32_t, py::array::c_style>& pairs, py::ssize_t images,
+                                int most, const char* what) {
+  if (pairs.ndim() != 2 || pairs.shape(0) != images || pairs.shape(1) != 2)
+    throw py::value_error(std::string(what) + ": expected int32 [images, 2]");
+  std::vector<PixelSize> sizes;
+  for (py::ssize_t i = 0; i < images; ++i) {
+    const PixelSize size{pairs.at(i, 0), pairs.at(i, 1)};
+    if (size.height < 1 || size.width < 1 || (most > 0 && (size.height > most || size.width > most)))
+      throw py::value_error(std::string(what) + ": a size is out of range");
+    sizes.push_back(size);
+  }
+  return sizes;
+}
+
+using Pairs = py::array_t<int32_t, py::array::c_style>;
+
+void upsample_argmax_cpu(const std::vector<Floats>& scores, const std::vector<int>& sizes,
+                         const std::vector<Pairs>& extents, const Pairs& targets, bool align_corners,
+                         int threads, py::array_t<uint8_t, py::array::c_style> out) {
+  if (scores.empty() || sizes.size() != scores.size() || extents.size() != scores.size())
+    throw py::value_error("views: expected as many scores as sizes and extents, at least one");
+  const py::ssize_t images = scores[0].ndim() == 4 ? scores[0].shape(0) : 0;
+  const py::ssize_t classes = images ? scores[0].shape(3) : 0;
+  std::vector<std::vector<PixelSize>> kept;
+  for (size_t v = 0; v < scores.size(); ++v) {
+    const Floats& one = scores[v];
+    if (one.ndim() != 4 || one.size() == 0 || one.shape(0) != images || one.shape(3) != classes ||
+        classes > 256)
+      throw py::value_error("scores: expected float32 [images, h, w, classes], at most 256 classes");
+    if (sizes[v] < 1) throw py::value_error("sizes: expected at least 1");
+    kept.push_back(sizes_of(extents[v], images, sizes[v], "extents"));
+  }
+  std::vector<ScoresView> views;
+  for (size_t v = 0; v < scores.size(); ++v) {
+    views.push_back({scores[v].data(), static_cast<int>(scores[v].shape(1)),
+                     static_cast<int>(scores[v].shape(2)), sizes[v], kept[v].data()});
+  }
+  const std::vector<PixelSize> wanted = sizes_of(targets, images, 0, "targets");
+  int64_t pixels = 0;
+  for (const PixelSize& size : wanted) pixels += static_cast<int64_t>(size.height) * size.width;
+  if (out.ndim() != 1 || out.size() != pixels) throw py::value_error("out: expected the targets' pixels");
+  uint8_t* to = out.mutable_data();
+  const py::gil_scoped_release release;
+  upsample_argmax(views, static_cast<int>(classes), wanted, align_corners, threads, to);
+}
+
 }  // namespace
 
 void bind_upsample(py::module_& m) {
   using py::arg;
   m.def("count_upsampled", &count_upsampled_cpu, arg("logits").noconvert(), arg("labels").noconvert(),
         arg("align_corners"), arg("ignore_label"), arg("threads"), arg("counts").noconvert());
+  m.def("upsample_argmax", &upsample_argmax_cpu, arg("scores").noconvert(), arg("sizes"),
+        arg("extents").noconvert(), arg("targets").noconvert(), arg("align_corners"), arg("threads"),
+        arg("out").noconvert(), "Writes the class of each pixel, one image after the other.");
   m.def("upsample_ce", &upsample_ce_cpu, arg("logits").noconvert(), arg("labels"),
         arg("class_weights").noconvert(), arg("ignore_label"), arg("smoothing"), arg("align_corners"),
         arg("threads"), arg("gradient").noconvert(),

@@ -1,15 +1,16 @@
 """From the network's scores to the class of each pixel, as evaluation does it: probabilities summed over views."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import _native
 from .choice import use_kernels
 from .labels import MOST_CLASSES
-from .triton import DTYPES
+from .triton import DTYPES, INTERPRETED
 from .upsample import upsample
 
 
@@ -73,13 +74,18 @@ def upsample_argmax(
             the target with half-pixel centres, as OpenCV does.
 
     Returns:
-        uint8 ``[H, W]`` for each image, on the logits' device. A tie goes to the lower class. The kernels
-        write nothing else and take images of different sizes in one launch.
+        uint8 ``[H, W]`` for each image, on the logits' device. A tie goes to the lower class. The kernels, and the
+        extension on a CPU, write nothing else and take images of different sizes at once.
 
     Raises:
         UserError: ``fused`` is ``on`` and the kernels cannot run; says why.
     """
     logits = views[0].logits
+    native = _native.load()[0]
+    plain = all(type(view.logits) is Tensor and view.logits.device.type == "cpu" for view in views)
+    wanted = fused == "auto" or (fused == "on" and not INTERPRETED)  # as an interpreted kernel
+    if wanted and native is not None and plain and supports(logits) is None:
+        return _by_extension(native, views, targets, align_corners)
     if not use_kernels("upsample_argmax", fused, logits.device, supports(logits)):
         return upsample_argmax_reference(views, targets, align_corners)
     extents = torch.stack([view.extents for view in views]).to(torch.int32).cpu()
@@ -95,6 +101,27 @@ def upsample_argmax(
         align_corners,
         own_size,
     )
+    return _images(flat, targets)
+
+
+def _by_extension(
+    native: Any, views: Sequence[LogitsView], targets: Sequence[tuple[int, int]], align_corners: bool
+) -> list[Tensor]:
+    flat = torch.empty(sum(h * w for h, w in targets), dtype=torch.uint8)
+    native.upsample_argmax(
+        [view.logits.detach().float().permute(0, 2, 3, 1).contiguous().numpy() for view in views],
+        [view.size for view in views],
+        [view.extents.to(torch.int32).contiguous().numpy() for view in views],
+        torch.tensor(targets, dtype=torch.int32).view(-1, 2).numpy(),
+        align_corners,
+        torch.get_num_threads(),
+        flat.numpy(),
+    )
+    return _images(flat, targets)
+
+
+def _images(flat: Tensor, targets: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Each image's pixels as ``[H, W]``."""
     pixels = [height * width for height, width in targets]
     return [part.view(target) for part, target in zip(flat.split(pixels), targets, strict=True)]
 

@@ -1,0 +1,119 @@
+"""Evaluation: images a second, ours beside the reference path with the same weights and protocol.
+
+``python -m benchmarks.evaluation --data_root=DIR --data_lst=FILE`` evaluates the same images by both, in turn; the
+confusion matrices are compared before a time is reported. The reference is ``--fused=off``: torch's upsampling,
+softmax, resizing and argmax, and counting by the extension.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deeplab_fast.cli import parse_flags, run
+from deeplab_fast.config import EvalConfig, flag, validate
+from deeplab_fast.evaluator import Protocol, evaluate
+from deeplab_fast.inference import trained_model
+from deeplab_fast.model import DeepLabV3, build_model
+from deeplab_fast.model.layers import BatchNorm2d, use_fused
+from deeplab_fast.runtime import place, prepare_backends, select_device
+
+from .loader import open_source
+from .measure import Timing, environment, write_results
+
+OURS, REFERENCE = "ours", "reference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(EvalConfig):
+    """Evaluation benchmark"""
+
+    rounds: int = flag(4, "Evaluations of all images by each.", minimum=4)
+    out: str = flag("", "Folder for evaluation.json and evaluation.md.")
+
+
+def random_model(config: EvaluationConfig) -> DeepLabV3:
+    """Without a checkpoint: weights and statistics that give each class some pixels."""
+    torch.manual_seed(0)
+    model = build_model(config)
+    for module in model.modules():
+        if isinstance(module, BatchNorm2d):
+            assert module.running_var is not None
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    where, config = results["environment"], results["config"]
+    lines = [
+        f"Evaluation, {config['backbone']}, crop {config['crop_size']}, {config['precision']}, scales"
+        f" {config['scales_type']}, flip {config['flip']}, {results['images']} images: {where['device']}, torch"
+        f" {where['torch']}, {where['date']}.",
+        "",
+        "| path | images/s | median, s | quartiles, s |",
+        "|---|---|---|---|",
+    ]
+    for name, t in results["timings"].items():
+        quartiles = f"{t['q1_ms'] / 1e3:.2f} - {t['q3_ms'] / 1e3:.2f}"
+        lines.append(
+            f"| {name} | {1e3 * results['images'] / t['median_ms']:.2f} | {t['median_ms'] / 1e3:.2f} | {quartiles} |"
+        )
+    r = results["ratio"]
+    lines.append(
+        f"\nOurs is faster by {r['median']:.2f} ({r['q1']:.2f} - {r['q3']:.2f}); of {results['pixels']:,} pixels"
+        f" {results['differing']} count in another cell of the confusion matrix, whose sum is the same."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str]) -> int:
+    flags = parse_flags(EvaluationConfig, argv, "benchmarks.evaluation", "Time evaluation beside its reference.")
+    config = EvaluationConfig(**flags)
+    validate(config)
+    device = select_device(config.device_target)
+    prepare_backends(device)
+    if config.ckpt_path:
+        config, trained = trained_model(EvaluationConfig, flags)
+    else:
+        trained = random_model(config)
+    model = place(trained, device)
+    source = open_source(config.data_file, config.data_root, config.data_lst)
+    protocol = Protocol.of(config, config.precision, config.scales, config.flip)
+
+    def once(name: str) -> tuple[float, NDArray[np.int64]]:
+        fused = "off" if name == REFERENCE else config.fused
+        use_fused(model, fused)
+        start = time.perf_counter()
+        scores = evaluate(
+            *(model, source, protocol, config.num_classes, config.ignore_label, device, config.batch_size),
+            num_workers=config.num_workers,
+            fused=fused,
+        )
+        return time.perf_counter() - start, scores.confusion
+
+    names = (OURS, REFERENCE)
+    counts = {name: once(name)[1] for name in names}
+    differing = int(np.abs(counts[OURS] - counts[REFERENCE]).sum()) // 2
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for i in range(config.rounds):
+        for name in names if i % 2 == 0 else reversed(names):
+            seconds[name].append(once(name)[0])
+    timings = {name: Timing(tuple(values)) for name, values in seconds.items()}
+    results = {
+        "environment": environment(device),
+        "config": {k: v for k, v in asdict(config).items() if not k.startswith(("data_", "ckpt_")) and k != "out"},
+        "images": len(source),
+        "pixels": int(counts[OURS].sum()),
+        "differing": differing,
+        "timings": {name: t.in_ms() for name, t in timings.items()},
+        "ratio": timings[REFERENCE].over(timings[OURS]).summary(),
+    }
+    write_results(config.out, "evaluation", results, as_markdown(results))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,196 @@
+"""A training step of each implementation, with the same weights, images and labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from deeplab_fast.config import MODELS, PRECISIONS, TrainConfig, flag
+from deeplab_fast.data.dataset import Batch
+from deeplab_fast.data.schedule import Schedule
+from deeplab_fast.distributed import World
+from deeplab_fast.errors import UserError
+from deeplab_fast.model import build_model
+from deeplab_fast.runtime import autocast, place
+from deeplab_fast.state import build_state
+from deeplab_fast.step import choose_step
+
+from .peers import Torchvision
+
+OURS, OURS_COMPILED = "ours", "ours-compile"
+EAGER, COMPILED, AUTOTUNED = "torchvision-eager", "torchvision-compile", "torchvision-max-autotune"
+NAMES = (OURS, OURS_COMPILED, EAGER, COMPILED, AUTOTUNED)
+IGNORE = 255
+_LR, _MOMENTUM, _DECAY = 1e-4, 0.9, 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """Step"""
+
+    model: str = flag("deeplab_v3_s16", "Output stride 16 or 8.", choices=MODELS)
+    backbone: str = flag("resnet101", "ResNet depth.", choices=("resnet50", "resnet101"))
+    batch_size: int = flag(2, "Images a step.", minimum=2)
+    crop_size: int = flag(257, "Side of the images.", minimum=33)
+    num_classes: int = flag(21, "Classes.", minimum=2, maximum=255)
+    device_target: str = flag("auto", "Device.", choices=("auto", "GPU", "CPU"))
+    fused: str = flag("auto", "Our fused kernels.", choices=("auto", "on", "off"))
+
+
+@dataclass
+class Implementation:
+    """``loss`` runs forward and backward, leaving gradients; ``step`` updates too. Both return the loss."""
+
+    name: str
+    network: nn.Module
+    loss: Callable[[], Tensor]
+    step: Callable[[], Tensor]
+
+    def gradient(self) -> tuple[float, Tensor]:
+        """The loss, and all gradients in the order of their names, fp64."""
+        self.network.zero_grad(set_to_none=True)
+        loss = self.loss().item()
+        named = sorted(self.network.named_parameters())
+        flat = torch.cat([p.grad.flatten().double() for _, p in named if p.grad is not None])
+        self.network.zero_grad(set_to_none=True)
+        return loss, flat
+
+
+@dataclass
+class Data:
+    """``images`` fp32 ``[N, 3, S, S]`` in channels-last storage, ``labels`` uint8 ``[N, S, S]``."""
+
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def random(cls, config: StepConfig, device: torch.device) -> "Data":
+        """Zeros would run faster than data does."""
+        generator = torch.Generator().manual_seed(0)
+        n, side = config.batch_size, config.crop_size
+        images = torch.randn(n, 3, side, side, generator=generator)
+        labels = torch.randint(0, config.num_classes, (n, side, side), generator=generator).to(torch.uint8)
+        labels[torch.rand(labels.shape, generator=generator) < 0.05] = IGNORE
+        return cls(images.to(device).to(memory_format=torch.channels_last), labels.to(device))
+
+
+def parse_names(names: str) -> list[str]:
+    """Raises :class:`UserError` for a name that is none."""
+    found = names.split(",")
+    for name in found:
+        if name not in NAMES:
+            raise UserError(f"--implementations={names}: {name} is none of {', '.join(NAMES)}")
+    return found
+
+
+def parse_precisions(precisions: str) -> list[str]:
+    found = precisions.split(",")
+    for precision in found:
+        if precision not in PRECISIONS:
+            raise UserError(f"--precision={precisions}: expected some of {', '.join(PRECISIONS)}, commas between")
+    return found
+
+
+def build(
+    name: str, weights: dict[str, Any], config: StepConfig, precision: str, device: torch.device, data: Data
+) -> Implementation:
+    """One that has not run yet, with ``weights`` (:func:`first_weights`) and without dropout."""
+    return (_ours if name in (OURS, OURS_COMPILED) else _torchvision)(name, weights, config, precision, device, data)
+
+
+def first_weights(config: StepConfig) -> dict[str, Any]:
+    torch.manual_seed(0)
+    return Torchvision(config.backbone, config.num_classes, config.model).state_dict()
+
+
+def _ours(
+    name: str, weights: dict[str, Any], config: StepConfig, precision: str, device: torch.device, data: Data
+) -> Implementation:
+    """The trainer's own step: schedule, loss, bookkeeping and all."""
+    fixed: dict[str, Any] = {"head": "torchvision", "dropout": 0.0, "max_steps": 10**6, "weight_decay": _DECAY}
+    given = {k: getattr(config, k) for k in ("model", "backbone", "num_classes", "batch_size", "crop_size", "fused")}
+    speed = "auto" if name == OURS else ("compile+graph" if device.type == "cuda" else "compile")
+    train = TrainConfig(**fixed, **given, precision=precision, base_lr=_LR, momentum=_MOMENTUM, speed=speed)
+    model = build_model(train)
+    model.load_state_dict(weights)
+    state = build_state(train, model, device, World(), Schedule(config.batch_size, config.batch_size, 1))
+    state.network.train()
+    extents = torch.zeros(config.batch_size, 4, dtype=torch.int32, device=device)
+    batch = Batch(data.images.permute(0, 2, 3, 1), data.labels, extents, [])
+    step, _ = choose_step(state)
+
+    def loss() -> Tensor:
+        with autocast(precision, device):
+            logits = state.network(data.images)
+        share = state.criterion.share(logits, data.labels, state.criterion.normaliser(data.labels))
+        share.backward()
+        return share.detach()
+
+    return Implementation(name, model, loss, lambda: step([batch]))
+
+
+def _torchvision(
+    name: str, weights: dict[str, Any], config: StepConfig, precision: str, device: torch.device, data: Data
+) -> Implementation:
+    """As its users would train it fast: channels-last, autocast, torch's fused SGD, a GradScaler in fp16."""
+    model = Torchvision(config.backbone, config.num_classes, config.model)
+    model.load_state_dict(weights)
+    model = place(model, device).train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # so that the losses can be compared
+    network: Any = model
+    if name != EAGER:
+        network = torch.compile(model, mode="max-autotune" if name == AUTOTUNED else None)
+    optimiser = torch.optim.SGD(model.parameters(), lr=_LR, momentum=_MOMENTUM, weight_decay=_DECAY, fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    labels = data.labels.long()  # its loss wants int64: converted outside the timing, in its favour
+
+    def loss() -> Tensor:
+        with autocast(precision, device):
+            logits = network(data.images)
+        found = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE)
+        scaler.scale(found).backward()
+        return found.detach()
+
+    def step() -> Tensor:
+        found = loss()
+        scaler.step(optimiser)
+        scaler.update()
+        optimiser.zero_grad(set_to_none=True)
+        return found
+
+    return Implementation(name, model, loss, step)
+
+
+class Truth(NamedTuple):
+    """Loss and gradient in eager fp32."""
+
+    loss: float
+    gradient: Tensor
+
+    def errors(self, loss: float, gradient: Tensor) -> dict[str, float]:
+        """Relative, of the loss and of all gradients together."""
+        difference = float((gradient - self.gradient).norm() / self.gradient.norm())
+        return {"loss": abs(loss - self.loss) / abs(self.loss), "gradient": difference}
+
+
+def truth(weights: dict[str, Any], config: StepConfig, device: torch.device, data: Data) -> Truth:
+    return Truth(*_torchvision(EAGER, weights, config, "fp32", device, data).gradient())
+
+
+def check_agreement(errors: dict[str, dict[str, float]]) -> None:
+    """Raise :class:`UserError` where ours is further off than twice (gradients: three times) the furthest peer, and by
+    more than fp32's rounding.
+    """
+    peers = [name for name in errors if name not in (OURS, OURS_COMPILED)]
+    for name in set(errors) - set(peers):
+        for what, factor, floor in (("loss", 2, 1e-5), ("gradient", 3, 1e-3)):
+            limit = max([factor * errors[peer][what] for peer in peers] + [floor])
+            if not errors[name][what] <= limit:
+                raise UserError(
+                    f"{name}: error of the {what} is {errors[name][what]:.1e}; expected at most {limit:.1e}"
+                )

@@ -1,0 +1,120 @@
+"""The loader and the step together: what a step costs when its batches are loaded, beside the step alone.
+
+``python -m benchmarks.loader_step --data_file=voc.tar`` trains as ``deeplab_fast.train`` would, with the same loader
+and the same step, first on one batch over and over, then on loaded ones; the difference is the loader's.
+"""
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from deeplab_fast.cli import parse_flags, run
+from deeplab_fast.config import MODELS, PRECISIONS, TrainConfig, flag, validate
+from deeplab_fast.data.schedule import Schedule
+from deeplab_fast.distributed import World
+from deeplab_fast.model import build_model
+from deeplab_fast.runtime import prepare_backends, select_device
+from deeplab_fast.state import build_state
+from deeplab_fast.step import choose_step
+from deeplab_fast.trainer import build_loader
+
+from .loader import open_source
+from .measure import Timing, environment, write_results
+
+_WARM_UP = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderStepConfig:
+    """Loader and step"""
+
+    data_file: str = flag("", "Records: the name given to prepare --dst_path, a shard, a glob or the folder.")
+    data_root: str = flag("", "Folder that the paths in --data_lst start from.")
+    data_lst: str = flag("", "List file, instead of records; without either, the built-in data set.")
+    model: str = flag("deeplab_v3_s16", "Output stride 16 or 8.", choices=MODELS)
+    backbone: str = flag("resnet101", "ResNet depth.", choices=("resnet18", "resnet34", "resnet50", "resnet101"))
+    num_classes: int = flag(21, "Classes.", minimum=2, maximum=256)
+    batch_size: int = flag(32, "Images a step.", minimum=1)
+    crop_size: int = flag(513, "Side of the crops.", minimum=17)
+    precision: str = flag("bf16", "Precision.", choices=PRECISIONS)
+    num_workers: int = flag(2, "Threads that decode and augment.", minimum=0)
+    device_target: str = flag("auto", "Device.", choices=("auto", "GPU", "CPU"))
+    steps: int = flag(30, "Timed steps of each kind.", minimum=4)
+    out: str = flag("", "Folder for loader_step.json and loader_step.md.")
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    where, config = results["environment"], results["config"]
+    alone, both = results["alone"], results["with_loader"]
+    return (
+        f"Loader and step, {config['backbone']}, batch {config['batch_size']}, crop {config['crop_size']},"
+        f" {config['precision']}, {config['num_workers']} threads: {where['device']}, torch {where['torch']},"
+        f" {where['date']}.\n\n"
+        "| | median, ms | quartiles, ms |\n|---|---|---|\n"
+        f"| the step alone | {alone['median_ms']:.1f} | {alone['q1_ms']:.1f} - {alone['q3_ms']:.1f} |\n"
+        f"| loader and step | {both['median_ms']:.1f} | {both['q1_ms']:.1f} - {both['q3_ms']:.1f} |\n\n"
+        f"With the loader a step takes {results['ratio']:.3f} of the step alone; it waits for data"
+        f" {results['data_share']:.1%} of its time.\n"
+    )
+
+
+def main(argv: list[str]) -> int:
+    config = LoaderStepConfig(
+        **parse_flags(LoaderStepConfig, argv, "benchmarks.loader_step", "Time the loader and the step together.")
+    )
+    validate(config)
+    device = select_device(config.device_target)
+    prepare_backends(device)
+    source = open_source(config.data_file, config.data_root, config.data_lst)
+    shared = ("model", "backbone", "num_classes", "batch_size", "crop_size", "precision", "num_workers")
+    train = TrainConfig(max_steps=10**6, base_lr=1e-4, **{k: getattr(config, k) for k in shared})
+    schedule = Schedule(len(source), config.batch_size, 1)
+    torch.manual_seed(0)
+    state = build_state(train, build_model(train), device, World(), schedule)
+    state.network.train()
+    step, plan = choose_step(state)
+    loader = build_loader(train, source, schedule, device)
+    batches = loader.batches(0, 10**6)
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    fixed = next(batches)
+    alone: list[float] = []
+    for i in range(_WARM_UP + config.steps):
+        wait()
+        start = time.perf_counter()
+        step([fixed])
+        wait()
+        if i >= _WARM_UP:
+            alone.append(time.perf_counter() - start)
+    both, waited = [], 0.0
+    for i in range(_WARM_UP + config.steps):
+        start = time.perf_counter()
+        batch = next(batches)
+        taken = time.perf_counter() - start
+        step([batch])
+        wait()
+        if i >= _WARM_UP:
+            both.append(time.perf_counter() - start)
+            waited += taken
+    batches.close()  # type: ignore[attr-defined]
+    results = {
+        "environment": environment(device),
+        "config": {k: v for k, v in asdict(config).items() if not k.startswith("data_") and k != "out"},
+        "plan": {"data": loader.plan, "speed": plan},
+        "alone": Timing(tuple(alone)).in_ms(),
+        "with_loader": Timing(tuple(both)).in_ms(),
+        "ratio": statistics.median(both) / statistics.median(alone),
+        "data_share": waited / sum(both),
+    }
+    write_results(config.out, "loader_step", results, as_markdown(results))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

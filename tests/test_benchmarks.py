@@ -1,0 +1,77 @@
+"""The benchmarks' own arithmetic: what is called slower, what is called alike, what is drawn."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import curves, regression
+from benchmarks.chart import Bar, bar_chart
+from deeplab_fast.errors import UserError
+
+
+def results(ours, device="a CPU", batch=2):
+    timings = {"ours": {"median_ms": ours}, "torchvision-eager": {"median_ms": 9.0}}
+    return {
+        "environment": {"device": device},
+        "config": {"batch_size": batch, "rounds": 3},
+        "precisions": {"bf16": {"implementations": timings}},
+    }
+
+
+def test_compare_lists_both_and_passes_within_the_limit(tmp_path):
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(results(5.0)))
+    table = regression.compare(results(5.2), str(old))
+    assert "| precisions bf16 implementations ours | 5.00 | 5.20 | 1.040 |" in table
+    assert "torchvision-eager" in table
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        (results(5.3), r"slower than .* by more than 5%: precisions bf16 implementations ours 1.06x"),
+        (results(5.0, device="another"), "its environment.device is a CPU, this run's another"),
+        (results(5.0, batch=4), "its config is .*'batch_size': 2.*'batch_size': 4"),
+        ({"environment": {"device": "a CPU"}, "config": {"batch_size": 2}}, "nothing that was measured now"),
+    ],
+)
+def test_compare_fails(new, message, tmp_path):
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(results(5.0)))
+    with pytest.raises(UserError, match=message):
+        regression.compare(new, str(old))
+
+
+def test_compare_with_a_file_that_is_none(tmp_path):
+    with pytest.raises(UserError, match="no results can be read from it"):
+        regression.compare(results(5.0), str(tmp_path / "none.json"))
+
+
+def test_curves():
+    reference = np.linspace(3, 1, 100)
+    assert curves.difference(reference, reference) == 0
+    assert curves.difference(reference * 1.03, reference) == pytest.approx(0.03)
+    alternating = reference + 0.5 * (-1.0) ** np.arange(100)  # noise, which smoothing takes away
+    assert curves.difference(alternating, reference) < 1e-9
+    with pytest.raises(UserError, match="99 and 100 steps"):
+        curves.difference(reference[1:], reference)
+
+
+def test_curves_of_runs(tmp_path, capsys):
+    for name, factor in (("a", 1.0), ("b", 1.01), ("c", 1.1)):
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"step": i, "loss": factor * (3 - i / 50), "lr": 0.1}) for i in range(60)]
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    assert curves.main([str(tmp_path / "b"), str(tmp_path / "a"), str(tmp_path / "picture.png")]) == 0
+    assert "differ by 1.00% on average over 60 steps" in capsys.readouterr().out
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+    assert curves.main([str(tmp_path / "c"), str(tmp_path / "a")]) == 1
+    with pytest.raises(UserError, match="expected a run's folder"):
+        curves.main([str(tmp_path / "none"), str(tmp_path / "a")])
+
+
+def test_chart(tmp_path):
+    bars = {"ours": Bar(1.0, 0.9, 1.2), "a peer": Bar(2.0, 1.9, 2.1)}
+    bar_chart(tmp_path / "chart.png", "title", "ms", {"fp32": bars, "bf16": bars}, {"fp32": 0.5})
+    assert (tmp_path / "chart.png").stat().st_size > 1000
