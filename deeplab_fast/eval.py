@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
         network: nn.Module = place(model, device)
         use_fused(network, config.fused)
         if config.compile:
-            network.compile()
+            network.compile(dynamic=False)
         protocol = Protocol.of(config, config.precision, config.scales, config.flip)
         scores = evaluate(
             network,

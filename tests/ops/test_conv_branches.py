@@ -42,7 +42,7 @@ MAPS = {
     "narrower than any rate": (3, 2, 3, RATES, DTYPES),
     "batch of 32": (32, 5, 7, RATES, DTYPES),
     "high and wide": (2, 9, 17, RATES, DTYPES),
-    "the map of a 513 crop at output stride 16": (1, 33, 33, RATES, DTYPES[:1]),
+    "the map of a 513 crop at output stride 16": (1, 33, 33, (1, 6, 12, 18, 36), DTYPES[:1]),
     "and at output stride 8, with its rates": (1, 65, 65, (12, 24, 36), DTYPES[:1]),
 }
 
