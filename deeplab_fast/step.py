@@ -122,6 +122,7 @@ class RecordedStep:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # the loader's threads go on meanwhile
                 self.loss = update(self.state, self.inputs)
         except RuntimeError as error:
+            self.state.optimiser.zero_grad(set_to_none=True)  # of a backward pass that never ran
             reason = str(error).splitlines()[0]
             if self.must:
                 raise UserError(f"--speed={self.state.config.speed}: the step cannot be recorded: {reason}") from error

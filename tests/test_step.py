@@ -232,7 +232,9 @@ class Recorder:
     def update(self, state, batches):
         if not self.recording:
             return update(state, batches)
-        if self.fails:
+        if self.fails:  # as late as may be
+            for parameter in state.model.parameters():
+                parameter.grad = torch.full_like(parameter, float("nan"))
             raise RuntimeError(self.fails)
         self.recorded = state, batches
         return self.loss
