@@ -16,7 +16,8 @@ from .runtime import DTYPES
 from .state import TrainState
 from .step import Step
 
-GRADIENTS, COPIES, OTHER, IDLE = "convolution gradients", "copies and casts", "other", "idle"
+GRADIENTS, PRODUCTS = "convolution gradients", "matrix products of convolutions, either way"
+COPIES, OTHER, IDLE = "copies and casts", "other", "idle"
 TRACE, TABLE = "profile.json", "profile.md"
 _SKIPPED, _STEPS = 5, 3  # the first steps compile, record, and fill caches
 
@@ -29,7 +30,8 @@ _CATEGORIES = (
     (WEIGHT_GRADIENT, r"conv_weight|wgrad"),
     (INPUT_GRADIENT, r"dgrad|conv1x1_norm_backward"),
     (GRADIENTS, r"convolution_backward|conv_products_backward"),
-    (FORWARD, r"convolution|conv_kernel|conv1x1_norm|fprop|implicit_gemm|cudnn.*conv|gemm|::mm$|::addmm$|cutlass"),
+    (FORWARD, r"convolution|conv_kernel|conv1x1_norm|fprop|implicit_gemm|cudnn.*conv"),
+    (PRODUCTS, r"gemm|::mm$|::addmm$|cutlass"),
     (COPIES, r"copy|Memcpy|Memset|_to_copy|fill_|zero_|contiguous|clone|aten::cat"),
 )
 

@@ -5,7 +5,18 @@ import json
 import pytest
 import torch
 
-from deeplab_fast.profile import COPIES, GRADIENTS, IDLE, OTHER, TABLE, TRACE, ProfiledStep, as_table, category_of
+from deeplab_fast.profile import (
+    COPIES,
+    GRADIENTS,
+    IDLE,
+    OTHER,
+    PRODUCTS,
+    TABLE,
+    TRACE,
+    ProfiledStep,
+    as_table,
+    category_of,
+)
 from deeplab_fast.roofline import (
     FORWARD,
     INPUT_GRADIENT,
@@ -25,6 +36,8 @@ from tests.test_step import batch_on, state_of
     [
         ("aten::mkldnn_convolution", FORWARD),
         ("aten::convolution_backward", GRADIENTS),
+        ("aten::mm", PRODUCTS),
+        ("nvjet_sm90_gemm_bf16", PRODUCTS),
         ("aten::native_batch_norm_backward", NORMALISE),
         ("aten::threshold_backward", NORMALISE),
         ("aten::_fused_sgd_", OPTIMISER),
