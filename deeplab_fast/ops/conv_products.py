@@ -73,7 +73,7 @@ def _pixels(x: Tensor, rectangle: tuple[slice, slice]) -> Tensor:
 
 
 class _Sum:
-    """Products summed at their rectangles of a map ``[N, H, W, channels]``, in fp32 where there are several."""
+    """Products summed at their rectangles of a map ``[N, H, W, channels]``, in fp32; one of the whole map is all."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         self.shape, self.dtype = shape, dtype
@@ -85,8 +85,6 @@ class _Sum:
             return
         if self.total is None:
             self.total = product.new_zeros(self.shape, dtype=torch.promote_types(self.dtype, torch.float32))
-        elif self.total.dtype == self.dtype:
-            self.total = self.total.to(torch.promote_types(self.dtype, torch.float32))
         part = self.total[:, rectangle[0], rectangle[1]]
         part += product.view(part.shape)
 
@@ -98,10 +96,8 @@ class _Sum:
 
 def _forward(x: Tensor, weight: Tensor, rate: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The output, and the taps ``[K, taps, C]`` in ``dtype``, which the backward pass reads too."""
-    maps, taps = (
-        x.permute(CHANNELS_LAST).to(dtype),
-        weight.permute(CHANNELS_LAST).flatten(1, 2).to(dtype, copy=True, memory_format=torch.contiguous_format),
-    )
+    maps, taps = x.permute(CHANNELS_LAST).to(dtype), weight.permute(CHANNELS_LAST).flatten(1, 2)
+    taps = taps.to(dtype, copy=True, memory_format=torch.contiguous_format)
     n, h, w, _ = maps.shape
     out = _Sum((n, h, w, weight.shape[0]), dtype)
     for tap in _taps(h, w, rate):
