@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import EvalConfig, flag, validate
+from deeplab_fast.errors import UserError
 from deeplab_fast.evaluator import Protocol, evaluate
 from deeplab_fast.inference import trained_model
 from deeplab_fast.model import DeepLabV3, build_model
@@ -96,6 +97,8 @@ def main(argv: list[str]) -> int:
 
     names = (OURS, REFERENCE)
     counts = {name: once(name)[1] for name in names}
+    if counts[OURS].sum() != counts[REFERENCE].sum():
+        raise UserError(f"ours counted {counts[OURS].sum()} pixels, the reference {counts[REFERENCE].sum()}")
     differing = int(np.abs(counts[OURS] - counts[REFERENCE]).sum()) // 2
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for i in range(config.rounds):

@@ -1,6 +1,6 @@
 """A training step of each implementation, with the same weights, images and labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deeplab_fast.config import MODELS, PRECISIONS, TrainConfig, flag
+from deeplab_fast.config import MODELS, TrainConfig, flag
 from deeplab_fast.data.dataset import Batch
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.distributed import World
@@ -77,20 +77,11 @@ class Data:
         return cls(images.to(device).to(memory_format=torch.channels_last), labels.to(device))
 
 
-def parse_names(names: str) -> list[str]:
-    """Raises :class:`UserError` for a name that is none."""
-    found = names.split(",")
-    for name in found:
-        if name not in NAMES:
-            raise UserError(f"--implementations={names}: {name} is none of {', '.join(NAMES)}")
-    return found
-
-
-def parse_precisions(precisions: str) -> list[str]:
-    found = precisions.split(",")
-    for precision in found:
-        if precision not in PRECISIONS:
-            raise UserError(f"--precision={precisions}: expected some of {', '.join(PRECISIONS)}, commas between")
+def some_of(allowed: Sequence[str], name: str, value: str) -> list[str]:
+    """The parts of flag ``name``'s ``value``. Raises :class:`UserError` for one that is not allowed."""
+    found = value.split(",")
+    if not set(found) <= set(allowed):
+        raise UserError(f"--{name}={value}: expected some of {', '.join(allowed)}, commas between")
     return found
 
 
@@ -149,19 +140,23 @@ def _torchvision(
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     labels = data.labels.long()  # its loss wants int64: converted outside the timing, in its favour
 
-    def loss() -> Tensor:
+    def forward() -> Tensor:
         with autocast(precision, device):
             logits = network(data.images)
-        found = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE)
-        scaler.scale(found).backward()
+        return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE)
+
+    def loss() -> Tensor:
+        found = forward()
+        found.backward()
         return found.detach()
 
     def step() -> Tensor:
-        found = loss()
+        found = forward()
+        scaler.scale(found).backward()
         scaler.step(optimiser)
         scaler.update()
         optimiser.zero_grad(set_to_none=True)
-        return found
+        return found.detach()
 
     return Implementation(name, model, loss, step)
 
@@ -178,18 +173,18 @@ class Truth(NamedTuple):
         return {"loss": abs(loss - self.loss) / abs(self.loss), "gradient": difference}
 
 
-def truth(weights: dict[str, Any], config: StepConfig, device: torch.device, data: Data) -> Truth:
-    return Truth(*_torchvision(EAGER, weights, config, "fp32", device, data).gradient())
+def truth(weights: dict[str, Any], config: StepConfig, precision: str, device: torch.device, data: Data) -> Truth:
+    """Of torchvision's eager network; in fp32 that is what all are compared with."""
+    return Truth(*_torchvision(EAGER, weights, config, precision, device, data).gradient())
 
 
-def check_agreement(errors: dict[str, dict[str, float]]) -> None:
-    """Raise :class:`UserError` where ours is further off than twice (gradients: three times) the furthest peer, and by
-    more than fp32's rounding.
+def check_agreement(errors: dict[str, dict[str, float]], plain: dict[str, float]) -> None:
+    """Raise :class:`UserError` where ours is further off than twice (gradients: three times) ``plain``, which is
+    torchvision's eager network in that precision, and by more than fp32's rounding.
     """
-    peers = [name for name in errors if name not in (OURS, OURS_COMPILED)]
-    for name in set(errors) - set(peers):
+    for name in (n for n in errors if n in (OURS, OURS_COMPILED)):
         for what, factor, floor in (("loss", 2, 1e-5), ("gradient", 3, 1e-3)):
-            limit = max([factor * errors[peer][what] for peer in peers] + [floor])
+            limit = max(factor * plain[what], floor)
             if not errors[name][what] <= limit:
                 raise UserError(
                     f"{name}: error of the {what} is {errors[name][what]:.1e}; expected at most {limit:.1e}"

@@ -13,7 +13,7 @@ from deeplab_fast.config import flag, validate
 from deeplab_fast.runtime import prepare_backends, select_device
 
 from .chart import Bar, bar_chart
-from .implementations import EAGER, OURS, StepConfig, parse_names
+from .implementations import EAGER, NAMES, OURS, StepConfig, some_of
 from .measure import environment, write_results
 from .train_step import Bench, TrainStepConfig
 
@@ -32,7 +32,7 @@ class ScalingConfig(StepConfig):
 
 def as_markdown(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
-    names = parse_names(config["implementations"])
+    names = config["implementations"].split(",")
     lines = [
         f"Images a second, {config['backbone']}, {config['precision']}: {where['device']}, torch {where['torch']},"
         f" {where['date']}.",
@@ -67,7 +67,7 @@ def draw(path: Path, results: dict[str, Any]) -> None:
 def main(argv: list[str]) -> int:
     config = ScalingConfig(**parse_flags(ScalingConfig, argv, "benchmarks.scaling", "Time steps of many sizes."))
     validate(config)
-    names = parse_names(config.implementations)
+    names = some_of(NAMES, "implementations", config.implementations)
     device = select_device(config.device_target)
     prepare_backends(device)
     settings = {k: v for k, v in asdict(config).items() if k not in ("out", "batch_size", "crop_size")}

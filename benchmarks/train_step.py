@@ -19,9 +19,9 @@ import torch
 
 from deeplab_fast import roofline
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import ModelConfig, flag, validate
+from deeplab_fast.config import PRECISIONS, ModelConfig, flag, validate
 from deeplab_fast.model import build_model
-from deeplab_fast.runtime import DTYPES, prepare_backends, select_device
+from deeplab_fast.runtime import DTYPES, check_precision, prepare_backends, select_device
 
 from .chart import Bar, bar_chart
 from .implementations import (
@@ -37,8 +37,7 @@ from .implementations import (
     build,
     check_agreement,
     first_weights,
-    parse_names,
-    parse_precisions,
+    some_of,
     truth,
 )
 from .measure import Timing, environment, interleave, save_results
@@ -75,7 +74,9 @@ class Bench:
     def __post_init__(self) -> None:
         self.data = Data.random(self.config, self.device)
         self.weights = first_weights(self.config)
-        self.truth = truth(self.weights, self.config, self.device, self.data)
+        given = self.weights, self.config
+        self.truth = truth(*given, "fp32", self.device, self.data)
+        self.plain = self.truth.errors(*truth(*given, self.precision, self.device, self.data))
 
     def add(self, name: str) -> None:
         """Build it and let it run until it runs as it will; where it cannot, the reason stands in its place."""
@@ -104,7 +105,7 @@ class Bench:
 
     def timings(self) -> dict[str, Timing]:
         """Interleaved, after agreement was checked."""
-        check_agreement({name: fact["errors"] for name, fact in self.facts.items()})
+        check_agreement({name: fact["errors"] for name, fact in self.facts.items()}, self.plain)
         return interleave({one.name: one.step for one in self.built}, self.config.rounds, 1, self.device)
 
     def results(self, floor_s: float) -> dict[str, Any]:
@@ -141,10 +142,15 @@ def default_names(device: torch.device) -> list[str]:
 def measure(config: TrainStepConfig, device: torch.device) -> dict[str, Any]:
     """All precisions; saves what there is after each, and before the implementation that takes longest to compile."""
     start = time.perf_counter()
-    names = parse_names(config.implementations) if config.implementations else default_names(device)
+    names = (
+        some_of(NAMES, "implementations", config.implementations) if config.implementations else default_names(device)
+    )
     settings = {k: v for k, v in asdict(config).items() if k not in ("out", "compare")}
     results: dict[str, Any] = {"environment": environment(device), "config": settings, "precisions": {}}
-    for precision in parse_precisions(config.precision):
+    precisions = some_of(PRECISIONS, "precision", config.precision)
+    for precision in precisions:
+        check_precision(precision, device)
+    for precision in precisions:
         roof = roofline.measure_roof(device, DTYPES[precision])
         floor = floor_of(config, roof, precision)
         bench = Bench(config, precision, device)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import curves, regression
+from benchmarks import curves, implementations, regression
 from benchmarks.chart import Bar, bar_chart
 from deeplab_fast.errors import UserError
 
@@ -75,3 +75,21 @@ def test_chart(tmp_path):
     bars = {"ours": Bar(1.0, 0.9, 1.2), "a peer": Bar(2.0, 1.9, 2.1)}
     bar_chart(tmp_path / "chart.png", "title", "ms", {"fp32": bars, "bf16": bars}, {"fp32": 0.5})
     assert (tmp_path / "chart.png").stat().st_size > 1000
+
+
+def test_agreement_is_judged_by_the_eager_peer_alone():
+    """A compiled peer that is further off must not widen what is allowed."""
+    plain = {"loss": 1e-3, "gradient": 1e-2}
+    peer = {"torchvision-compile": {"loss": 1.0, "gradient": 1.0}}
+    implementations.check_agreement({"ours": {"loss": 1.9e-3, "gradient": 2.9e-2}, **peer}, plain)
+    for what, error in (("loss", 2.1e-3), ("gradient", 3.1e-2)):
+        with pytest.raises(UserError, match=f"ours: error of the {what} is"):
+            implementations.check_agreement({"ours": {"loss": 0.0, "gradient": 0.0, what: error}, **peer}, plain)
+    with pytest.raises(UserError, match=r"expected at most 2\.0e-03"):
+        implementations.check_agreement({"ours": {"loss": float("nan"), "gradient": 0.0}}, plain)
+
+
+def test_a_part_that_is_not_allowed():
+    assert implementations.some_of(("a", "b"), "which", "b,a") == ["b", "a"]
+    with pytest.raises(UserError, match="--which=a,c: expected some of a, b, commas between"):
+        implementations.some_of(("a", "b"), "which", "a,c")
