@@ -2,14 +2,12 @@
 
 import contextlib
 import re
-import sys
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deeplab_fast import state as state_module
 from deeplab_fast import step as step_module
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.dataset import Batch
@@ -17,12 +15,12 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.distributed import World
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model, resnet
-from deeplab_fast.ops import atrous_conv, choice
-from deeplab_fast.ops.triton import chip, schedule
 from deeplab_fast.ops.triton.launch import noted
 from deeplab_fast.state import build_state
 from deeplab_fast.step import RecordedStep, choose_step, train_step, update
 from tests.ops.kernels import DEVICE, needs_kernels
+from tests.pretended_gpu import DEVICE as PRETENDED
+from tests.pretended_gpu import pretended_gpu
 
 BATCH, SIDE = 3, 65
 CPU = torch.device("cpu")
@@ -46,10 +44,6 @@ def batch_on(device):
 
 
 # ---------------------------------------------------------------- nothing waits
-
-
-# A torch built without CUDA cannot differentiate FakeTensors of a CUDA device: there, CPU ones take their place.
-PRETENDED = torch.device("cuda", 0) if torch.version.cuda else torch.device("cpu")
 
 
 class Waits(TorchDispatchMode):
@@ -76,36 +70,10 @@ class Waits(TorchDispatchMode):
         return result
 
 
-def fake_twin(model, device):
-    """``model`` with FakeTensors of its shapes on ``device``: what ``place`` does, which FakeTensor cannot."""
-    for module in model.modules():
-        for kind in (module._parameters, module._buffers):
-            for name, value in kind.items():
-                if value is not None:
-                    layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
-                    fake = torch.empty(value.shape, dtype=value.dtype, device=device, memory_format=layout)
-                    kind[name] = torch.nn.Parameter(fake) if kind is module._parameters else fake
-    return model
-
-
-@pytest.fixture
-def pretended_gpu(monkeypatch):
-    """Launches are noted instead of run, the properties are an H200's, convolutions go where they go on a GPU."""
-    monkeypatch.setattr(choice, "missing", lambda device: None)
-    monkeypatch.setattr(chip, "architecture", lambda device: 90)
-    monkeypatch.setattr(chip, "multiprocessors", lambda device: 132)
-    monkeypatch.setattr(schedule, "_on_device", {})
-    monkeypatch.setattr(atrous_conv, "is_ahead", lambda x, rate, dtype: False)
-    monkeypatch.setattr(state_module, "place", fake_twin)
-    for name, module in list(sys.modules.items()):  # as eager mode does, so that the launchers run too
-        if name.startswith("deeplab_fast.ops.") and hasattr(module, "is_eager"):
-            monkeypatch.setattr(module, "is_eager", lambda x: True)
-
-
 def waits_of(**options):
     """Of the second step: the first may fill caches."""
     model = build_model(TrainConfig(**GIVEN | options))  # of real tensors
-    with FakeTensorMode(allow_non_fake_inputs=True), noted() as launches:
+    with pretended_gpu(), FakeTensorMode(allow_non_fake_inputs=True), noted() as launches:
         state = state_of(PRETENDED, model, **options)
         batch = batch_on(PRETENDED)
         update(state, [batch])
@@ -122,7 +90,7 @@ def waits_of(**options):
     ids=["plain", "average and clipping", "class weights", "hard examples"],
 )
 @pytest.mark.parametrize("fused", ["on", "off"])
-def test_a_step_waits_for_nothing(options, fused, pretended_gpu):
+def test_a_step_waits_for_nothing(options, fused):
     waits, launches = waits_of(fused=fused, **options)
     assert waits.seen > 1000
     assert waits.found == []

@@ -1,0 +1,48 @@
+"""A step as it goes on a GPU, where there is none: FakeTensors, an H200's properties, convolutions where they go there."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from unittest import mock
+
+import torch
+from torch import nn
+
+from deeplab_fast import state
+from deeplab_fast.ops import atrous_conv, choice
+from deeplab_fast.ops.triton import chip, schedule
+
+# A torch built without CUDA cannot differentiate FakeTensors of a CUDA device: there, CPU ones take their place.
+DEVICE = torch.device("cuda", 0) if torch.version.cuda else torch.device("cpu")
+
+
+def fake_twin(model: nn.Module, device: torch.device) -> nn.Module:
+    """``model`` with FakeTensors of its shapes on ``device``: what ``place`` does, which FakeTensor cannot."""
+    for module in model.modules():
+        for kind in (module._parameters, module._buffers):
+            for name, value in kind.items():
+                if value is not None:
+                    layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
+                    fake = torch.empty(value.shape, dtype=value.dtype, device=device, memory_format=layout)
+                    kind[name] = nn.Parameter(fake) if kind is module._parameters else fake
+    return model
+
+
+@contextlib.contextmanager
+def pretended_gpu() -> Iterator[None]:
+    """What the package asks about the device is answered as an H200 would; launches are left to the caller."""
+    with contextlib.ExitStack() as stack:
+        for where, name, value in (
+            (choice, "missing", lambda device: None),
+            (chip, "architecture", lambda device: 90),
+            (chip, "has_tma", lambda device: True),
+            (chip, "multiprocessors", lambda device: 132),
+            (schedule, "_on_device", {}),
+            (atrous_conv, "is_ahead", lambda x, rate, dtype: False),
+            (state, "place", fake_twin),
+        ):
+            stack.enter_context(mock.patch.object(where, name, value))
+        for name, module in list(sys.modules.items()):  # as eager mode does, so that the launchers run too
+            if name.startswith("deeplab_fast.ops.") and hasattr(module, "is_eager"):
+                stack.enter_context(mock.patch.object(module, "is_eager", lambda x: True))
+        yield
