@@ -28,7 +28,7 @@ test-reference: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cpp' '*.cu')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.c' '*.cpp' '*.cu')
 
 types: setup
 	$(BIN)/mypy
@@ -67,7 +67,7 @@ fuzz: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files '*.h' '*.cpp' '*.cu')
+	$(BIN)/clang-format -i $$(git ls-files '*.h' '*.c' '*.cpp' '*.cu')
 
 clean:
 	rm -rf $(VENV) build *.egg-info deeplab_fast/_C*.so .coverage .coverage.*

@@ -1,4 +1,4 @@
-"""A step as it goes on a GPU, where there is none: FakeTensors, an H200's properties, convolutions where they go there."""
+"""A step as on a GPU, where there is none: FakeTensors, an H200's properties, convolutions where they go there."""
 
 import contextlib
 import sys
@@ -44,5 +44,5 @@ def pretended_gpu() -> Iterator[None]:
             stack.enter_context(mock.patch.object(where, name, value))
         for name, module in list(sys.modules.items()):  # as eager mode does, so that the launchers run too
             if name.startswith("deeplab_fast.ops.") and hasattr(module, "is_eager"):
-                stack.enter_context(mock.patch.object(module, "is_eager", lambda x: True))
+                stack.enter_context(mock.patch.object(module, "is_eager", return_value=True))
         yield

@@ -1,5 +1,7 @@
-"""A whole step's launches, at full size, pass through Triton's compiler and launcher for Hopper: the arguments bind, what
-they specialise compiles, descriptors and grids are what the driver takes. No GPU is needed; nothing is computed.
+"""A whole step's launches, at full size, pass through Triton's compiler and launcher for Hopper.
+
+Arguments bind, what they specialise compiles, descriptors and grids are what the driver takes. No GPU is needed, and
+nothing is computed.
 """
 
 import ctypes
