@@ -5,6 +5,7 @@ padded to a square at the bottom right; its softmax is cropped and resized to th
 the truth is never touched. Scale ``s`` uses the square ``int((crop_size - 1) * s) + 1``.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +22,12 @@ from .data.pairs import check_values, decode_pair
 from .data.sources import Source
 from .data.threads import ordered_map
 from .distributed import World
+from .errors import UserError
 from .metrics import Scores
-from .ops import LogitsView, confusion_matrix, normalise, resize_bilinear, upsample_argmax
+from .ops import ConfusionCounter, LogitsView, normalise, resize_bilinear, upsample_argmax
 from .runtime import autocast
+
+logger = logging.getLogger("deeplab_fast")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Protocol:
 
 
 class View(NamedTuple):
-    """Images of one scale: ``images`` uint8 ``[N, S, S, 3]``, ``extents`` int32 ``[N, 4]``."""
+    """Images of one scale, on the host: ``images`` uint8 ``[N, S, S, 3]``, ``extents`` int32 ``[N, 4]``."""
 
     images: Tensor
     extents: Tensor
@@ -72,17 +76,39 @@ def view_of(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.inference_mode()
-def scores(model: torch.nn.Module, views: Sequence[View], protocol: Protocol, device: torch.device) -> list[LogitsView]:
-    """The network's scores of a batch at every scale, and of its mirror image where the protocol asks for it."""
+def scores(
+    model: torch.nn.Module,
+    views: Sequence[View],
+    protocol: Protocol,
+    device: torch.device,
+    images_at_once: int | None = None,
+) -> list[LogitsView]:
+    """The network's scores of a batch at every scale, and of its mirror image where the protocol asks for it.
+
+    ``images_at_once``: most images of the crop size that go through the network together; of a larger scale fewer, so
+    that no pass has more pixels. None for no limit.
+    """
     found = []
     for view in views:
-        x = normalise(view.images.to(device), view.extents, protocol.mean_rgb, protocol.std_rgb, torch.float32)
-        size, extents = x.shape[-1], view.extents[:, [1, 3]]
-        with autocast(protocol.precision, device):
-            found.append(LogitsView(model(x), size, extents))
-            if protocol.flip:
-                found.append(LogitsView(model(x.flip(-1)).flip(-1), size, extents))
+        n, size = view.images.shape[:2]
+        most = n if images_at_once is None else max(1, images_at_once * protocol.crop_size**2 // size**2)
+        parts = [
+            _network_scores(model, view.images[i : i + most], view.extents[i : i + most], protocol, device)
+            for i in range(0, n, most)
+        ]
+        for logits in zip(*parts, strict=True):
+            found.append(LogitsView(torch.cat(logits), size, view.extents[:, [1, 3]]))
     return found
+
+
+def _network_scores(
+    model: torch.nn.Module, images: Tensor, extents: Tensor, protocol: Protocol, device: torch.device
+) -> list[Tensor]:
+    """Of one pass, and of its mirror image."""
+    there = (images.to(device, non_blocking=True), extents.to(device, non_blocking=True))
+    x = normalise(*there, protocol.mean_rgb, protocol.std_rgb, torch.float32)
+    with autocast(protocol.precision, device):
+        return [model(x), *([model(x.flip(-1)).flip(-1)] if protocol.flip else [])]
 
 
 @torch.inference_mode()
@@ -93,12 +119,14 @@ def predictions(
     protocol: Protocol,
     device: torch.device,
     fused: str = "auto",
+    images_at_once: int | None = None,
 ) -> list[Tensor]:
-    """The class of each pixel of each image at its original size: uint8 ``[H, W]``.
+    """The class of each pixel of each image at its original size: uint8 ``[H, W]``. Does not wait for a GPU.
 
     ``views`` holds the batch at every scale; ``targets`` the original (height, width) of each image.
     """
-    return upsample_argmax(scores(model, views, protocol, device), targets, aligns_corners(model), fused)
+    found = scores(model, views, protocol, device, images_at_once)
+    return upsample_argmax(found, targets, aligns_corners(model), fused)
 
 
 def aligns_corners(model: torch.nn.Module) -> bool:
@@ -115,12 +143,40 @@ def _load(
     return [view_of(image, size) for size in sizes], label
 
 
-def _collate(items: list) -> tuple[list[View], list[Tensor]]:
-    views = [
-        View(torch.from_numpy(np.stack([v[0] for v in scale])), torch.from_numpy(np.stack([v[1] for v in scale])))
-        for scale in zip(*(item[0] for item in items), strict=True)
-    ]
-    return views, [torch.from_numpy(item[1]) for item in items]
+def _stack(arrays: Sequence[np.ndarray], pinned: bool) -> Tensor:
+    """Along a new first axis; pinned: where a GPU copies from while the host goes on."""
+    dtype = torch.from_numpy(arrays[0]).dtype
+    out = torch.empty(len(arrays), *arrays[0].shape, dtype=dtype, pin_memory=pinned)
+    np.stack(arrays, out=out.numpy())
+    return out
+
+
+class _Batches:
+    """Predicts batch by batch, with fewer images at a time once the GPU's memory was not enough for as many."""
+
+    def __init__(
+        self, model: torch.nn.Module, protocol: Protocol, device: torch.device, batch_size: int, fused: str
+    ) -> None:
+        self.model, self.protocol, self.device, self.fused = model, protocol, device, fused
+        self.images_at_once = batch_size
+
+    def predict(self, views: Sequence[View], targets: Sequence[tuple[int, int]]) -> list[Tensor]:
+        while True:
+            try:
+                return predictions(
+                    *(self.model, views, targets, self.protocol, self.device, self.fused, self.images_at_once)
+                )
+            except torch.OutOfMemoryError:
+                if self.images_at_once == 1:
+                    raise UserError(
+                        f"evaluation: the memory of {self.device} is not enough for one image of"
+                        f" {max(self.protocol.sizes)} x {max(self.protocol.sizes)} pixels; expected a smaller"
+                        " --crop_size, fewer scales or --precision=bf16"
+                    ) from None
+            # Not within the handler: the error holds the frames, and they what was allocated.
+            self.images_at_once //= 2
+            logger.warning("evaluation: not enough memory; goes on with %d images at a time", self.images_at_once)
+            torch.cuda.empty_cache()
 
 
 def evaluate(
@@ -137,28 +193,43 @@ def evaluate(
 ) -> Scores:
     """Scores of ``model`` on every sample of ``source``, each counted once over all processes.
 
+    A pass through the network has no more pixels than ``batch_size`` images of the crop size, at any scale, and fewer
+    where the GPU's memory is not enough, which is said. Nothing waits for a GPU but the end.
+
     The model's training mode is restored afterwards. The main process shows a progress bar.
 
     Raises:
-        UserError: a sample cannot be used; names its file.
+        UserError: a sample cannot be used; names its file. Or one image alone does not fit in the GPU's memory.
     """
     world = world or World()
     places = range(world.rank, len(source), world.size)
     load = partial(_load, source, protocol.sizes, num_classes, ignore_label)
     loaded = ordered_map(load, places, num_workers, batch_size)
-    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    counter = ConfusionCounter(num_classes, ignore_label, device)
+    batches = _Batches(model, protocol, device, batch_size, fused)
+    pinned = device.type == "cuda"
     was_training = model.training
     model.eval()
     try:
         hidden = None if world.is_main else True  # None: where stderr is not a terminal
         with tqdm(total=len(places), desc="evaluate", unit="image", leave=False, disable=hidden) as bar:
             while batch := list(islice(loaded, batch_size)):
-                views, labels = _collate(batch)
-                targets = [(label.shape[0], label.shape[1]) for label in labels]
-                found = predictions(model, views, targets, protocol, device, fused)
-                for label, classes in zip(labels, found, strict=True):
-                    counts += confusion_matrix(label.to(device), classes, num_classes, ignore_label)
-                    bar.update()
+                scales, labels = zip(*batch, strict=True)
+                views = [
+                    View(*(_stack(arrays, pinned) for arrays in zip(*scale, strict=True)))
+                    for scale in zip(*scales, strict=True)
+                ]
+                found = batches.predict(views, [label.shape for label in labels])
+                truth = _flat(labels, pinned).to(device, non_blocking=True)
+                counter.add(truth, torch.cat([classes.view(-1) for classes in found]))
+                bar.update(len(batch))
     finally:
         model.train(was_training)
-    return Scores(world.sum(counts).cpu().numpy())
+    return Scores(world.sum(counter.total()).cpu().numpy())
+
+
+def _flat(labels: Sequence[np.ndarray], pinned: bool) -> Tensor:
+    """uint8 labels of any sizes, one behind the other."""
+    out = torch.empty(sum(label.size for label in labels), dtype=torch.uint8, pin_memory=pinned)
+    np.concatenate([label.reshape(-1) for label in labels], out=out.numpy())
+    return out

@@ -137,6 +137,51 @@ def test_batches_and_workers_do_not_matter(model, builtin, batch_size, workers):
     assert np.abs(actual - expected).sum() <= 4  # convolutions of another batch size round differently
 
 
+class Watched(torch.nn.Module):
+    """``model`` with the shapes that go through it, in a memory of so many pixels."""
+
+    def __init__(self, model, memory=1 << 40):
+        super().__init__()
+        self.model, self.memory, self.seen = model, memory, []
+
+    def forward(self, x):
+        if x.shape[0] * x.shape[2] * x.shape[3] > self.memory:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.seen.append(tuple(x.shape))
+        return self.model(x)
+
+
+MULTI = (0.5, 1.0, 1.75)
+
+
+def test_no_pass_has_more_pixels_than_a_batch_of_the_crop_size(model, builtin):
+    source = list_source(builtin, builtin / "val.txt")
+    watched, limit = Watched(model), 4 * 97**2
+    actual = evaluate(watched, source, protocol(97, MULTI, flip=True), 6, 255, CPU, 4).confusion
+    pixels = {(shape[2], shape[0] * shape[2] * shape[3]) for shape in watched.seen}
+    assert {side for side, _ in pixels} == {49, 97, 169}
+    assert max(most for _, most in pixels) <= limit
+    assert (49, 4 * 49**2) in pixels  # not more than the batch either
+    one_by_one = evaluate(model, source, protocol(97, MULTI, flip=True), 6, 255, CPU, 1).confusion
+    assert np.abs(actual - one_by_one).sum() <= 4  # convolutions of another batch size round differently
+
+
+def test_evaluation_goes_on_with_fewer_images_where_memory_is_not_enough(model, builtin, caplog):
+    source = list_source(builtin, builtin / "val.txt")
+    watched = Watched(model, memory=2 * 97**2)
+    actual = evaluate(watched, source, protocol(), 6, 255, CPU, 8).confusion
+    expected = evaluate(model, source, protocol(), 6, 255, CPU, 2).confusion
+    assert np.array_equal(actual, expected)  # no image twice, none left out
+    said = [record.getMessage() for record in caplog.records if "memory" in record.getMessage()]
+    assert said == [f"evaluation: not enough memory; goes on with {n} images at a time" for n in (4, 2)]
+
+
+def test_an_image_that_does_not_fit_alone_is_a_clear_error(model, builtin):
+    source = list_source(builtin, builtin / "val.txt")
+    with pytest.raises(UserError, match="not enough for one image of 97 x 97 pixels; expected a smaller --crop_size"):
+        evaluate(Watched(model, memory=97), source, protocol(), 6, 255, CPU, 4)
+
+
 def test_the_training_mode_is_restored(model, builtin):
     source = list_source(builtin, builtin / "val.txt")
     model.train()

@@ -8,7 +8,7 @@ from .atrous_conv import atrous_conv2d
 from .atrous_conv_bn_relu import atrous_conv_bn, atrous_conv_bn_relu
 from .augment import apply_colour, crop_resample, resize_bilinear
 from .choice import use_kernels
-from .confusion import confusion_matrix
+from .confusion import ConfusionCounter, confusion_matrix
 from .conv1x1_bn import conv1x1_bn
 from .decode import decode_image, decode_label, image_size
 from .decode_gpu import decode_jpegs
@@ -29,6 +29,7 @@ from .upsample_confusion import upsample_confusion
 
 __all__ = [
     "NO_LABEL",
+    "ConfusionCounter",
     "LogitsView",
     "Norm",
     "Pending",

@@ -25,18 +25,47 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int, igno
         UserError: a label is neither a class nor the ignore label, or a prediction is no class (names the
             first such value); or the tensors differ in shape or device.
     """
-    if labels.shape != predictions.shape:
-        raise UserError(f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)}: expected one shape")
-    if labels.device != predictions.device:
-        raise UserError(f"labels on {labels.device}, predictions on {predictions.device}: expected one device")
-    native = (_native.cuda_on(labels.device) if labels.is_cuda else _native.load())[0]
-    if native is None or not {labels.dtype, predictions.dtype} <= {*_NATIVE_TYPES}:
-        return confusion_matrix_reference(labels, predictions, num_classes, ignore_label)
-    labels, predictions = labels.contiguous(), predictions.contiguous()
-    counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=labels.device)
-    index: int | None = None
-    if labels.is_cuda:
-        first = torch.full((), NONE_WRONG, dtype=torch.int64, device=labels.device)
+    counter = ConfusionCounter(num_classes, ignore_label, labels.device)
+    counter.add(labels, predictions)
+    index = counter.first_wrong()
+    if index is not None:
+        refuse(int(labels.reshape(-1)[index]), int(predictions.reshape(-1)[index]), num_classes, ignore_label)
+    return counter.total()
+
+
+class ConfusionCounter:
+    """A confusion matrix that grows batch by batch; with the extension nothing waits for a GPU before :meth:`total`."""
+
+    def __init__(self, num_classes: int, ignore_label: int, device: torch.device) -> None:
+        self.num_classes, self.ignore_label = num_classes, ignore_label
+        self._counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+        # The least place, in its own batch, of a pair that is out of range.
+        self._wrong = torch.full((), NONE_WRONG, dtype=torch.int64, device=device) if device.type == "cuda" else None
+
+    def add(self, labels: Tensor, predictions: Tensor) -> None:
+        """Count the pairs of two tensors, as :func:`confusion_matrix` takes them.
+
+        Raises:
+            UserError: they differ in shape or device; on a CPU, or without the extension, also a value out of range.
+        """
+        if labels.shape != predictions.shape:
+            raise UserError(
+                f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)}: expected one shape"
+            )
+        if labels.device != predictions.device:
+            raise UserError(f"labels on {labels.device}, predictions on {predictions.device}: expected one device")
+        native = (_native.cuda_on(labels.device) if labels.is_cuda else _native.load())[0]
+        classes, ignore_label = self.num_classes, self.ignore_label
+        if native is None or not {labels.dtype, predictions.dtype} <= {*_NATIVE_TYPES}:
+            self._counts += confusion_matrix_reference(labels, predictions, classes, ignore_label)
+            return
+        labels, predictions = labels.contiguous(), predictions.contiguous()
+        if self._wrong is None:
+            wrong = native.count_pairs(labels.numpy(), predictions.numpy(), classes, ignore_label, self._counts.numpy())
+            if wrong is not None:
+                at = wrong[1]
+                refuse(int(labels.view(-1)[at]), int(predictions.view(-1)[at]), classes, ignore_label)
+            return
         with torch.cuda.device(labels.device):
             native.count_pairs_cuda(
                 labels=labels.data_ptr(),
@@ -44,19 +73,30 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int, igno
                 predictions=predictions.data_ptr(),
                 prediction_type=type_name(predictions),
                 pixels=labels.numel(),
-                classes=num_classes,
+                classes=classes,
                 ignore_label=ignore_label,
-                counts=counts.data_ptr(),
-                wrong=first.data_ptr(),
+                counts=self._counts.data_ptr(),
+                wrong=self._wrong.data_ptr(),
                 stream=torch.cuda.current_stream(labels.device).cuda_stream,
             )
-        index = int(first) if int(first) != NONE_WRONG else None
-    else:
-        wrong = native.count_pairs(labels.numpy(), predictions.numpy(), num_classes, ignore_label, counts.numpy())
-        index = None if wrong is None else wrong[1]
-    if index is not None:
-        refuse(int(labels.view(-1)[index]), int(predictions.view(-1)[index]), num_classes, ignore_label)
-    return counts
+
+    def first_wrong(self) -> int | None:
+        """The least place of a pair that is out of range, or None. Waits for the device."""
+        found = NONE_WRONG if self._wrong is None else int(self._wrong)
+        return None if found == NONE_WRONG else found
+
+    def total(self) -> Tensor:
+        """int64 ``[num_classes, num_classes]``, rows truth. Waits for the device.
+
+        Raises:
+            UserError: a pair was out of range.
+        """
+        if self.first_wrong() is not None:
+            raise UserError(
+                f"a label or a prediction is out of range; expected 0 to {self.num_classes - 1} or, of labels, the"
+                f" ignore label {self.ignore_label}"
+            )
+        return self._counts
 
 
 def type_name(tensor: Tensor) -> str:

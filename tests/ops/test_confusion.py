@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native, confusion_matrix, upsample_confusion
+from deeplab_fast.ops import ConfusionCounter, _native, confusion_matrix, upsample_confusion
 from deeplab_fast.ops.confusion import confusion_matrix_reference
 from deeplab_fast.ops.upsample_confusion import upsample_confusion_reference
 
@@ -105,6 +105,35 @@ def test_a_prediction_out_of_range_is_named_where_it_counts(count):
     assert count(labels, predictions, 3, 255)[0, 0] == 1
     with pytest.raises(UserError, match="prediction 9: expected 0 to 2"):
         count(torch.tensor([1, 0]), predictions, 3, 255)
+
+
+DEVICES = ["cpu", *(["cuda"] if CUDA else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_a_counter_adds_up_batches_of_any_shape(device, dtype):
+    counter = ConfusionCounter(4, 255, torch.device(device))
+    labels, predictions = torch.randint(0, 4, (2, 1000), generator=torch.Generator().manual_seed(0)).to(dtype)
+    labels[::7] = 255
+    for a, b in ((0, 10), (10, 10), (10, 700), (700, 1000)):
+        counter.add(labels[a:b].to(device), predictions[a:b].to(device))
+    assert np.array_equal(
+        counter.total().cpu().numpy(), plain(labels.long().numpy(), predictions.long().numpy(), 4, 255)
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_counter_refuses_what_is_out_of_range(device):
+    counter = ConfusionCounter(3, 255, torch.device(device))
+    labels = torch.tensor([0, 7], device=device)
+
+    def count():
+        counter.add(labels, torch.zeros_like(labels))
+        counter.total()
+
+    with pytest.raises(UserError, match="expected 0 to 2"):
+        count()
 
 
 def test_shapes_must_agree():
