@@ -22,7 +22,8 @@ def trained_model(config_class: type[C], flags: dict[str, Any]) -> tuple[C, Deep
     or, where it is not one of ours, what its tensors say.
 
     Raises:
-        UserError: no checkpoint given, not readable, or of another model than the flags say.
+        UserError: no checkpoint given, not readable, of another model than the flags say, or with a weight that is
+            no number.
     """
     if not flags.get("ckpt_path"):
         raise UserError("--ckpt_path: missing; expected a checkpoint (.pt, .pth or .safetensors)")
@@ -40,4 +41,9 @@ def trained_model(config_class: type[C], flags: dict[str, Any]) -> tuple[C, Deep
     validate(config)
     model = build_model(config)
     load_exactly(model, file)
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"{path}: {name} holds NaN or infinity; expected finite weights (did the training diverge?)"
+            )
     return config, model.eval()

@@ -1,6 +1,7 @@
 """DeepLabV3: an atrous ResNet, ASPP and a 1x1 classifier, built from the configuration's names."""
 
 from collections import OrderedDict
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -29,8 +30,8 @@ class Head(nn.Sequential):
         aspp, *extra, classifier = self
         x = aspp(input)
         if extra:
-            conv, norm, _ = extra
-            x = norm(conv(x), relu=True)
+            conv, norm = cast(tuple[nn.Conv2d, BatchNorm2d], tuple(extra[:2]))
+            x = norm.of(conv, x, relu=True)
         return classifier(x)
 
 

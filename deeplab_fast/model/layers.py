@@ -17,6 +17,8 @@ from deeplab_fast.ops import (
     atrous_conv_bn_relu,
     conv1x1_bn,
     finished,
+    folded_conv,
+    folds,
     norm_relu,
     norm_relu_pool,
     pending,
@@ -36,7 +38,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     Differences from ``torch.nn.BatchNorm2d`` (state-dict keys are the same):
 
     * ``forward(x, residual, relu=True)`` is ``relu(norm(x) + residual)`` in one fused pass where the
-      kernels run (``fused``); :meth:`pool` also takes the stem's max-pooling in.
+      kernels run (``fused``); :meth:`of` takes in the convolution before it, :meth:`pooled` the stem's pooling.
     * One value per channel (the image-pooling branch at batch size 1) has no variance. Instead of
       raising, the layer then normalises with its running statistics and leaves them unchanged.
     * ``frozen=True`` always normalises with the running statistics; weight and bias still learn.
@@ -61,13 +63,29 @@ class BatchNorm2d(nn.BatchNorm2d):
             fused=self.fused,
         )
 
-    def pool(self, input: Tensor) -> Tensor:
-        """``max_pool(relu(norm(x)))``, 3x3 with stride 2 and padding 1."""
-        if self.sync:
-            return F.max_pool2d(self(input, relu=True), 3, 2, 1)
+    def of(self, conv: nn.Conv2d, input: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """``relu(norm(conv(x)) + residual)``; in inference on a CPU in one pass."""
+        if not folds(input, self.training and not self.frozen, self.fused) or conv.bias is not None or conv.groups > 1:
+            return self(conv(input), residual, relu)
+        assert isinstance(conv.padding, tuple)
+        return folded_conv(
+            *(input, conv.weight, *self.tensors()),
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            residual=residual,
+            relu=relu,
+            eps=self.eps,
+        )
+
+    def pooled(self, conv: nn.Conv2d, input: Tensor) -> Tensor:
+        """``max_pool(relu(norm(conv(x))))``, 3x3 with stride 2 and padding 1."""
+        if self.sync or folds(input, self.training and not self.frozen, self.fused):
+            return F.max_pool2d(self.of(conv, input, relu=True), 3, 2, 1)
+        x = conv(input)
         return norm_relu_pool(
-            *(input, *self.tensors()),
-            training=self.takes_statistics(input.numel() // input.shape[1]),
+            *(x, *self.tensors()),
+            training=self.takes_statistics(x.numel() // x.shape[1]),
             momentum=self._momentum(),
             eps=self.eps,
             fused=self.fused,
@@ -181,7 +199,7 @@ class ConvNormRelu(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         conv, norm = self.conv, self.norm
         fused = norm.pends(input)
-        output = norm.after(conv, input, keep=False)[1].done() if fused else norm(conv(input), relu=True)
+        output = norm.after(conv, input, keep=False)[1].done() if fused else norm.of(conv, input, relu=True)
         for layer in list(self)[3:]:
             output = layer(output)
         return output

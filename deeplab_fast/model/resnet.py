@@ -38,9 +38,8 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(cin, planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.bn1(self.conv1(x), relu=True)
-        return self.bn2(self.conv2(out), residual=shortcut, relu=True)
+        out = self.bn1.of(self.conv1, x, relu=True)
+        return self.bn2.of(self.conv2, out, residual=_shortcut_of(self.downsample, x), relu=True)
 
 
 class Bottleneck(nn.Module):
@@ -63,10 +62,9 @@ class Bottleneck(nn.Module):
         if self.bn1.pends(x):
             return self._pending(x)
         x = finished(x)
-        shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.bn1(self.conv1(x), relu=True)
-        out = self.bn2(self.conv2(out), relu=True)
-        return self.bn3(self.conv3(out), residual=shortcut, relu=True)
+        out = self.bn1.of(self.conv1, x, relu=True)
+        out = self.bn2.of(self.conv2, out, relu=True)
+        return self.bn3.of(self.conv3, out, residual=_shortcut_of(self.downsample, x), relu=True)
 
     def _pending(self, x: Tensor | Pending) -> Pending:
         """The same by fused kernels: each normalisation is done by what reads it, the last one by the next block."""
@@ -76,7 +74,7 @@ class Bottleneck(nn.Module):
         _, third = self.bn3.after(self.conv3, second, keep=False)
         if self.downsample is None:
             return replace(third, residual=z)
-        conv, norm = cast(tuple[nn.Conv2d, BatchNorm2d], tuple(self.downsample))
+        conv, norm = _parts(self.downsample)
         return replace(third, residual=norm.after(conv, z)[1].done(relu=False))
 
 
@@ -84,6 +82,17 @@ def _shortcut(cin: int, cout: int, stride: int) -> nn.Sequential | None:
     if stride == 1 and cin == cout:
         return None
     return nn.Sequential(conv1x1(cin, cout, stride), BatchNorm2d(cout))
+
+
+def _parts(shortcut: nn.Sequential) -> tuple[nn.Conv2d, BatchNorm2d]:
+    return cast(tuple[nn.Conv2d, BatchNorm2d], tuple(shortcut))
+
+
+def _shortcut_of(shortcut: nn.Sequential | None, x: Tensor) -> Tensor:
+    if shortcut is None:
+        return x
+    conv, norm = _parts(shortcut)
+    return norm.of(conv, x)
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,7 @@ class ResNet(nn.Module):
         return nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.bn1.pool(self.conv1(x)))))
+        x = self.layer3(self.layer2(self.layer1(self.bn1.pooled(self.conv1, x))))
         if self._atrous_by_kernels(x):
             x = pixel_major(finished(x))  # layer4 and what follows stay so
         return finished(self.layer4(x))

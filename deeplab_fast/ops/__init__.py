@@ -12,6 +12,7 @@ from .confusion import ConfusionCounter, confusion_matrix
 from .conv1x1_bn import conv1x1_bn
 from .decode import decode_image, decode_label, image_size
 from .decode_gpu import decode_jpegs
+from .folded_conv import folded_conv, folds
 from .label_weight import label_weight
 from .labels import NO_LABEL
 from .layout import pixel_major
@@ -47,6 +48,8 @@ __all__ = [
     "decode_jpegs",
     "decode_label",
     "finished",
+    "folded_conv",
+    "folds",
     "image_size",
     "label_weight",
     "norm_relu",

@@ -17,6 +17,7 @@ from .batch_moments import merge_moments
 from .choice import use_kernels
 from .conv_branches import conv_branches, conv_branches_with, supports
 from .conv_choice import slower
+from .folded_conv import folded_conv, folds
 from .layout import PIXEL_MAJOR
 from .norm_relu import norm_relu, norm_relu_with
 from .pending import is_inference
@@ -75,7 +76,12 @@ def aspp(
         reason = slower("aspp", x, weights[0].shape[0], rates)
     if not use_kernels("aspp", fused, x.device, reason):
         branches = []
+        folded = folds(x, training, fused)
         for weight, rate, norm in zip(weights, rates, norms, strict=True):
+            if folded:
+                around = (rate, rate) if rate else (0, 0)
+                branches.append(folded_conv(x, weight, *norm, padding=around, dilation=(rate or 1,) * 2, eps=eps))
+                continue
             weight = as_type_of(weight, x)
             y = atrous_conv2d(x, weight, (1, 1), (rate, rate)) if rate else F.conv2d(x, weight)
             branches.append(normalise(y, norm, training, fused))

@@ -14,7 +14,8 @@ def as_type_of(weight: Tensor, x: Tensor) -> Tensor:
     return weight if torch.is_autocast_enabled(x.device.type) else weight.to(x.dtype)
 
 
-def _product_dtype(x: Tensor) -> torch.dtype:
+def product_dtype(x: Tensor) -> torch.dtype:
+    """In which a convolution of ``x`` multiplies: autocast's type where it is on, else that of ``x``."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
@@ -35,7 +36,7 @@ def atrous_conv2d(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Se
     kept (rate 18 on a 17x17 map is a 1x1 convolution, one ninth of the arithmetic). The outer taps' gradient is
     then zero, as it is in the reference.
     """
-    dtype, rate = _product_dtype(x), dilation[0]
+    dtype, rate = product_dtype(x), dilation[0]
     if tuple(stride) == (1, 1) and tuple(dilation) == (rate, rate) and is_ahead(x, rate, dtype):
         return conv_products(x, weight, rate, dtype)
     padding = list(dilation)

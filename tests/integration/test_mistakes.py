@@ -189,3 +189,20 @@ def test_other_programs(program, flags, words, monkeypatch, capsys, tmp_path):
         run(importlib.import_module(f"deeplab_fast.{program}").main)
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_training_that_diverged(tmp_path, capsys, monkeypatch):
+    from deeplab_fast import eval as program
+    from deeplab_fast.cli import run
+    from deeplab_fast.config import ModelConfig
+    from deeplab_fast.model import build_model
+
+    state = build_model(ModelConfig(backbone="resnet18", num_classes=6)).state_dict()
+    state["backbone.layer1.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(state, tmp_path / "model.pth")
+    monkeypatch.setattr("sys.argv", ["eval", f"--ckpt_path={tmp_path}/model.pth", "--data_lst=x"])
+    with pytest.raises(SystemExit) as ended:
+        run(program.main)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "model.pth: backbone.layer1.0.conv1.weight holds NaN or infinity; expected finite weights" in said

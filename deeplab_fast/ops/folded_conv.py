@@ -1,0 +1,72 @@
+"""Inference on a CPU: a convolution with the BatchNorm after it folded into its weights, the residual and the ReLU in
+the same pass of oneDNN, so that its output is written once and never read again.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .atrous_conv import atrous_conv2d, product_dtype
+from .batch_moments import is_eager
+from .conv_products import is_ahead
+
+_DTYPES = (torch.float32, torch.bfloat16)
+
+
+def folds(x: Tensor, training: bool, fused: str) -> bool:
+    """Whether :func:`folded_conv` takes ``x``: nothing learns, nothing is traced, and oneDNN has the type."""
+    if fused != "auto" or training or torch.is_grad_enabled() or x.device.type != "cpu" or not is_eager(x):
+        return False
+    dtype = product_dtype(x)
+    return dtype in _DTYPES and torch.backends.mkldnn.is_available() and hasattr(torch.ops, "mkldnn")
+
+
+def folded_conv(
+    x: Tensor,
+    weight: Tensor,
+    bn_weight: Tensor,
+    bn_bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    *,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    residual: Tensor | None = None,
+    relu: bool = True,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``relu(batch_norm(conv2d(x, weight)) + residual)`` with the running statistics.
+
+    Args:
+        x: ``[N, C, H, W]``; under autocast it and the weights are taken in autocast's type.
+        weight: ``[K, C, h, w]``.
+        bn_weight, bn_bias, running_mean, running_var: ``[K]``, fp32.
+        stride, padding, dilation: of rows and columns.
+        residual: as the output, added before the ReLU, or None.
+
+    Returns:
+        ``[N, K, H', W']`` in the type of the products. Where :func:`folds` says so; not differentiable. The folded
+        weights are made anew at each call, which costs a read and a write of them and can never be out of date.
+        oneDNN's ReLU makes 0 of a NaN, so weights are to be finite (``inference.trained_model`` sees to it).
+    """
+    dtype = product_dtype(x)
+    scale = bn_weight * torch.rsqrt(running_var + eps)
+    bias = torch.addcmul(bn_bias, running_mean, scale, value=-1).to(dtype)
+    weight = (weight * scale.view(-1, 1, 1, 1)).to(dtype)
+    x, rate = x.to(dtype), dilation[0]
+    if residual is not None:
+        residual = residual.to(dtype)
+    atrous = weight.shape[2] == 3 and tuple(padding) == tuple(dilation) == (rate, rate)
+    if atrous and (rate >= min(x.shape[2:]) or (tuple(stride) == (1, 1) and is_ahead(x, rate, dtype))):
+        y = atrous_conv2d(x, weight, stride, dilation).add_(bias.view(1, -1, 1, 1))
+        if residual is not None:
+            y.add_(residual)
+        return y.relu_() if relu else y
+    where = (list(padding), list(stride), list(dilation), 1)
+    pointwise = torch.ops.mkldnn._convolution_pointwise
+    after = "relu" if relu else "none"
+    if residual is None:
+        return pointwise(x, weight, bias, *where, after, [], "")
+    return pointwise.binary(x, residual, weight, bias, *where, "add", None, after if relu else None, [], "")
