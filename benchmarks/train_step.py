@@ -105,7 +105,7 @@ class Bench:
 
     def timings(self) -> dict[str, Timing]:
         """Interleaved, after agreement was checked."""
-        check_agreement({name: fact["errors"] for name, fact in self.facts.items()}, self.plain)
+        check_agreement({name: fact["errors"] for name, fact in self.facts.items()}, self.plain, self.precision)
         return interleave({one.name: one.step for one in self.built}, self.config.rounds, 1, self.device)
 
     def results(self, floor_s: float) -> dict[str, Any]:

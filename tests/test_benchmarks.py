@@ -81,12 +81,18 @@ def test_agreement_is_judged_by_the_eager_peer_alone():
     """A compiled peer that is further off must not widen what is allowed."""
     plain = {"loss": 1e-3, "gradient": 1e-2}
     peer = {"torchvision-compile": {"loss": 1.0, "gradient": 1.0}}
-    implementations.check_agreement({"ours": {"loss": 1.9e-3, "gradient": 2.9e-2}, **peer}, plain)
+    implementations.check_agreement({"ours": {"loss": 1.9e-3, "gradient": 2.9e-2}, **peer}, plain, "bf16")
     for what, error in (("loss", 2.1e-3), ("gradient", 3.1e-2)):
         with pytest.raises(UserError, match=f"ours: error of the {what} is"):
-            implementations.check_agreement({"ours": {"loss": 0.0, "gradient": 0.0, what: error}, **peer}, plain)
+            implementations.check_agreement(
+                {"ours": {"loss": 0.0, "gradient": 0.0, what: error}, **peer}, plain, "bf16"
+            )
+    exact = {"loss": 0.0, "gradient": 0.0}  # by chance: an error below rounding is none
+    implementations.check_agreement({"ours": {"loss": 9e-4, "gradient": 9e-4}}, exact, "bf16")
+    with pytest.raises(UserError, match=r"expected at most 1\.0e-05"):
+        implementations.check_agreement({"ours": {"loss": 2e-5, "gradient": 0.0}}, exact, "fp32")
     with pytest.raises(UserError, match=r"expected at most 2\.0e-03"):
-        implementations.check_agreement({"ours": {"loss": float("nan"), "gradient": 0.0}}, plain)
+        implementations.check_agreement({"ours": {"loss": float("nan"), "gradient": 0.0}}, plain, "bf16")
 
 
 def test_a_part_that_is_not_allowed():
