@@ -82,14 +82,19 @@ def world_from_environment() -> World:
 
 
 @contextmanager
-def process_group(world: World, device: torch.device) -> Iterator[None]:
-    """Join the other processes (NCCL on GPUs, gloo on CPUs), and leave them at the end."""
+def process_group(world: World, device: torch.device, recorded: bool = False) -> Iterator[None]:
+    """Join the other processes (NCCL on GPUs, gloo on CPUs), and leave them at the end.
+
+    ``recorded``: their exchange becomes part of a CUDA graph, whose work NCCL's watchdog cannot ask after.
+    """
     if world.size == 1:
         yield
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     if not dist.is_backend_available(backend):
         raise UserError(f"this torch was built without {backend}, which {world.size} processes need")
+    if recorded:
+        os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
     dist.init_process_group(backend, rank=world.rank, world_size=world.size)
     try:
         yield

@@ -157,6 +157,13 @@ def build_state(
 
 def connect_processes(state: TrainState) -> None:
     """Average the gradients over the processes, where there are several. Every process must come here."""
-    if state.world.size > 1:
-        device_ids = [state.device] if state.device.type == "cuda" else None
-        state.network = DistributedDataParallel(state.network, device_ids=device_ids)
+    if state.world.size == 1:
+        return
+    if state.device.type != "cuda":
+        state.network = DistributedDataParallel(state.network)
+        return
+    side = torch.cuda.Stream()  # on the default one it would be made for steps that cannot be recorded
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        state.network = DistributedDataParallel(state.network, device_ids=[state.device])
+    torch.cuda.current_stream().wait_stream(side)

@@ -19,7 +19,9 @@ logger = logging.getLogger("deeplab_fast")
 
 Step = Callable[[Sequence[Batch]], Tensor]
 
-_WARM_UP = 3  # steps before one is recorded: kernels are compiled and memory is found then
+# Steps before one is recorded: kernels are compiled and memory is found then. DistributedDataParallel settles its
+# buckets and its own timing in its first eleven (torch's notes on CUDA graphs).
+_WARM_UP, _WARM_UP_PROCESSES = 3, 11
 
 
 def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
@@ -68,7 +70,8 @@ def network_input(batch: Batch, config: TrainConfig) -> Tensor:
 
 
 class RecordedStep:
-    """:func:`train_step` that records its fourth call as a CUDA graph and replays it from then on.
+    """:func:`train_step` that records its fourth call (of several processes the twelfth) as a CUDA graph and replays it
+    from then on.
 
     The steps before are ordinary ones; so a run that continues has the same bits as one that was not interrupted.
     Batches are copied to where the graph reads them, on the device; the learning rate is a tensor that it reads.
@@ -76,7 +79,9 @@ class RecordedStep:
 
     def __init__(self, state: TrainState, must: bool) -> None:
         self.state, self.must = state, must
+        self.warm_up = _WARM_UP if state.world.size == 1 else _WARM_UP_PROCESSES
         self.calls = 0
+        self.side: torch.cuda.Stream | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: list[Batch] = []
         self.loss = torch.zeros(())
@@ -87,7 +92,7 @@ class RecordedStep:
         self.calls += 1
         if self.failed:
             return train_step(state, batches)
-        if self.calls <= _WARM_UP:
+        if self.calls <= self.warm_up:
             return self._beside(batches)
         if self.graph is None and not self._record(batches):
             return train_step(state, batches)
@@ -101,12 +106,14 @@ class RecordedStep:
         return self.loss.clone()
 
     def _beside(self, batches: Sequence[Batch]) -> Tensor:
-        """An ordinary step, on a stream of its own as recording wants it."""
-        here, side = torch.cuda.current_stream(), torch.cuda.Stream()
-        side.wait_stream(here)
-        with torch.cuda.stream(side):
+        """An ordinary step, on a stream of its own as recording wants it: one, whose memory all of them use."""
+        here = torch.cuda.current_stream()
+        if self.side is None:
+            self.side = torch.cuda.Stream()
+        self.side.wait_stream(here)
+        with torch.cuda.stream(self.side):
             loss = train_step(self.state, batches)
-        here.wait_stream(side)
+        here.wait_stream(self.side)
         return loss
 
     def _record(self, batches: Sequence[Batch]) -> bool:
@@ -146,7 +153,8 @@ def choose_step(state: TrainState) -> tuple[Step, str]:
     if wanted and reason:
         raise UserError(f"--speed={speed}: {reason}; expected auto, eager or compile")
     if reason is None and (wanted or speed == "auto"):
-        return RecordedStep(state, wanted), f"{compiled}the whole step a CUDA graph, from its fourth on"
+        step = RecordedStep(state, wanted)
+        return step, f"{compiled}the whole step a CUDA graph, after {step.warm_up} others"
     why = f" ({reason})" if speed == "auto" else ""
     return lambda batches: train_step(state, batches), f"{compiled}eager{why}"
 
@@ -155,6 +163,6 @@ def _no_graph(state: TrainState) -> str | None:
     """Why no CUDA graph of the step can be recorded, or None."""
     if state.device.type != "cuda":
         return "a CUDA graph needs a GPU"
-    if state.world.size > 1:
-        return "the exchange between processes is not recorded"
+    if state.world.size > 1 and "graph" not in state.config.speed:
+        return "several processes: their exchange is recorded too where --speed=graph asks for it"
     return None

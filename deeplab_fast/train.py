@@ -142,7 +142,7 @@ def train(config: TrainConfig, world: World) -> int:
         raise UserError(
             "--is_distributed=True: start the processes with torchrun --nproc-per-node=N -m deeplab_fast.train"
         )
-    with process_group(world, device), StopRequest().listening() as stop:
+    with process_group(world, device, "graph" in config.speed), StopRequest().listening() as stop:
         folder = Path(config.train_dir)
         with world.together():  # what one process writes for all
             if world.is_main:

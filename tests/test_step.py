@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -149,6 +150,23 @@ def test_a_cpu_steps_eagerly_and_says_so(speed):
 def test_a_graph_that_cannot_be_had(speed):
     with pytest.raises(UserError, match=re.escape(f"--speed={speed}: a CUDA graph needs a GPU; expected auto")):
         choose_step(state_of(speed=speed))
+
+
+@pytest.mark.parametrize(
+    ("speed", "size", "plan"),
+    [
+        ("auto", 1, "the whole step a CUDA graph, after 3 others"),
+        ("graph", 1, "the whole step a CUDA graph, after 3 others"),
+        ("auto", 2, "eager (several processes: their exchange is recorded too where --speed=graph asks for it)"),
+        ("graph", 2, "the whole step a CUDA graph, after 11 others"),
+        ("compile+graph", 2, "the network compiled, the whole step a CUDA graph, after 11 others"),
+        ("compile", 2, "the network compiled, eager"),
+    ],
+)
+def test_the_plan_on_a_gpu(speed, size, plan):
+    """Without one: only what is asked of the state."""
+    state = SimpleNamespace(config=TrainConfig(speed=speed), device=torch.device("cuda"), world=World(0, size, 0))
+    assert choose_step(state)[1] == plan
 
 
 def losses_of(step, count=6):
