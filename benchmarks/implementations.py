@@ -160,12 +160,12 @@ def _torchvision(
         optimiser.zero_grad(set_to_none=True)
         return found.detach()
 
-    return Implementation(name, model, _by_fastest_algorithms(loss), _by_fastest_algorithms(step))
+    return Implementation(name, model, loss, _by_fastest_algorithms(step))
 
 
 def _by_fastest_algorithms(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
     def timed() -> Tensor:
-        with torch.backends.cudnn.flags(benchmark=True, deterministic=False, allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
             return run()
 
     return timed

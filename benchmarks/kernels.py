@@ -125,6 +125,7 @@ def main(argv: list[str]) -> int:
     if config.dry_run:
         config = KernelsConfig(**asdict(config) | {"batch_size": 2, "crop_size": 33, "precision": "fp32"})
     torch.manual_seed(0)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, for the peers too
     bandwidth = copy_bandwidth(config.rounds, device)
     results: dict[str, Any] = {
         "environment": environment(device),

@@ -24,11 +24,11 @@ from deeplab_fast.ops.conv_choice import MEASURED, predicted, shape_class
 from deeplab_fast.ops.layout import pixel_major
 from deeplab_fast.ops.triton import chip, missing
 from deeplab_fast.ops.triton.schedule import PixelMap
-from deeplab_fast.runtime import DTYPES
+from deeplab_fast.runtime import DTYPES, prepare_backends
 
 from .device_timing import captured, interleave_on_device
 from .kernel_cases import activation, sides
-from .measure import environment, write_results
+from .measure import environment, save_results
 
 OURS, VENDOR = "ours", "library"
 
@@ -83,7 +83,9 @@ def steps(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) -> dic
         x_ours, dy_ours = x, dy
     leaves = [t.detach().requires_grad_() for t in (x_ours, x)]
     weights = [
-        (torch.randn(layer.k, layer.c, *(2 * [3 if r else 1]), device=device) * 0.05).to(dtype).requires_grad_()
+        (torch.randn(layer.k, layer.c, *(2 * [3 if r else 1]), device=device) * 0.05)
+        .to(dtype, memory_format=torch.channels_last)
+        .requires_grad_()
         for r in layer.rates
     ]
     statistics = torch.zeros(channels, device=device), torch.ones(channels, device=device)
@@ -169,21 +171,30 @@ def main(argv: Sequence[str]) -> int:
         config = TuneConfig(**asdict(config) | small)
     dtype = torch.float32 if config.dry_run and device.type == "cpu" else DTYPES[config.precision]
     torch.manual_seed(0)
-    shapes = {}
-    for layer in layers(config):
-        name, entry = measure(layer, config, device, dtype)
-        shapes[name] = entry
-        print(f"{name}: {shapes[name]['ours_ms']:.3f} ms, library {shapes[name]['vendor_ms']:.3f} ms", flush=True)
+    prepare_backends(device)  # the library as training has it
+    shapes: dict[str, Any] = {}
     where = environment(device)
     results = {
         "environment": where,
         "config": {k: v for k, v in asdict(config).items() if k != "out"},
         "shapes": shapes,
     }
-    write_results(config.out, "tune_tiles", results, as_markdown(results))
-    if not config.dry_run:
-        write_table(Path(config.table), chip.architecture(device), where, shapes)
-    return 0
+    failed = 0
+    for layer in layers(config):
+        try:
+            name, entry = measure(layer, config, device, dtype)
+        except (UserError, RuntimeError) as error:  # the others are worth measuring
+            print(f"FAILED: {layer}: {str(error).splitlines()[0]}", flush=True)
+            failed += 1
+            continue
+        shapes[name] = entry
+        print(f"{name}: {entry['ours_ms']:.3f} ms, library {entry['vendor_ms']:.3f} ms", flush=True)
+        if config.out:  # what there is, should the time run out
+            save_results(config.out, "tune_tiles", results, as_markdown(results))
+        if not config.dry_run:
+            write_table(Path(config.table), chip.architecture(device), where, shapes)
+    print(as_markdown(results), end="")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ MOMENTUM, EPS = 0.1, 1e-5
 
 def weight(out: int, c: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Of a convolution, so that its output is as large as its input."""
-    return torch.randn(out, c, size, size, device=device).mul_((c * size * size) ** -0.5).to(dtype)
+    values = torch.randn(out, c, size, size, device=device).mul_((c * size * size) ** -0.5)
+    return values.to(dtype, memory_format=torch.channels_last)
 
 
 def norm_of(channels: int, like: Tensor) -> Norm:
