@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- performance: python -m benchmarks.readme -->", "<!-- end of performance -->"
-# In this order; the file's own markdown is the table.
+# In this order; the file's own markdown is the table. Several of a kind have names such as evaluation-crop129.
 TABLES = {
     "train_step": "Training step",
     "evaluation": "Evaluation",
@@ -22,12 +22,16 @@ TABLES = {
 }
 
 
+def kind(stem: str) -> str:
+    return stem.split("-")[0]
+
+
 def newest() -> dict[str, dict[str, Path]]:
     """By device (newest measurement first), each table's newest markdown."""
     dated: dict[str, dict[str, tuple[str, Path]]] = {}
     for file in sorted(RESULTS.glob("*/*.json")):
         table = file.with_suffix(".md")
-        if file.stem not in TABLES or not table.exists():
+        if kind(file.stem) not in TABLES or not table.exists():
             continue
         where = json.loads(file.read_text())["environment"]
         kept = dated.setdefault(where["device"].split(",")[0], {})
@@ -42,8 +46,8 @@ def section() -> str:
     lines = []
     for device, tables in newest().items():
         lines.append(f"### {device}\n")
-        for stem, heading in TABLES.items():
-            if stem in tables:
+        for of_kind, heading in TABLES.items():
+            for stem in sorted(stem for stem in tables if kind(stem) == of_kind):
                 lines.append(f"**{heading}.** {tables[stem].read_text().strip()}\n")
         chart = tables.get("train_step", Path()).with_suffix(".png")
         if chart.is_file():

@@ -28,6 +28,7 @@ from deeplab_fast.ops import (
 from deeplab_fast.ops.choice import tell
 from deeplab_fast.ops.conv_branches import supports as conv_supports
 from deeplab_fast.ops.conv_choice import slower
+from deeplab_fast.ops.layout import as_rows, is_pixel_major
 from deeplab_fast.ops.norm_relu import supports as norm_supports
 
 
@@ -113,9 +114,9 @@ class BatchNorm2d(nn.BatchNorm2d):
         training = self.takes_statistics(n * -(-x.shape[2] // stride) * -(-x.shape[3] // stride))
         norm, momentum, eps = self.tensors(), self._momentum(), self.eps
         kind = conv_kind(conv)
-        if not runs_fused(kind, conv, x, self.fused):
-            z = finished(input)
-            return z, pending(conv(z), None, *norm, training, momentum, eps)
+        if not runs_fused(kind, conv, x, self.fused) or (self.fused == "auto" and needs_copy(kind, x)):
+            read, z = input.done_twice() if keep and isinstance(input, Pending) else (finished(input),) * 2
+            return z, pending(convolve(conv, read), None, *norm, training, momentum, eps)
         if kind == "conv1x1_bn":
             before = finished(input) if stride > 1 else input
             return conv1x1_bn(
@@ -161,6 +162,15 @@ class BatchNorm2d(nn.BatchNorm2d):
         return Norm(self.weight, self.bias, self.running_mean, self.running_var)
 
 
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``conv(x)``; a 1x1 convolution of a pixel-major map, to which pixels are images, without a copy of it."""
+    if conv_kind(conv) != "conv1x1_bn" or conv.stride != (1, 1) or not is_pixel_major(x):
+        return conv(x)
+    n, c, h, w = x.shape
+    y = conv(as_rows(x).view(h * w, n, 1, c).permute(0, 3, 1, 2))
+    return as_rows(y).view(h, w, n, -1).permute(2, 3, 0, 1)
+
+
 def conv_kind(conv: nn.Conv2d) -> str | None:
     """The fused op that does the work of ``conv`` and a BatchNorm, or None."""
     if conv.bias is not None or conv.groups != 1:
@@ -180,6 +190,11 @@ def runs_fused(kind: str | None, conv: nn.Conv2d, x: Tensor, fused: str) -> bool
         rate = conv.dilation[0] if kind == "atrous_conv_bn_relu" else 0
         reason = slower(kind, x[:, :, :: conv.stride[0], :: conv.stride[1]], conv.out_channels, [rate])
     return use_kernels(kind, fused, x.device, reason)
+
+
+def needs_copy(kind: str | None, x: Tensor) -> bool:
+    """Whether our kernels of ``kind`` read ``x`` stored otherwise: two copies cost more than they gain."""
+    return kind == "atrous_conv_bn_relu" and x.shape[0] > 1 and not is_pixel_major(x)
 
 
 class ConvNormRelu(nn.Sequential):

@@ -25,6 +25,8 @@ MEASURED = Path(__file__).with_name("conv_measured.json")
 _ROOFS = {80: (312e12, 2.0e12), 90: (790e12, 4.0e12), 100: (2200e12, 7.7e12)}
 # Shares of the peak that matrix products reach: estimates, until a measurement takes their place.
 _OURS, _VENDOR = 0.65, 0.8
+# How far ahead ours must be by the model: on an H200 what it put at 1.2 to 1.5 times the library lost, at 1.67 won.
+_MARGIN = 1.6
 _ELEMENT = 2  # bytes of an activation
 
 
@@ -64,7 +66,7 @@ def _slower(
         ours, vendor = found["ours_ms"], found["vendor_ms"]
         return None if ours < vendor else f"{name}: {ours:.3f} ms, the library {vendor:.3f} ms"
     ours, vendor = predicted(c, k, rates, map_, architecture, chip.multiprocessors(device))
-    if ours < vendor:
+    if _MARGIN * ours < vendor:
         return None
     return f"{name}: not measured on this GPU; predicted {1e3 * ours:.3f} ms, the library {1e3 * vendor:.3f} ms"
 

@@ -92,6 +92,27 @@ def norm_relu_with(
     return apply(x, residual, mean, variance, weight, bias, eps, relu, batch)
 
 
+def norm_relu_twice(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    residual: Tensor | None,
+    batch: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """:func:`norm_relu_with`, with ReLU, for two readers: the same memory twice, each with a gradient of its own, which
+    the pass that sums the gradients adds up as it reads them.
+    """
+    if not is_eager(x):  # a registered op must not return a tensor twice
+        y = norm_relu_with(x, mean, variance, weight, bias, residual, True, batch, eps)
+        return y, y
+    if residual is not None:
+        residual = residual.to(x.dtype)
+    return _EagerTwice.apply(x, residual, mean, variance, weight, bias, eps, True, batch)
+
+
 def supports(x: Tensor) -> str | None:
     """Why the kernels cannot take ``x``, or None."""
     if x.dtype not in DTYPES:
@@ -138,29 +159,34 @@ def _gradients(
     relu: bool,
     batch: bool,
     with_residual: bool,
+    more: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``x``, the residual (empty unless asked for), weight and bias."""
+    """Gradients of ``x``, the residual (empty unless asked for), weight and bias; ``more`` is added to ``dy``.
+
+    The residual's is the gradient before the ReLU: the pass over the sums leaves it for the one after, which then need
+    not mask again.
+    """
     from .triton import norm_relu as kernels
 
     b_dy, b_x, b_y = as_rows(dy, x), as_rows(x), None if y is None else as_rows(y, x)
-    constants = (mean, variance, weight, bias, eps, relu)
-    sums = kernels.norm_relu_sums(b_dy, b_x, b_y, *constants)
+    b_more = None if more is None else as_rows(more, x)
+    constants, count = (mean, variance, weight, bias, eps), float(b_x.shape[0]) if batch else None
     dx = empty_like_rows(x)
-    dresidual = empty_like_rows(x) if with_residual else x.new_empty(0)
-    kernels.norm_relu_backward(
-        *(b_dy, b_x, b_y, *constants, sums),
-        float(b_x.shape[0]) if batch else None,
-        as_rows(dx),
-        as_rows(dresidual) if with_residual else None,
-    )
-    return dx, dresidual, sums[1].to(weight.dtype), sums[0].to(bias.dtype)
+    stored = with_residual or more is not None
+    dz = empty_like_rows(x) if stored else x.new_empty(0)
+    b_dz = as_rows(dz) if stored else None
+    sums = kernels.norm_relu_sums(b_dy, b_x, b_y, *constants, relu, b_more, b_dz)
+    if b_dz is not None:
+        b_dy, b_y, relu = b_dz, None, False
+    kernels.norm_relu_backward(b_dy, b_x, b_y, *constants, relu, sums, count, as_rows(dx), None)
+    return dx, dz if with_residual else x.new_empty(0), sums[1].to(weight.dtype), sums[0].to(bias.dtype)
 
 
 _norm_relu_backward = torch.library.custom_op("deeplab_fast::norm_relu_backward", _gradients, mutates_args=())
 
 
 @_norm_relu_backward.register_fake
-def _(dy, x, y, mean, variance, weight, bias, eps, relu, batch, with_residual):  # type: ignore[no-untyped-def]
+def _(dy, x, y, mean, variance, weight, bias, eps, relu, batch, with_residual, more=None):  # type: ignore[no-untyped-def]
     dresidual = empty_like_rows(x) if with_residual else x.new_empty(0)
     return empty_like_rows(x), dresidual, torch.empty_like(weight), torch.empty_like(bias)
 
@@ -168,21 +194,27 @@ def _(dy, x, y, mean, variance, weight, bias, eps, relu, batch, with_residual): 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     x, residual, mean, variance, weight, bias, ctx.eps, ctx.relu, ctx.batch = inputs
     ctx.has_residual = residual is not None
-    mask = output if ctx.has_residual and ctx.relu else None
+    y = output[0] if isinstance(output, tuple) else output
+    mask = y if ctx.has_residual and ctx.relu else None
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, mask, mean, variance, weight, bias)
 
 
-def _backward(ctx, dy):  # type: ignore[no-untyped-def]
+def _backward(ctx, dy, more=None):  # type: ignore[no-untyped-def]
     x, y, mean, variance, weight, bias = ctx.saved_tensors
+    if dy is None:
+        dy, more = more, None
+    if dy is None:
+        return (None,) * 9
     masked = ctx.has_residual and ctx.relu
     gradients = _gradients if is_eager(dy) else _norm_relu_backward
     dx, dresidual, dweight, dbias = gradients(
-        dy, x, y, mean, variance, weight, bias, ctx.eps, ctx.relu, ctx.batch, masked
+        dy, x, y, mean, variance, weight, bias, ctx.eps, ctx.relu, ctx.batch, masked, more
     )
     if not ctx.has_residual:
         dresidual = None
     elif not masked:
-        dresidual = dy
+        dresidual = dy if more is None else dy + more
     return dx, dresidual, None, None, dweight, dbias, None, None, None
 
 
@@ -193,3 +225,10 @@ class _Eager(torch.autograd.Function):
     forward = staticmethod(_forward)
     setup_context = staticmethod(_setup_context)
     backward = staticmethod(torch.autograd.function.once_differentiable(_backward))  # type: ignore[assignment]
+
+
+class _EagerTwice(_Eager):
+    @staticmethod
+    def forward(*given):  # type: ignore[no-untyped-def]
+        y = _forward(*given)
+        return y, y.detach()

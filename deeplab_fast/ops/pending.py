@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .batch_moments import batch_moments, merge_moments
-from .norm_relu import norm_relu_with
+from .norm_relu import norm_relu_twice, norm_relu_with
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ class Pending:
         """The normalised activation."""
         return norm_relu_with(
             *(self.y, self.mean, self.variance, self.weight, self.bias, self.residual, relu, self.batch, self.eps)
+        )
+
+    def done_twice(self) -> tuple[Tensor, Tensor]:
+        """The same, with ReLU, for two readers: their gradients meet in its own backward pass."""
+        return norm_relu_twice(
+            *(self.y, self.mean, self.variance, self.weight, self.bias, self.residual, self.batch, self.eps)
         )
 
 

@@ -54,8 +54,8 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def calls(dtype: torch.dtype, arch: int) -> Iterator[Call]:
-    for largest, _ in tiles.NORM:
-        yield from norm_calls(dtype, min(largest, 256))
+    for channels in sorted({min(largest, 256) for largest, _ in tiles.NORM + tiles.NORM_BACKWARD}):
+        yield from norm_calls(dtype, channels)
     for largest, _ in tiles.POOL:
         yield from pool_calls(dtype, min(largest, 64))
     for classes, _ in tiles.PIXELS:
@@ -85,6 +85,7 @@ def norm_calls(dtype: torch.dtype, channels: int) -> Iterator[Call]:
     yield "residual", lambda: norm_relu.norm_relu(x, y, *rest, True, y)
     yield "", lambda: backward(False, True, 4096.0)
     yield "residual", lambda: backward(True, True, 4096.0)
+    yield "two readers", lambda: norm_relu.norm_relu_sums(dy, x, y, *rest, True, y, x)
     if channels < 64:  # what is left differs in a few instructions: once
         return
     yield "linear", lambda: norm_relu.norm_relu(x, None, *rest, False, y)

@@ -6,7 +6,13 @@ import torch
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import norm_relu
 from deeplab_fast.ops.batch_moments import _batch_moments
-from deeplab_fast.ops.norm_relu import _norm_relu, _norm_relu_backward, norm_relu_reference
+from deeplab_fast.ops.norm_relu import (
+    _norm_relu,
+    _norm_relu_backward,
+    norm_relu_reference,
+    norm_relu_twice,
+    norm_relu_with,
+)
 from deeplab_fast.ops.triton import tiles
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 
@@ -173,9 +179,32 @@ def test_no_graph_break_under_compile():
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("used", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_of_two_readers_are_added_where_they_are_read(used, residual, dtype):
+    """As torch adds them: the same bits, but the weights' gradients, whose sums are of rounded values either way."""
+    x, extra, weight, bias, dy = (
+        t.to(DEVICE) if t is not None else None for t in inputs((3, 20, 9, 7), dtype, residual)
+    )
+    mean, variance = torch.full_like(bias, 0.3), torch.full_like(bias, 1.7)
+    factors = dy, torch.flip(dy, (0,))
+    found = []
+    for twice in (True, False):
+        leaves = [t.detach().clone().requires_grad_() for t in (x, extra, weight, bias) if t is not None]
+        one, rest = (leaves[1], leaves[2:]) if residual else (None, leaves[1:])
+        if twice:
+            both = norm_relu_twice(leaves[0], mean, variance, *rest, one, True, 1e-5)
+        else:
+            both = (norm_relu_with(leaves[0], mean, variance, *rest, one, True, True, 1e-5),) * 2
+        loss = sum((y * f).sum() for y, f, wanted in zip(both, factors, used, strict=True) if wanted)
+        found.append(torch.autograd.grad(loss, leaves))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_on_says_why_it_cannot_and_off_is_plain():
-    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
-    rest = [torch.ones(3, dtype=torch.float64) for _ in range(4)]
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64, device=DEVICE)
+    rest = [torch.ones(3, dtype=torch.float64, device=DEVICE) for _ in range(4)]
     with pytest.raises(UserError, match=r"--fused=on: norm_relu cannot run fused: x is torch\.float64"):
         norm_relu(x, *rest, fused="on")
     assert torch.equal(norm_relu(x, *rest, training=False, fused="off"), norm_relu(x, *rest, training=False))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .batch_moments import reduction_programs
 from .launch import launch
-from .tiles import MERGE, NORM, SUMS, SUMS_PROGRAMS, choose
+from .tiles import MERGE, NORM, NORM_BACKWARD, SUMS, SUMS_PROGRAMS, choose
 
 
 @triton.jit
@@ -55,9 +55,15 @@ def norm_relu_kernel(
 
 
 @triton.jit
-def masked_gradient(dy, x, y, o_tile, m_tile, b_mean, b_inverse, b_weight, b_bias, RELU: tl.constexpr):
-    """Gradient of the sum before the ReLU, and x-hat. The mask comes from ``y`` where there is a residual."""
+def masked_gradient(dy, more, x, y, o_tile, m_tile, b_mean, b_inverse, b_weight, b_bias, RELU: tl.constexpr):
+    """Gradient of the sum before the ReLU, and x-hat. The mask comes from ``y`` where there is a residual.
+
+    ``more``: the gradient of a second reader, or None; the sum of both is rounded as a tensor of it would be.
+    """
     b_dz = tl.load(dy + o_tile, mask=m_tile, other=0.0).to(tl.float32)
+    if more is not None:
+        b_dz += tl.load(more + o_tile, mask=m_tile, other=0.0).to(tl.float32)
+        b_dz = b_dz.to(dy.dtype.element_ty).to(tl.float32)
     b_x_hat = (tl.load(x + o_tile, mask=m_tile, other=0.0).to(tl.float32) - b_mean) * b_inverse
     if RELU:
         if y is not None:
@@ -70,10 +76,10 @@ def masked_gradient(dy, x, y, o_tile, m_tile, b_mean, b_inverse, b_weight, b_bia
 
 @triton.jit
 def norm_relu_sums_kernel(
-    dy, x, y, mean, variance, weight, bias, eps, parts, rows, channels,
+    dy, more, x, y, mean, variance, weight, bias, eps, dz, parts, rows, channels,
     RELU: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """``parts`` [programs, 2, channels]: each program's sums of dz and of dz * x-hat."""
+    """``parts`` [programs, 2, channels]: each program's sums of dz and of dz * x-hat; ``dz`` itself where given."""
     i_part, i_block, n_parts = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
     o_row = tl.arange(0, ROWS)
     o_column = i_block * COLUMNS + tl.arange(0, COLUMNS)
@@ -84,7 +90,9 @@ def norm_relu_sums_kernel(
     for start in range(i_part * ROWS, rows, n_parts * ROWS):
         m_tile = (start + o_row < rows)[:, None] & m_column[None, :]
         o_tile = tl.cast(start, tl.int64) * channels + o_row[:, None] * channels + o_column[None, :]
-        b_dz, b_x_hat = masked_gradient(dy, x, y, o_tile, m_tile, b_mean, b_inverse, b_weight, b_bias, RELU)
+        b_dz, b_x_hat = masked_gradient(dy, more, x, y, o_tile, m_tile, b_mean, b_inverse, b_weight, b_bias, RELU)
+        if dz is not None:
+            tl.store(dz + o_tile, b_dz.to(dz.dtype.element_ty), mask=m_tile)
         b_sum += b_dz
         b_product += b_dz * b_x_hat  # 0 outside the map: dz is
     p_part = parts + i_part * 2 * channels + o_column
@@ -135,7 +143,7 @@ def norm_relu_backward_kernel(
     """Gradients of ``x`` and of the residual; sums, BATCH and SHARED as of ``input_gradient``."""
     o_tile, m_tile, o_column, m_column = tile_of(rows, channels, ROWS, COLUMNS)
     b_mean, b_inverse, b_weight, b_bias = channel_constants(mean, variance, weight, bias, eps, o_column, m_column)
-    b_dz, b_x_hat = masked_gradient(dy, x, y, o_tile, m_tile, b_mean, b_inverse, b_weight, b_bias, RELU)
+    b_dz, b_x_hat = masked_gradient(dy, None, x, y, o_tile, m_tile, b_mean, b_inverse, b_weight, b_bias, RELU)
     if dresidual is not None:
         tl.store(dresidual + o_tile, b_dz.to(dresidual.dtype.element_ty), mask=m_tile)
     b_dx = input_gradient(
@@ -162,9 +170,12 @@ def norm_relu(
 
 def norm_relu_sums(
     dy: Tensor, x: Tensor, y: Tensor | None, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor,
-    eps: float, relu: bool,
+    eps: float, relu: bool, more: Tensor | None = None, dz: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Sums over the rows, fp32 ``[channels]``: of dz (the bias's gradient) and of dz * x-hat (the weight's)."""
+    """Sums over the rows, fp32 ``[channels]``: of dz (the bias's gradient) and of dz * x-hat (the weight's).
+
+    ``more``: a second gradient of the output, added to ``dy``. Fills ``dz``, where given.
+    """
     rows, channels = x.shape
     tile = choose(SUMS, channels)
     blocks = triton.cdiv(channels, tile.columns)
@@ -173,8 +184,8 @@ def norm_relu_sums(
     constants = {"RELU": relu, "ROWS": tile.rows, "COLUMNS": tile.columns}
     launch(
         norm_relu_sums_kernel, (programs, blocks), tile, constants,
-        dy=dy, x=x, y=y, mean=mean, variance=variance, weight=weight, bias=bias, eps=eps, parts=parts,
-        rows=rows, channels=channels,
+        dy=dy, more=more, x=x, y=y, mean=mean, variance=variance, weight=weight, bias=bias, eps=eps, dz=dz,
+        parts=parts, rows=rows, channels=channels,
     )  # fmt: skip
     return add_parts(parts)
 
@@ -202,7 +213,7 @@ def norm_relu_backward(
     ``count``: rows behind the statistics, fp32 ``[1]`` where other processes had a part; None: running ones.
     """
     rows, channels = x.shape
-    tile = choose(NORM, channels)
+    tile = choose(NORM_BACKWARD, channels)
     grid = (triton.cdiv(rows, tile.rows) * triton.cdiv(channels, tile.columns),)
     shared = isinstance(count, Tensor)
     constants = {

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .launch import Launch
 
-_MATRICES = ("x", "residual", "y", "dy", "dx", "dresidual", "parts")
+_MATRICES = ("x", "residual", "y", "dy", "more", "dz", "dx", "dresidual", "parts")
 _CONSTANTS = ("mean", "variance", "weight", "bias")
 # What each program reads of every channel that it works on.
 _VECTORS = {
