@@ -81,7 +81,8 @@ class ProfiledStep:
         spent: dict[str, float] = {}
         for event in found.key_averages():
             time_us = event.self_device_time_total if self._on_gpu else event.self_cpu_time_total
-            if self._on_gpu and event.device_type == torch.autograd.DeviceType.CPU:
+            is_range = event.device_type == torch.autograd.DeviceType.CPU or getattr(event, "is_user_annotation", False)
+            if self._on_gpu and is_range:
                 continue  # its kernels have entries of their own
             category = category_of(event.key)
             spent[category] = spent.get(category, 0.0) + time_us / 1e6 / _STEPS
