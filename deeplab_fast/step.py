@@ -124,16 +124,23 @@ class RecordedStep:
         """
         here = [batch.to(self.state.device) for batch in batches]
         self.inputs = [Batch(b.images.clone(), b.labels.clone(), b.extents.clone(), b.keys) for b in here]
-        graph = torch.cuda.CUDAGraph()
+        state, graph = self.state, torch.cuda.CUDAGraph()
+        before = torch.cuda.current_stream() if torch.cuda.is_available() else None
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # the loader's threads go on meanwhile
-                self.loss = update(self.state, self.inputs)
+                self.loss = update(state, self.inputs)
         except RuntimeError as error:
-            self.state.optimiser.zero_grad(set_to_none=True)  # of a backward pass that never ran
-            reason = str(error).splitlines()[0]
-            if self.must:
-                raise UserError(f"--speed={self.state.config.speed}: the step cannot be recorded: {reason}") from error
+            reason = str(error.__context__ or error).splitlines()[0]  # ending a capture that failed fails again
+            # torch then leaves the stream of the capture in place, and its allocator as if the capture went on.
+            is_broken = before is not None and torch.cuda.current_stream() != before
+            if self.must or is_broken:
+                raise UserError(
+                    f"--speed={state.config.speed}: the step cannot be recorded: {reason}; expected --speed=eager"
+                ) from error
             logger.warning("speed: goes on eagerly, the step could not be recorded: %s", reason)
+            state.optimiser.zero_grad(set_to_none=True)  # of a backward pass that never ran
+            if state.scaler.is_enabled():
+                state.scaler.update(state.scaler.get_scale())  # forgets the step that it was told of
             self.failed, self.inputs = True, []
             return False
         self.graph = graph
