@@ -1,6 +1,8 @@
 """The state of a training run: what a step reads and writes, and what a checkpoint holds."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -117,7 +119,7 @@ class TrainState:
 def build_state(
     config: TrainConfig, model: DeepLabV3, device: torch.device, world: World, schedule: Schedule, data: str = ""
 ) -> TrainState:
-    """Put the model on its device and everything around it; :func:`connect_processes` comes next.
+    """Put the model on its device and everything around it; :func:`connected` comes next.
 
     Raises:
         UserError: the data does not fill one step.
@@ -155,15 +157,29 @@ def build_state(
     )
 
 
-def connect_processes(state: TrainState) -> None:
-    """Average the gradients over the processes, where there are several. Every process must come here."""
+@contextmanager
+def connected(state: TrainState) -> Iterator[None]:
+    """Average the gradients over the processes inside the block, where there are several, all of which come here."""
     if state.world.size == 1:
+        yield
         return
-    if state.device.type != "cuda":
-        state.network = DistributedDataParallel(state.network)
-        return
+    alone = state.network
+    state.network = parallel = _averaging(alone, state.device)
+    try:
+        yield
+    finally:
+        state.network = alone
+        # Its C++ part owns the process group too, and must not be freed last: it would wait for gloo's threads under
+        # Python's lock, and they for the lock, to free the tensors of the last exchange.
+        del parallel.reducer, parallel.logger
+
+
+def _averaging(network: nn.Module, device: torch.device) -> DistributedDataParallel:
+    if device.type != "cuda":
+        return DistributedDataParallel(network)
     side = torch.cuda.Stream()  # on the default one it would be made for steps that cannot be recorded
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        state.network = DistributedDataParallel(state.network, device_ids=[state.device])
+        parallel = DistributedDataParallel(network, device_ids=[device])
     torch.cuda.current_stream().wait_stream(side)
+    return parallel

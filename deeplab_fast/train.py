@@ -23,7 +23,7 @@ from .model import build_model
 from .model.weights import load_pretrained
 from .report import write_report
 from .runtime import StopRequest, check_precision, prepare_backends, seed_everything, select_device
-from .state import TrainState, build_state, connect_processes
+from .state import TrainState, build_state, connected
 from .trainer import fit
 
 logger = logging.getLogger("deeplab_fast")
@@ -166,14 +166,14 @@ def train(config: TrainConfig, world: World) -> int:
                 raise UserError(f"--train_dir={folder}: not the same folder for all processes; expected a shared disk")
         if state.step >= state.total_steps and world.is_main:
             logger.info("already complete at step %d; raise --train_epochs or --max_steps to train on", state.step)
-        connect_processes(state)
         log: RunLog | None = None
         if world.is_main:
             (folder / CONFIG).write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
             log = RunLog(folder, state.total_steps, state.step, positions)
             log.say(describe(state, len(source), len(held_out) if held_out is not None else 0))
         try:
-            fit(state, source, schedule, held_out, checkpoints, log, stop)
+            with connected(state):
+                fit(state, source, schedule, held_out, checkpoints, log, stop)
         finally:
             if log is not None:
                 log.close()

@@ -10,10 +10,15 @@ import json
 import socket
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import nn
 
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.augment import Augment
@@ -23,9 +28,10 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.distributed import World, process_group
 from deeplab_fast.model import build_model
-from deeplab_fast.state import build_state, connect_processes
+from deeplab_fast.state import build_state, connected
 from deeplab_fast.step import train_step
 
+CPU = torch.device("cpu")
 FLAGS = ["--backbone=resnet18", "--num_classes=6", "--crop_size=65", "--num_workers=1", "--device_target=CPU"]
 
 
@@ -78,43 +84,78 @@ def test_without_sync_bn_the_saved_weights_are_what_was_evaluated(builtin, pretr
     assert again["miou"] == pytest.approx(found[-1]["miou"], abs=1e-6)
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextmanager
+def group_at(port, world):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MASTER_ADDR", "127.0.0.1")
+        patch.setenv("MASTER_PORT", str(port))
+        with process_group(world, CPU):
+            yield
+
+
 def train_in_fp64(rank, world_size, folder, builtin, accumulate, port):
     """Three steps at the full learning rate; saves the losses and the parameters of the main process."""
-    world, cpu = World(rank, world_size), torch.device("cpu")
-    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        with process_group(world, cpu):
-            config = TrainConfig(
-                backbone="resnet18", num_classes=6, crop_size=65, batch_size=4 // world_size, max_steps=3,
-                accumulate_steps=accumulate, sync_bn=True, clip_grad_norm=5.0, ema_decay=0.5,
-            )  # fmt: skip
-            source = list_source(builtin, builtin / "train.txt")
-            schedule = Schedule(len(source), config.batch_size, config.seed, rank, world_size, accumulate)
-            torch.manual_seed(1)
-            model = build_model(config).double()
-            model.register_forward_pre_hook(lambda module, args: (args[0].double(),))
-            state = build_state(config, model, cpu, world, schedule)
-            connect_processes(state)
-            data = TrainingSet(source, Augment(65, 0.5, 2.0, 255), 6, config.seed)
-            batches = open_loader(data, schedule, LoaderOptions(threads=0)).batches(0, 3 * accumulate)
+    world = World(rank, world_size)
+    with group_at(port, world):
+        config = TrainConfig(
+            backbone="resnet18", num_classes=6, crop_size=65, batch_size=4 // world_size, max_steps=3,
+            accumulate_steps=accumulate, sync_bn=True, clip_grad_norm=5.0, ema_decay=0.5,
+        )  # fmt: skip
+        source = list_source(builtin, builtin / "train.txt")
+        schedule = Schedule(len(source), config.batch_size, config.seed, rank, world_size, accumulate)
+        torch.manual_seed(1)
+        model = build_model(config).double()
+        model.register_forward_pre_hook(lambda module, args: (args[0].double(),))
+        state = build_state(config, model, CPU, world, schedule)
+        data = TrainingSet(source, Augment(65, 0.5, 2.0, 255), 6, config.seed)
+        batches = open_loader(data, schedule, LoaderOptions(threads=0)).batches(0, 3 * accumulate)
+        with connected(state):
             losses = [world.sum(train_step(state, [next(batches) for _ in range(accumulate)])) for _ in range(3)]
-            if world.is_main:
-                torch.save((torch.stack(losses), model.state_dict()), f"{folder}/{world_size}.pt")
+        if world.is_main:
+            torch.save((torch.stack(losses), model.state_dict()), f"{folder}/{world_size}.pt")
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_three_steps_in_fp64(accumulate, builtin, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     train_in_fp64(0, 1, tmp_path, builtin, accumulate, port)
     mp.spawn(train_in_fp64, (2, tmp_path, builtin, accumulate, port), nprocs=2)
     (one, weights), (two, weights_two) = (torch.load(tmp_path / f"{n}.pt") for n in (1, 2))
     torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-6)  # the loss itself is kept in fp32
     for name, value in weights.items():
         torch.testing.assert_close(weights_two[name], value, rtol=1e-6, atol=1e-8)
+
+
+def come_and_go(rank, folder):
+    """A hundred ends of runs; Python's lock is handed over only where it has to be."""
+    sys.setswitchinterval(60)
+    world, config = World(rank, 2), TrainConfig(backbone="resnet18", batch_size=2)
+    state = build_state(config, build_model(config), CPU, world, Schedule(4, 2, 0, rank, 2, 1))
+    for i in range(100):
+        dist.init_process_group("gloo", init_method=f"file://{folder}/{i}", rank=rank, world_size=2)
+        small = replace(state, network=nn.Linear(3, 3))
+        with connected(small):
+            small.network(torch.ones(2, 3)).sum().backward()
+            world.barrier()
+        dist.destroy_process_group()
+        del small
+
+
+def test_processes_end(tmp_path):
+    """Without care they wait for each other's lock after some ten times."""
+    processes = mp.spawn(come_and_go, (tmp_path,), nprocs=2, join=False)
+    until, ended = time.monotonic() + 60, False
+    while not ended and time.monotonic() < until:
+        ended = processes.join(1)
+    for process in processes.processes:
+        process.kill()
+    assert ended
 
 
 def test_a_mistake_under_torchrun_is_one_line(builtin, tmp_path):
