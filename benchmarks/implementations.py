@@ -68,11 +68,16 @@ class Data:
 
     @classmethod
     def random(cls, config: StepConfig, device: torch.device) -> "Data":
-        """Zeros would run faster than data does."""
+        """Squares of a class, each class a colour under noise: of labels without any order the gradient is the small
+        rest of much that cancels, which rounding drowns. And zeros would run faster than data does.
+        """
         generator = torch.Generator().manual_seed(0)
-        n, side = config.batch_size, config.crop_size
-        images = torch.randn(n, 3, side, side, generator=generator)
-        labels = torch.randint(0, config.num_classes, (n, side, side), generator=generator).to(torch.uint8)
+        n, side, square = config.batch_size, config.crop_size, max(config.crop_size // 4, 8)
+        squares = torch.randint(0, config.num_classes, (n, *[-(-side // square)] * 2), generator=generator)
+        labels = squares.repeat_interleave(square, 1).repeat_interleave(square, 2)[:, :side, :side]
+        colours = 2 * torch.randn(config.num_classes, 3, generator=generator)
+        images = torch.randn(n, 3, side, side, generator=generator) + colours[labels].permute(0, 3, 1, 2)
+        labels = labels.to(torch.uint8)
         labels[torch.rand(labels.shape, generator=generator) < 0.05] = IGNORE
         return cls(images.to(device).to(memory_format=torch.channels_last), labels.to(device))
 
@@ -93,8 +98,12 @@ def build(
 
 
 def first_weights(config: StepConfig) -> dict[str, Any]:
+    """Random, with residual branches that start small as trained networks' are: at full size a rounding grows through a
+    hundred layers until bf16's gradients have nothing in common with the exact ones.
+    """
     torch.manual_seed(0)
-    return Torchvision(config.backbone, config.num_classes, config.model).state_dict()
+    state = Torchvision(config.backbone, config.num_classes, config.model).state_dict()
+    return {k: 0.1 * v if k.endswith("bn3.weight") else v for k, v in state.items()}
 
 
 def _ours(
@@ -131,10 +140,7 @@ def _torchvision(
     """
     model = Torchvision(config.backbone, config.num_classes, config.model)
     model.load_state_dict(weights)
-    model = place(model, device).train()
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0  # so that the losses can be compared
+    model = without_dropout(place(model, device).train())
     network: Any = model
     if name != EAGER:
         network = torch.compile(model, mode="max-autotune" if name == AUTOTUNED else None)
@@ -172,7 +178,7 @@ def _by_fastest_algorithms(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 class Truth(NamedTuple):
-    """Loss and gradient in eager fp32."""
+    """Loss and gradient of torchvision's network, eager, without autocast."""
 
     loss: float
     gradient: Tensor
@@ -183,23 +189,36 @@ class Truth(NamedTuple):
         return {"loss": abs(loss - self.loss) / abs(self.loss), "gradient": difference}
 
 
-def truth(weights: dict[str, Any], config: StepConfig, precision: str, device: torch.device, data: Data) -> Truth:
-    """Of torchvision's eager network; in fp32 that is what all are compared with."""
-    return Truth(*_torchvision(EAGER, weights, config, precision, device, data).gradient())
+def truth(weights: dict[str, Any], config: StepConfig, dtype: torch.dtype, device: torch.device, data: Data) -> Truth:
+    """In ``dtype``, which is to be far more precise than what is compared with it."""
+    model = Torchvision(config.backbone, config.num_classes, config.model)
+    model.load_state_dict(weights)
+    model = without_dropout(place(model, device).to(dtype).train())
+    logits = model(data.images.to(dtype))
+    loss = F.cross_entropy(logits, data.labels.long(), ignore_index=IGNORE)
+    loss.backward()
+    named = sorted(model.named_parameters())
+    return Truth(loss.item(), torch.cat([p.grad.flatten().double() for _, p in named if p.grad is not None]))
 
 
-def check_agreement(errors: dict[str, dict[str, float]], plain: dict[str, float], precision: str) -> None:
-    """Raise :class:`UserError` where ours is further off than twice (gradients: three times) ``plain``, which is
-    torchvision's eager network in that precision, and by more than rounding.
+def without_dropout(model: Torchvision) -> Torchvision:
+    """So that losses can be compared."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
 
-    Of the loss, a single number whose error may be anything below its usual size, that is an eighth of the precision's
-    ``eps``, in fp32 1e-5; of the gradient 1e-3.
+
+def disagreement(errors: dict[str, float], plain: dict[str, float], precision: str) -> str | None:
+    """What is wrong, where ``errors`` are more than twice ``plain``, which are torchvision's eager network's in that
+    precision, and more than rounding; or None.
+
+    Of the loss, a single number whose error may be anything below its usual size, rounding is an eighth of the
+    precision's ``eps``, in fp32 1e-5; of the gradient 1e-5. A gradient of zeros (off by 1) never passes.
     """
     rounding = {"fp32": 1e-5}.get(precision, torch.finfo(DTYPES[precision]).eps / 8)
-    for name in (n for n in errors if n in (OURS, OURS_COMPILED)):
-        for what, factor, floor in (("loss", 2, rounding), ("gradient", 3, 1e-3)):
-            limit = max(factor * plain[what], floor)
-            if not errors[name][what] <= limit:
-                raise UserError(
-                    f"{name}: error of the {what} is {errors[name][what]:.1e}; expected at most {limit:.1e}"
-                )
+    limits = {"loss": max(2 * plain["loss"], rounding), "gradient": min(max(2 * plain["gradient"], 1e-5), 0.9)}
+    for what, limit in limits.items():
+        if not errors[what] <= limit:
+            return f"error of the {what} is {errors[what]:.1e}; expected at most {limit:.1e}"
+    return None

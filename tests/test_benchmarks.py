@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import curves, implementations, regression
+from benchmarks import curves, implementations, regression, train_step
 from benchmarks.chart import Bar, bar_chart
 from deeplab_fast.errors import UserError
 
@@ -77,22 +78,38 @@ def test_chart(tmp_path):
     assert (tmp_path / "chart.png").stat().st_size > 1000
 
 
-def test_agreement_is_judged_by_the_eager_peer_alone():
-    """A compiled peer that is further off must not widen what is allowed."""
+def test_what_agrees():
     plain = {"loss": 1e-3, "gradient": 1e-2}
-    peer = {"torchvision-compile": {"loss": 1.0, "gradient": 1.0}}
-    implementations.check_agreement({"ours": {"loss": 1.9e-3, "gradient": 2.9e-2}, **peer}, plain, "bf16")
-    for what, error in (("loss", 2.1e-3), ("gradient", 3.1e-2)):
-        with pytest.raises(UserError, match=f"ours: error of the {what} is"):
-            implementations.check_agreement(
-                {"ours": {"loss": 0.0, "gradient": 0.0, what: error}, **peer}, plain, "bf16"
-            )
+    assert implementations.disagreement({"loss": 1.9e-3, "gradient": 1.9e-2}, plain, "bf16") is None
+    for what, error in (("loss", 2.1e-3), ("gradient", 2.1e-2), ("loss", float("nan"))):
+        found = implementations.disagreement({"loss": 0.0, "gradient": 0.0, what: error}, plain, "bf16")
+        assert found.startswith(f"error of the {what} is")
     exact = {"loss": 0.0, "gradient": 0.0}  # by chance: an error below rounding is none
-    implementations.check_agreement({"ours": {"loss": 9e-4, "gradient": 9e-4}}, exact, "bf16")
-    with pytest.raises(UserError, match=r"expected at most 1\.0e-05"):
-        implementations.check_agreement({"ours": {"loss": 2e-5, "gradient": 0.0}}, exact, "fp32")
-    with pytest.raises(UserError, match=r"expected at most 2\.0e-03"):
-        implementations.check_agreement({"ours": {"loss": float("nan"), "gradient": 0.0}}, plain, "bf16")
+    assert implementations.disagreement({"loss": 9e-4, "gradient": 9e-6}, exact, "bf16") is None
+    assert "expected at most 1.0e-05" in implementations.disagreement({"loss": 2e-5, "gradient": 0.0}, exact, "fp32")
+    rough = {"loss": 1e-3, "gradient": 0.7}
+    assert "expected at most 9.0e-01" in implementations.disagreement({"loss": 0.0, "gradient": 1.0}, rough, "bf16")
+
+
+def bench_of(wrong):
+    """A bench of two implementations on a tiny network, one of which has no gradient."""
+    config = train_step.TrainStepConfig(backbone="resnet50", crop_size=33, num_classes=4, rounds=4)
+    bench = train_step.Bench(config, "fp32", torch.device("cpu"))
+    for name in ("ours", "torchvision-eager"):
+        bench.add(name)
+    bench.facts[wrong]["errors"]["gradient"] = 1.0
+    return bench
+
+
+def test_a_peer_whose_gradient_is_wrong_is_not_timed():
+    bench = bench_of("torchvision-eager")
+    assert bench.timings().keys() == {"ours"}
+    assert "error of the gradient is 1.0e+00" in bench.missing["torchvision-eager"]
+
+
+def test_ours_with_a_wrong_gradient_is_an_error():
+    with pytest.raises(UserError, match="ours: error of the gradient is"):
+        bench_of("ours").timings()
 
 
 def test_a_part_that_is_not_allowed():
