@@ -31,7 +31,7 @@ _CATEGORIES = (
     (INPUT_GRADIENT, r"dgrad|conv1x1_norm_backward"),
     (GRADIENTS, r"convolution_backward|conv_products_backward"),
     (FORWARD, r"convolution|conv_kernel|conv1x1_norm|fprop|implicit_gemm|cudnn.*conv"),
-    (PRODUCTS, r"gemm|::mm$|::addmm$|cutlass"),
+    (PRODUCTS, r"gemm|::mm$|::addmm$|cutlass|nvjet|cublas"),  # nvjet: cuBLAS on Hopper
     (COPIES, r"copy|Memcpy|Memset|_to_copy|fill_|zero_|contiguous|clone|aten::cat"),
 )
 

@@ -1,6 +1,9 @@
 """--profile: every name in its category, the table's sums, and files beside a run."""
 
 import json
+import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,7 +40,7 @@ from tests.test_step import batch_on, state_of
         ("aten::mkldnn_convolution", FORWARD),
         ("aten::convolution_backward", GRADIENTS),
         ("aten::mm", PRODUCTS),
-        ("nvjet_sm90_gemm_bf16", PRODUCTS),
+        ("nvjet_sm90_tst_128x288_64x4_2x1_v_bz_coopA_TNT", PRODUCTS),
         ("aten::native_batch_norm_backward", NORMALISE),
         ("aten::threshold_backward", NORMALISE),
         ("aten::_fused_sgd_", OPTIMISER),
@@ -58,6 +61,18 @@ from tests.test_step import batch_on, state_of
 )
 def test_categories(name, category):
     assert category_of(name) == category
+
+
+def test_little_of_a_measured_step_is_of_no_category():
+    """By the kernels' names and times of a step on an H200."""
+    path = Path(__file__).parent.parent / "benchmarks/results/2026-11-26-nvidia-h200/profile_ours.txt"
+    found = re.findall(r"^ +([\d.]+) ms +\d+ +(.+)$", path.read_text(), re.MULTILINE)
+    assert len(found) == 70
+    spent: Counter[str] = Counter()
+    for ms, name in found:
+        spent[category_of(name)] += float(ms)
+    assert spent[OTHER] < 0.04 * spent.total()
+    assert spent[PRODUCTS] > 8  # cuBLAS
 
 
 def test_the_table_adds_up():
