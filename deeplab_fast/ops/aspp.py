@@ -75,16 +75,16 @@ def aspp(
     if reason is None and fused == "auto":
         reason = slower("aspp", x, weights[0].shape[0], rates)
     if not use_kernels("aspp", fused, x.device, reason):
-        branches = []
         folded = folds(x, training, fused)
-        for weight, rate, norm in zip(weights, rates, norms, strict=True):
+
+        def branch(weight: Tensor, rate: int, norm: Norm) -> Tensor:
             if folded:
-                around = (rate, rate) if rate else (0, 0)
-                branches.append(folded_conv(x, weight, *norm, padding=around, dilation=(rate or 1,) * 2, eps=eps))
-                continue
+                return folded_conv(x, weight, *norm, padding=(rate, rate), dilation=(rate or 1,) * 2, eps=eps)
             weight = as_type_of(weight, x)
             y = atrous_conv2d(x, weight, (1, 1), (rate, rate)) if rate else F.conv2d(x, weight)
-            branches.append(normalise(y, norm, training, fused))
+            return normalise(y, norm, training, fused)
+
+        branches = [branch(*given) for given in zip(weights, rates, norms, strict=True)]
         return torch.cat([*branches, pooled.expand(-1, -1, *x.shape[2:])], 1)
     y = _normalised(x, weights, rates, norms, training, momentum, eps)
     # The concatenation in the order of the memory: torch.cat would store it channels-first.
