@@ -1,12 +1,16 @@
 """The whole network with its kernels on against off: the same loss, gradients, statistics and state dict."""
 
+import contextlib
+
 import pytest
 import torch
+from torch import nn
 
 from deeplab_fast.config import LossConfig, ModelConfig
 from deeplab_fast.loss import LossOptions, build_criterion
-from deeplab_fast.model import build_model, resnet
+from deeplab_fast.model import build_model, layers, resnet
 from deeplab_fast.model.layers import BatchNorm2d, use_fused
+from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from tests.ops.kernels import DEVICE, needs_kernels, relative_error
 
 pytestmark = needs_kernels
@@ -61,12 +65,52 @@ def test_loss_and_every_parameter_s_gradient(options):
 
 
 @pytest.mark.no_cover
+def test_the_library_s_convolutions_between_our_normalisations(monkeypatch):
+    """As ``auto`` has it on a GPU for most of them: a block's output has two readers, and layer4 is pixel-major."""
+    asked = []
+    monkeypatch.setattr(resnet, "runs_fused", lambda *_: True)
+    monkeypatch.setattr(layers, "runs_fused", lambda *given: asked.append(given) is not None)
+    model, images, labels = case(batch=5, crop=17, backbone="resnet50")
+    with noted_calls(monkeypatch, layers.Pending, "done_twice") as twice:
+        check_against_fp64(with_small_branches(model), images, labels)
+    assert len(asked) > 10
+    assert len(twice) == 2  # of layer2 and layer3: layer1 reads the stem, layer4 what is stored anew
+
+
+@contextlib.contextmanager
+def noted_calls(monkeypatch, of, name):
+    calls, real = [], getattr(of, name)
+    monkeypatch.setattr(of, name, lambda *given: calls.append(given) or real(*given))
+    yield calls
+
+
+@pytest.mark.parametrize("stored", [pixel_major, lambda x: x.to(memory_format=torch.channels_last)])
+@pytest.mark.parametrize("conv", [nn.Conv2d(8, 5, 1, bias=False), nn.Conv2d(8, 5, 3, padding=1, bias=False)])
+def test_a_convolution_of_either_layout(stored, conv):
+    """A 1x1 convolution keeps pixel-major maps so, whose values and gradients are the same."""
+    conv = conv.to(DEVICE)
+    x = stored(torch.randn(2, 8, 4, 3, device=DEVICE))
+    dy = torch.randn(2, 5, 4, 3, device=DEVICE)
+    results = []
+    for run in (conv, lambda x: layers.convolve(conv, x)):
+        leaf = x.detach().requires_grad_()
+        y = run(leaf)
+        results.append((y.detach(), *torch.autograd.grad(y, [leaf, conv.weight], dy)))
+    for ours, plain in zip(*results[::-1], strict=True):
+        torch.testing.assert_close(ours, plain)
+    assert is_pixel_major(results[1][0]) == (stored is pixel_major and conv.kernel_size == (1, 1))
+
+
 def test_the_whole_of_resnet101():
-    """Residual branches that start small, as trained networks' are: else a rounding grows 5,000 times on its way."""
-    model, images, labels = case(batch=3, crop=17, backbone="resnet101")
+    model, images, labels = case(batch=5, crop=17, backbone="resnet101")
+    check_against_fp64(with_small_branches(model), images, labels)
+
+
+def with_small_branches(model):
+    """As trained networks' are: else a rounding grows up to 5,000 times on its way, or changes a ReLU's side."""
     for block in (m for m in model.modules() if isinstance(m, resnet.Bottleneck)):
         block.bn3.weight.data.mul_(0.1)
-    check_against_fp64(model, images, labels)
+    return model
 
 
 def check_against_fp64(model, images, labels):
