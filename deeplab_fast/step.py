@@ -130,7 +130,8 @@ class RecordedStep:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # the loader's threads go on meanwhile
                 self.loss = update(state, self.inputs)
         except RuntimeError as error:
-            reason = str(error.__context__ or error).splitlines()[0]  # ending a capture that failed fails again
+            first = error.__context__ or error  # ending a capture that failed fails again
+            reason = (str(first) or type(first).__name__).splitlines()[0]
             # torch then leaves the stream of the capture in place, and its allocator as if the capture went on.
             is_broken = before is not None and torch.cuda.current_stream() != before
             if self.must or is_broken:
