@@ -1,5 +1,6 @@
 """Bar charts of results: medians with their quartiles, ours beside the others, the floor as a line."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -47,6 +48,6 @@ def bar_chart(
         axes.set_xlabel(unit, fontsize=9)
         axes.set_title(group, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(textwrap.fill(title, 55 * len(groups)), fontsize=10)  # or its ends would be cut off
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -4,7 +4,8 @@
 #
 #   bash benchmarks/gpu.sh check   [--out DIR] [--dry-run]   every op's tests on the GPU, the same bits twice, sanitizer
 #   bash benchmarks/gpu.sh kernels [--out DIR] [--dry-run]   the fused kernels beside torch eager and torch.compile
-#   bash benchmarks/gpu.sh tune    [--out DIR] [--dry-run]   the convolutions beside cuDNN; writes the table of choices
+#   bash benchmarks/gpu.sh tune    [--out DIR] [--dry-run]   the convolutions beside cuDNN; writes the table of choices;
+#                                                            the normalisation's tiles
 #   bash benchmarks/gpu.sh step    [--out DIR] [--dry-run]   the whole step beside torchvision's, and with the loader;
 #                                                            evaluation; max-autotune last, as far as the time goes
 #
@@ -108,7 +109,8 @@ elif [ "$part" = step ]; then
   cat "$out"/loader_step.md "$out"/evaluation.md "$out"/train_step.md 2>/dev/null || true
   report
 elif [ "$part" = tune ]; then
-  timeout 530 "$PYTHON" -m benchmarks.tune_tiles --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"
+  timeout 400 "$PYTHON" -m benchmarks.tune_tiles --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"
+  [ -n "$dry" ] || timeout 120 "$PYTHON" -m benchmarks.tune_norm --out="$out" 2>&1 | tee -a "$log"
 else
   timeout 530 "$PYTHON" -m benchmarks.kernels --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"
 fi

@@ -176,7 +176,7 @@ def main(argv: Sequence[str]) -> int:
     where = environment(device)
     results = {
         "environment": where,
-        "config": {k: v for k, v in asdict(config).items() if k != "out"},
+        "config": {k: v for k, v in asdict(config).items() if k not in ("out", "table")},
         "shapes": shapes,
     }
     failed = 0
