@@ -12,13 +12,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .batch_moments import is_eager
-from .conv_branches import conv_branches, matrix_gradient
+from .conv_branches import best_tile, conv_branches, matrix_gradient
 from .layout import as_rows, empty_like_rows
 from .norm_relu import norm_relu_reference
 from .pending import Pending, pending
 from .triton import chip
 from .triton.schedule import PixelMap
-from .triton.tiles import CONV_NORM, CONV_NORM_BACKWARD, CONV_NORM_BACKWARD_Z, CONV_NORM_FP32, ConvTile, choose
+from .triton.tiles import (
+    CONV_NORM,
+    CONV_NORM_BACKWARD,
+    CONV_NORM_BACKWARD_Z,
+    CONV_NORM_FP32,
+    FORWARD,
+    NORM_GRADIENT,
+    ConvTile,
+    choose,
+)
 
 
 def norm_relu_conv1x1_reference(
@@ -138,7 +147,8 @@ def _forward(
         norm_kernels.norm_relu(rows, others, *constants, as_rows(z))
         b_z, b_y = as_rows(z)[None, :, None], as_rows(y)[None, :, None]
         map_ = PixelMap(1, rows.shape[0], 1)
-        conv_kernels.conv(b_z, w[None], b_y, map_, [conv_kernels.SINGLE], parts=parts if moments else None)
+        best = best_tile(FORWARD, x, w.shape[1], w.shape[0], (0,), map_)
+        conv_kernels.conv(b_z, w[None], b_y, map_, [conv_kernels.SINGLE], parts=parts if moments else None, tile=best)
     return z, y, parts
 
 
@@ -186,7 +196,7 @@ def _gradients(
     kernels.conv1x1_norm_backward(
         *(b_dy, w, added, b_x, b_z if has_residual else None, as_rows(gradient), None if stored else b_z),
         *(mean, variance, weight, bias, eps, True, parts),
-        _backward_tile(x, stored),
+        _backward_tile(x, w, stored),
     )
     sums = norm_kernels.add_parts(parts)
     count = float(b_x.shape[0]) if batch else None
@@ -196,10 +206,13 @@ def _gradients(
     return dx, dresidual, sums[1].to(weight.dtype), sums[0].to(bias.dtype), dweight
 
 
-def _backward_tile(x: Tensor, stored: bool) -> ConvTile:
+def _backward_tile(x: Tensor, w: Tensor, stored: bool) -> ConvTile:
     if chip.is_wide(x):
         return choose(CONV_NORM_FP32, x.shape[1])
-    return choose(CONV_NORM_BACKWARD if stored else CONV_NORM_BACKWARD_Z, x.shape[1])
+    if not stored:
+        return choose(CONV_NORM_BACKWARD_Z, x.shape[1])
+    map_ = PixelMap(1, x.numel() // x.shape[1], 1)
+    return best_tile(NORM_GRADIENT, x, w.shape[1], w.shape[0], (0,), map_) or choose(CONV_NORM_BACKWARD, x.shape[1])
 
 
 _norm_relu_conv1x1_backward = torch.library.custom_op(

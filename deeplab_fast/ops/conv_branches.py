@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import conv_choice
 from .batch_moments import is_eager
 from .layout import as_rows, empty_like_rows, empty_pixel_major, pixel_major
 from .triton import DTYPES, chip
 from .triton.schedule import PixelMap, Source
-from .triton.tiles import CONV_WEIGHT, CONV_WEIGHT_FP32, choose
+from .triton.tiles import CONV_WEIGHT, CONV_WEIGHT_FP32, FORWARD, INPUT_GRADIENT, ConvTile, choose
 
 _ALIGNMENT = 16  # bytes, of a tensor descriptor's strides
 
@@ -113,8 +114,16 @@ def _launch(x: Tensor, weights: list[Tensor], rates: list[int], **epilogue) -> T
     y = _empty_output(x, len(weights) * channels, rates)
     map_y = as_rows(y).view(*map_x.shape[:2], len(weights), channels)
     outputs = [(source,) for source in _sources(rates)]
-    kernels.conv(map_x, _taps_first(weights, x.dtype), map_y, map_, outputs, **epilogue)
+    tile = best_tile(FORWARD, x, x.shape[1], channels, rates, map_)
+    kernels.conv(map_x, _taps_first(weights, x.dtype), map_y, map_, outputs, tile=tile, **epilogue)
     return y
+
+
+def best_tile(use: str, x: Tensor, c: int, k: int, rates: Sequence[int], map_: PixelMap) -> ConvTile | None:
+    """What a measurement on this GPU found, for ``x``'s type; None: the kernel's own choice."""
+    if chip.is_wide(x):
+        return None
+    return conv_choice.measured_tile(use, c, k, tuple(rates), map_, chip.architecture(x.device))
 
 
 def _empty_parts(x: Tensor, weights: list[Tensor], rates: list[int]) -> Tensor:
@@ -140,7 +149,7 @@ def _gradients(
     dx = _empty_gradient(x, rates)  # and where it is not asked for, the order of its rows
     map_dy = as_rows(dy, dx).view(*map_x.shape[:2], len(weights), -1)
     if with_x:
-        _input_gradient(map_dy, as_rows(dx).view(map_x.shape), map_, weights, rates)
+        input_gradient(map_dy, as_rows(dx).view(map_x.shape), map_, weights, rates)
     if not any(rates) and len(rates) == 1:
         dtaps = matrix_gradient(map_dy[0, :, 0], map_x[0, :, 0])[None]
     else:
@@ -152,12 +161,13 @@ def _gradients(
     return (dx if with_x else x.new_empty(0)), dweights
 
 
-def _input_gradient(dy: Tensor, dx: Tensor, map_: PixelMap, weights: list[Tensor], rates: list[int]) -> None:
+def input_gradient(dy: Tensor, dx: Tensor, map_: PixelMap, weights: list[Tensor], rates: list[int]) -> None:
     """Fills the map ``dx``: a convolution whose taps are turned around and whose branches are summed."""
     from .triton import conv as kernels
 
     turned = [Source(group, s.tap, -s.rate) for group, s in enumerate(_sources(rates))]
-    kernels.conv(dy, _taps_first(weights, dx.dtype), dx, map_, [turned], transposed=True)
+    tile = best_tile(INPUT_GRADIENT, dx, dx.shape[3], dy.shape[3], rates, map_)
+    kernels.conv(dy, _taps_first(weights, dx.dtype), dx, map_, [turned], transposed=True, tile=tile)
 
 
 def _tap_gradients(dy: Tensor, x: Tensor, map_: PixelMap, weights: list[Tensor], rates: list[int]) -> Tensor:

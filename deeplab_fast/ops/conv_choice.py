@@ -1,4 +1,4 @@
-"""Whether a convolution runs by our kernels or by the vendor's library, where the user leaves it open.
+"""Whether a convolution runs by our kernels or the vendor's library, where the user leaves it open, and by which tile.
 
 What was measured on this kind of GPU decides (``conv_measured.json``, written by ``benchmarks/tune_tiles.py``); where
 nothing was, a model of both does: the busiest multiprocessor's steps in our own schedule, against the dense product
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .triton import chip
 from .triton.schedule import PixelMap, Source, shortest
-from .triton.tiles import conv_tiles
+from .triton.tiles import FORWARD, ConvTile, candidates, conv_tiles
 
 MEASURED = Path(__file__).with_name("conv_measured.json")
 
@@ -73,8 +73,27 @@ def _slower(
 
 
 @cache
+def measured_tile(
+    use: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, architecture: int
+) -> ConvTile | None:
+    """The fastest tile for one kernel (``use``, see ``tiles.py``) of a convolution; None where none was measured."""
+    found = measured(architecture).get(shape_class(kind_of(rates), c, k, rates, map_), {}).get("tiles", {}).get(use)
+    columns = k if use == FORWARD else c
+    return next((tile for tile in candidates(use, columns, architecture) if tile.label == found), None)
+
+
+def kind_of(rates: Sequence[int]) -> str:
+    """The op that a convolution with these rates belongs to."""
+    if len(rates) > 1:
+        return "aspp"
+    return "atrous_conv_bn_relu" if any(rates) else "conv1x1_bn"
+
+
+@cache
 def measured(architecture: int) -> dict[str, Any]:
-    """By shape class, of this architecture: ``ours_ms`` and ``vendor_ms``, forward and backward together."""
+    """By shape class, of this architecture: ``ours_ms`` and ``vendor_ms``, forward and backward together, and the label
+    of the fastest tile by its use, ``tiles``.
+    """
     tables = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     return tables.get(f"sm_{architecture}", {}).get("shapes", {})
 

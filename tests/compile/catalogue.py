@@ -43,7 +43,10 @@ def launches(dtype: torch.dtype, arch: int) -> dict[str, Launch]:
             if key not in seen:
                 seen.add(key)
                 tile = one.tile
-                name = f"{one.kernel.__name__.removesuffix('_kernel')} {tile.rows}x{tile.columns} w{tile.warps} {word}"
+                size = f"{tile.rows}x{tile.columns} w{tile.warps}"
+                if isinstance(tile, tiles.ConvTile):
+                    size += f" s{tile.stages}"
+                name = f"{one.kernel.__name__.removesuffix('_kernel')} {size} {word}"
                 assert name not in found, name
                 found[name.strip()] = one
     return found
@@ -151,7 +154,9 @@ def conv_calls(dtype: torch.dtype, arch: int) -> Iterator[Call]:
     x, y = (meta(33, 1056, 1, 512, dtype=dtype) for _ in range(2))
     dy, parts, vector = meta(33, 1056, 4, 256, dtype=dtype), meta(map_.tiles, 3, 512), meta(512)
     weights, branches = meta(9, 512, 512, dtype=dtype), meta(36, 256, 512, dtype=dtype)
-    for tile in tiles.conv_tiles(512, arch, is_fp32):
+    is_hopper = chip.HOPPER <= arch < chip.BLACKWELL
+    more = [tile for _, tile in tiles.CONV_SHARING] if is_hopper and not is_fp32 else []
+    for tile in [*tiles.conv_tiles(512, arch, is_fp32), *more]:
         run = partial(conv.conv, map_=map_, tile=tile)
         yield "moments", partial(run, x, weights, y, outputs=single, parts=parts)
         yield "folded", partial(run, x, weights, y, outputs=single, scale=vector, shift=vector, relu=True)
@@ -169,7 +174,8 @@ def conv_calls(dtype: torch.dtype, arch: int) -> Iterator[Call]:
         named = dict(zip(("mean", "variance", "weight", "bias", "eps", "relu"), constants, strict=True))
         yield "", partial(forward, rows, None, None, **named)
         yield "residual", partial(forward, rows, rows, rows, **named)
-    for _, tile in tiles_of[1]:
+    more = list(tiles.CONV_NORM_BACKWARD_SHARING) if is_hopper and not is_fp32 else []
+    for _, tile in [*tiles_of[1], *more]:
         backward = partial(conv1x1_norm.conv1x1_norm_backward, wide, matrix, parts=meta(273, 2, 256), tile=tile)
         yield "", partial(backward, None, rows, None, rows, None, **named)
         yield "residual", partial(backward, rows, rows, rows, rows, None, **named)

@@ -40,6 +40,11 @@ class ConvTile(Tile):
     deep: int = 64
     resident: int = 1
 
+    @property
+    def label(self) -> str:
+        """The name that a measurement keeps it under."""
+        return f"{self.rows}x{self.columns}x{self.deep} w{self.warps} s{self.stages} r{self.resident}"
+
 
 # For matrices [rows, channels]: (largest number of channels, tile).
 NORM = (
@@ -127,6 +132,13 @@ CONV_HOPPER = (
     (128, CONV[1][1]),
     (1 << 30, ConvTile(CONV_PIXELS, 256, 8, 3)),
 )
+# What a measurement on Hopper may choose beside those: several programs share a multiprocessor, so that one loads while
+# another stores. Where a sum is short, as of layer1's 64 channels, nothing else fills the time.
+CONV_SHARING = (
+    (1 << 30, ConvTile(CONV_PIXELS, 64, 4, 2, resident=3)),
+    (1 << 30, ConvTile(CONV_PIXELS, 128, 8, 2, resident=2)),
+    (1 << 30, ConvTile(CONV_PIXELS, 128, 4, 2, resident=2)),
+)
 # fp32, without tensor cores: exact, slow, and twice the memory.
 CONV_FP32 = ((1 << 30, ConvTile(CONV_PIXELS, 64, 8, 2, deep=16)),)
 CONV_NORM_FP32 = ((1 << 30, ConvTile(CONV_PIXELS, 64, 8, 2, registers=192, deep=16)),)
@@ -141,6 +153,11 @@ CONV_NORM = (
 CONV_NORM_BACKWARD = (
     (64, ConvTile(CONV_PIXELS, 64, 8, 4)),
     (1 << 30, ConvTile(CONV_PIXELS, 128, 8, 3)),
+)
+CONV_NORM_BACKWARD_SHARING = (
+    (1 << 30, ConvTile(CONV_PIXELS, 64, 4, 2, resident=2)),
+    (1 << 30, ConvTile(CONV_PIXELS, 64, 4, 4, resident=2)),
+    (1 << 30, ConvTile(CONV_PIXELS, 64, 8, 2, registers=128, resident=2)),
 )
 # An epilogue that also stores z.
 CONV_NORM_BACKWARD_Z = ((1 << 30, ConvTile(CONV_PIXELS, 64, 8, 4, registers=208)),)
@@ -162,3 +179,21 @@ def conv_tiles(channels: int, architecture: int, is_fp32: bool) -> tuple[ConvTil
     if is_fp32:
         table = CONV_FP32
     return tuple(tile for _, tile in table if tile.columns == 64 or tile.columns < 2 * channels)
+
+
+# Kernels of a convolution for which a measurement keeps a tile each.
+FORWARD, INPUT_GRADIENT, NORM_GRADIENT = "forward", "input gradient", "gradient of the normalisation before"
+
+
+def candidates(use: str, columns: int, architecture: int) -> tuple[ConvTile, ...]:
+    """Tiles that a measurement chooses from, for a result of so many channels; without one, the first or a model's."""
+    tiles: tuple[ConvTile, ...]
+    if use == NORM_GRADIENT:
+        usual = choose(CONV_NORM_BACKWARD, columns)
+        tiles = (usual, *(tile for _, tile in CONV_NORM_BACKWARD if tile.columns < usual.columns))
+        sharing = CONV_NORM_BACKWARD_SHARING
+    else:
+        tiles, sharing = conv_tiles(columns, architecture, False), CONV_SHARING
+    if not HOPPER <= architecture < BLACKWELL:
+        return tiles
+    return tiles + tuple(tile for _, tile in sharing if tile.columns == 64 or tile.columns < 2 * columns)

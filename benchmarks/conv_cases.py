@@ -1,0 +1,173 @@
+"""Convolutions of the network as it runs them, by our kernels and by the library: what ``tune_tiles`` times."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deeplab_fast.ops import Pending, conv1x1_bn, conv_choice, pending
+from deeplab_fast.ops.batch_moments import batch_moments, merge_moments
+from deeplab_fast.ops.conv_branches import as_map, conv_branches, conv_branches_reference, input_gradient
+from deeplab_fast.ops.layout import as_rows, empty_pixel_major, pixel_major
+from deeplab_fast.ops.triton.schedule import PixelMap
+from deeplab_fast.ops.triton.tiles import FORWARD, INPUT_GRADIENT, NORM_GRADIENT, ConvTile
+
+from .kernel_cases import activation, sides
+
+OURS, VENDOR = "ours", "library"
+Step = Callable[[], list[Tensor]]
+EPS = 1e-5
+
+
+class Layer(NamedTuple):
+    """Convolutions of one input ``[N, c, side, side]``; rate 0 is 1x1.
+
+    ``pending``: it reads what is still to be normalised, as in a bottleneck; then its gradient goes on to that.
+    """
+
+    kind: str
+    c: int
+    k: int
+    side: int
+    rates: tuple[int, ...]
+    pending: bool = False
+
+    def map_(self, images: int) -> PixelMap:
+        if any(self.rates):
+            return PixelMap(self.side, self.side, images)
+        return PixelMap(1, images * self.side**2, 1)
+
+    @property
+    def uses(self) -> tuple[str, str]:
+        """Kernels that have a tile of their own."""
+        return FORWARD, NORM_GRADIENT if self.pending else INPUT_GRADIENT
+
+
+def layers(crop_size: int, small: int = 1) -> Iterator[Layer]:
+    """Those of ResNet-101 at output stride 16 with the multi-grid, and its ASPP; channels divided by ``small``."""
+    of = sides(crop_size)
+    for stage, planes in {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}.items():
+        side, p = of[f"{stage} out"][0], planes // small
+        yield Layer("conv1x1_bn", 4 * p, p, side, (0,), pending=True)
+        yield Layer("conv1x1_bn", p, 4 * p, side, (0,), pending=True)
+    low = of["layer4 out"][0]
+    for rate in (2, 4, 8):
+        yield Layer("atrous_conv_bn_relu", 512 // small, 512 // small, low, (rate,))
+    yield Layer("conv1x1_bn", 1280 // small, 256 // small, low, (0,))
+    yield Layer("aspp", 2048 // small, 256 // small, low, (0, 6, 12, 18))
+
+
+def both(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) -> dict[str, Step]:
+    """Forward, statistics and backward of both; where the layer reads what is pending, with that normalisation."""
+    return _bottleneck(layer, n, dtype, device) if layer.pending else _plain(layer, n, dtype, device)
+
+
+def _weights(layer: Layer, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    return [
+        (torch.randn(layer.k, layer.c, *(2 * [3 if r else 1]), device=device) * 0.05)
+        .to(dtype, memory_format=torch.channels_last)
+        .requires_grad_()
+        for r in layer.rates
+    ]
+
+
+def _plain(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) -> dict[str, Step]:
+    x = activation((n, layer.c, layer.side, layer.side), dtype, device)
+    channels = layer.k * len(layer.rates)
+    dy = activation((n, channels, layer.side, layer.side), dtype, device)
+    x_ours, dy_ours = (pixel_major(x), pixel_major(dy)) if any(layer.rates) else (x, dy)
+    leaves = [t.detach().requires_grad_() for t in (x_ours, x)]
+    weights = _weights(layer, dtype, device)
+    statistics = torch.zeros(channels, device=device), torch.ones(channels, device=device)
+
+    def ours() -> list[Tensor]:
+        y, parts = conv_branches(leaves[0], weights, layer.rates)
+        moments = merge_moments(parts, *statistics, 0.1)
+        return [y.detach(), *moments, *torch.autograd.grad(y, [leaves[0], *weights], dy_ours)]
+
+    def library() -> list[Tensor]:
+        y = conv_branches_reference(leaves[1], weights, layer.rates)
+        moments = batch_moments(y.detach(), *statistics, 0.1)
+        return [y.detach(), *moments, *torch.autograd.grad(y, [leaves[1], *weights], dy)]
+
+    return {OURS: ours, VENDOR: library}
+
+
+def _bottleneck(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) -> dict[str, Step]:
+    """A block's first convolution reads the block before, which has a residual and another reader; its last neither."""
+    shape = n, layer.c, layer.side, layer.side
+    is_first = layer.c > layer.k
+    y, dz = (activation(shape, dtype, device) for _ in range(2))
+    leaves = {"y": y, "weight": torch.rand(layer.c, device=device) + 0.5, "bias": torch.randn(layer.c, device=device)}
+    if is_first:
+        leaves["residual"] = activation(shape, dtype, device)
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    dy = activation((n, layer.k, layer.side, layer.side), dtype, device)
+    (weight,) = _weights(layer, dtype, device)
+    mean, variance = batch_moments(
+        y.detach(), torch.zeros(layer.c, device=device), torch.ones(layer.c, device=device), 0.1
+    )
+    before = Pending(mean=mean, variance=variance, eps=EPS, batch=True, **leaves)
+    after = (*(torch.ones(layer.k, device=device), torch.zeros(layer.k, device=device)) * 2,)
+
+    def results(z: Tensor | None, raw: Pending) -> list[Tensor]:
+        outputs = {raw.y: dy} | ({z: dz} if is_first and z is not None else {})
+        gradients = torch.autograd.grad(list(outputs), [*leaves.values(), weight], list(outputs.values()))
+        return [raw.y.detach(), raw.mean.detach(), raw.variance.detach(), *gradients]
+
+    def ours() -> list[Tensor]:
+        return results(*conv1x1_bn(before, weight, *after, eps=EPS, keep=is_first))
+
+    def library() -> list[Tensor]:
+        read, z = before.done_twice() if is_first else (before.done(),) * 2
+        return results(z, pending(F.conv2d(read, weight), None, *after, True, 0.1, EPS))
+
+    return {OURS: ours, VENDOR: library}
+
+
+def kernel(layer: Layer, use: str, n: int, dtype: torch.dtype, device: torch.device) -> Callable[[ConvTile], Any]:
+    """One kernel of ours, by a tile."""
+    x = activation((n, layer.c, layer.side, layer.side), dtype, device)
+    dy = activation((n, layer.k * len(layer.rates), layer.side, layer.side), dtype, device)
+    if any(layer.rates):
+        x, dy = pixel_major(x), pixel_major(dy)
+    weights = [w.detach() for w in _weights(layer, dtype, device)]
+    if use == FORWARD:
+        return lambda tile: _with_tile(tile, lambda: conv_branches(x, weights, layer.rates))
+    if use == INPUT_GRADIENT:
+        dx = empty_pixel_major(x, *x.shape) if any(layer.rates) else torch.empty_like(x)
+        map_x, map_ = as_map(dx, layer.rates)
+        map_dy = as_rows(dy, dx).view(*map_x.shape[:2], len(weights), -1)
+        return lambda tile: _with_tile(tile, lambda: input_gradient(map_dy, map_x, map_, weights, list(layer.rates)))
+    return _norm_gradient(layer, x, dy, weights[0].flatten(1))
+
+
+def _norm_gradient(layer: Layer, x: Tensor, dy: Tensor, w: Tensor) -> Callable[[ConvTile], Any]:
+    from deeplab_fast.ops.triton import conv1x1_norm as kernels
+
+    rows, b_dy, dz = as_rows(x), as_rows(dy), torch.empty_like(as_rows(x))
+    mean, variance, weight, bias = (torch.rand(layer.c, device=x.device) + 0.5 for _ in range(4))
+    parts = x.new_empty(PixelMap(1, rows.shape[0], 1).tiles, 2, layer.c, dtype=torch.float32)
+    added = mask = torch.randn_like(rows) if layer.c > layer.k else None
+    return lambda tile: kernels.conv1x1_norm_backward(
+        b_dy, w.contiguous(), added, rows, mask, dz, None, mean, variance, weight, bias, EPS, True, parts, tile
+    )
+
+
+def _with_tile(tile: ConvTile, work: Callable[[], Any]) -> None:
+    with mock.patch.object(conv_choice, "measured_tile", return_value=tile), torch.no_grad():
+        work()
+
+
+def with_tiles(tiles: Mapping[str, ConvTile], step: Step) -> Step:
+    """``step`` by these, of each use."""
+
+    def run() -> list[Tensor]:
+        with mock.patch.object(conv_choice, "measured_tile", lambda use, *_: tiles.get(use)):
+            return step()
+
+    return run
