@@ -20,9 +20,9 @@ from deeplab_fast.step import choose_step
 
 from .peers import Torchvision
 
-OURS, OURS_COMPILED = "ours", "ours-compile"
+OURS, OURS_COMPILED, OURS_RECOMPUTED = "ours", "ours-compile", "ours-recompute"
 EAGER, COMPILED, AUTOTUNED = "torchvision-eager", "torchvision-compile", "torchvision-max-autotune"
-NAMES = (OURS, OURS_COMPILED, EAGER, COMPILED, AUTOTUNED)
+NAMES = (OURS, OURS_COMPILED, OURS_RECOMPUTED, EAGER, COMPILED, AUTOTUNED)
 IGNORE = 255
 _LR, _MOMENTUM, _DECAY = 1e-4, 0.9, 1e-4
 
@@ -112,7 +112,8 @@ def _ours(
     """The trainer's own step: schedule, loss, bookkeeping and all."""
     fixed: dict[str, Any] = {"head": "torchvision", "dropout": 0.0, "max_steps": 10**6, "weight_decay": _DECAY}
     given = {k: getattr(config, k) for k in ("model", "backbone", "num_classes", "batch_size", "crop_size", "fused")}
-    speed = "auto" if name == OURS else ("compile+graph" if device.type == "cuda" else "compile")
+    speed = "auto" if name != OURS_COMPILED else ("compile+graph" if device.type == "cuda" else "compile")
+    fixed["recompute_activations"] = name == OURS_RECOMPUTED
     train = TrainConfig(**fixed, **given, precision=precision, base_lr=_LR, momentum=_MOMENTUM, speed=speed)
     model = build_model(train)
     model.load_state_dict(weights)

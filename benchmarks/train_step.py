@@ -32,6 +32,7 @@ from .implementations import (
     NAMES,
     OURS,
     OURS_COMPILED,
+    OURS_RECOMPUTED,
     Data,
     Implementation,
     StepConfig,
@@ -52,7 +53,7 @@ class TrainStepConfig(StepConfig):
     """Step benchmark"""
 
     implementations: str = flag(
-        "", f"Some of {', '.join(NAMES)}, commas between; default all on a GPU, those that do not compile on a CPU."
+        "", f"Some of {', '.join(NAMES)}, commas between; default all on a GPU, ours and eager on a CPU."
     )
     precision: str = flag("fp32,bf16", "Precisions, commas between.")
     rounds: int = flag(15, "Timed steps of each implementation.", minimum=4)
@@ -148,7 +149,9 @@ def floor_of(config: StepConfig, roof: roofline.Roof, precision: str) -> float:
 
 
 def default_names(device: torch.device) -> list[str]:
-    return [OURS, EAGER, COMPILED, OURS_COMPILED, AUTOTUNED] if device.type == "cuda" else [OURS, EAGER]
+    if device.type != "cuda":
+        return [OURS, EAGER]
+    return [OURS, OURS_RECOMPUTED, EAGER, COMPILED, OURS_COMPILED, AUTOTUNED]
 
 
 def measure(config: TrainStepConfig, device: torch.device) -> dict[str, Any]:

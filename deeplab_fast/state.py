@@ -133,7 +133,9 @@ def build_state(
     total_steps = config.max_steps or config.train_epochs * schedule.steps_per_epoch
     model = place(model, device)
     span_processes(model, world.rank, world.size, config.sync_bn)
-    use_fused(model, config.fused)
+    use_fused(model, config.fused, config.recompute_activations)
+    if config.recompute_activations and config.fused == "auto" and device.type == "cpu":
+        logger.warning("--recompute_activations has no effect: the fused kernels do not run on a CPU")
     average = None
     if config.ema_decay:
         average = WeightAverage(model, config.ema_decay)

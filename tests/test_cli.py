@@ -77,6 +77,12 @@ def test_help_teaches(capsys):
     [
         ({"class_weights": (1.0, 2.0)}, "--class_weights: 2 weights; expected 21"),
         ({"ohem": True, "label_smoothing": 0.1}, "--ohem: cannot be combined"),
+        (
+            {"recompute_activations": True, "fused": "off"},
+            "--recompute_activations=True: has no effect with --fused=off",
+        ),
+        ({"recompute_activations": True, "speed": "compile+graph"}, r"has no effect with --speed=compile\+graph"),
+        ({"recompute_activations": True, "backbone": "resnet18"}, "has no effect with --backbone=resnet18"),
         ({"image_mean": (1.0,)}, "--image_mean=.*: expected 3 numbers"),
         ({"data_lst": "x"}, "--data_root: missing"),
         ({"data_root": "x"}, "--data_lst: missing"),

@@ -98,6 +98,14 @@ def test_a_step_waits_for_nothing(options, fused):
     assert bool(launches) == (fused == "on")
 
 
+def test_activations_made_again_wait_for_nothing():
+    waits, again = waits_of(fused="on", recompute_activations=True)
+    assert waits.found == []
+    normalising = "norm_relu_kernel", "conv1x1_norm_kernel"
+    once, twice = (sum(one.kernel.__name__ in normalising for one in made) for made in (waits_of(fused="on")[1], again))
+    assert twice == once + 16  # the 3x3 convolution's input, of each block; the last one's is made in its epilogue
+
+
 def test_the_check_can_fail():
     with FakeTensorMode(allow_non_fake_inputs=True), Waits() as waits:
         x = torch.ones(3)

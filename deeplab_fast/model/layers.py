@@ -44,11 +44,13 @@ class BatchNorm2d(nn.BatchNorm2d):
       raising, the layer then normalises with its running statistics and leaves them unchanged.
     * ``frozen=True`` always normalises with the running statistics; weight and bias still learn.
     * ``sync=True`` takes the statistics over all processes of the default process group.
+    * ``recompute=True`` keeps raw convolution outputs only, and makes what :meth:`after` reads again for its gradient.
     """
 
     frozen: bool = False
     sync: bool = False
     fused: str = "auto"
+    recompute: bool = False
 
     def forward(self, input: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         training = self.takes_statistics(input.numel() // input.shape[1])
@@ -114,10 +116,17 @@ class BatchNorm2d(nn.BatchNorm2d):
         training = self.takes_statistics(n * -(-x.shape[2] // stride) * -(-x.shape[3] // stride))
         norm, momentum, eps = self.tensors(), self._momentum(), self.eps
         kind = conv_kind(conv)
-        if not runs_fused(kind, conv, x, self.fused) or (self.fused == "auto" and needs_copy(kind, x)):
-            read, z = input.done_twice() if keep and isinstance(input, Pending) else (finished(input),) * 2
-            return z, pending(convolve(conv, read), None, *norm, training, momentum, eps)
-        if kind == "conv1x1_bn":
+        again = self.recompute and not keep and isinstance(input, Pending)
+
+        def library(z: Tensor) -> Pending:
+            return pending(convolve(conv, z), None, *norm, training, momentum, eps)
+
+        def atrous(z: Tensor) -> Pending:
+            rate = conv.dilation[0]
+            return atrous_conv_bn(z, conv.weight, *norm, rate=rate, training=training, momentum=momentum, eps=eps)
+
+        fused = runs_fused(kind, conv, x, self.fused) and not (self.fused == "auto" and needs_copy(kind, x))
+        if fused and kind == "conv1x1_bn":
             before = finished(input) if stride > 1 else input
             return conv1x1_bn(
                 *(before, conv.weight, *norm),
@@ -126,9 +135,17 @@ class BatchNorm2d(nn.BatchNorm2d):
                 momentum=momentum,
                 eps=eps,
                 keep=keep,
+                prologue=again,
             )
-        z, rate = finished(input), conv.dilation[0]
-        return z, atrous_conv_bn(z, conv.weight, *norm, rate=rate, training=training, momentum=momentum, eps=eps)
+        run = atrous if fused else library
+        if again:
+            assert isinstance(input, Pending)
+            return None, input.read_again(run)
+        if keep and isinstance(input, Pending) and not fused:
+            read, z = input.done_twice()
+            return z, run(read)
+        z = finished(input)
+        return z, run(z)
 
     def atrous(self, conv: nn.Conv2d, input: Tensor) -> Tensor:
         """``relu(norm(conv(x)))``, in one launch where nothing learns."""
@@ -281,11 +298,11 @@ def freeze_batch_norm(model: nn.Module) -> None:
             module.frozen = True
 
 
-def use_fused(model: nn.Module, fused: str) -> None:
-    """Make the layers that have fused kernels use them as ``--fused`` says."""
+def use_fused(model: nn.Module, fused: str, recompute: bool = False) -> None:
+    """Make the layers that have fused kernels use them as ``--fused`` and ``--recompute_activations`` say."""
     for module in model.modules():
         if isinstance(module, BatchNorm2d):
-            module.fused = fused
+            module.fused, module.recompute = fused, recompute
 
 
 def span_processes(model: nn.Module, rank: int, world: int, sync_bn: bool) -> None:

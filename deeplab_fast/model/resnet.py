@@ -70,7 +70,7 @@ class Bottleneck(nn.Module):
         """The same by fused kernels: each normalisation is done by what reads it, the last one by the next block."""
         z, first = self.bn1.after(self.conv1, x)
         assert z is not None
-        _, second = self.bn2.after(self.conv2, first.done(), keep=False)
+        _, second = self.bn2.after(self.conv2, first, keep=False)
         _, third = self.bn3.after(self.conv3, second, keep=False)
         if self.downsample is None:
             return replace(third, residual=z)

@@ -1,12 +1,17 @@
 """A convolution's raw output on its way to where it is read: its normalisation is not done where it is made."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
-from .batch_moments import batch_moments, merge_moments
+from .batch_moments import batch_moments, is_eager, merge_moments
 from .norm_relu import norm_relu_twice, norm_relu_with
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,31 @@ class Pending:
         return norm_relu_twice(
             *(self.y, self.mean, self.variance, self.weight, self.bias, self.residual, self.batch, self.eps)
         )
+
+    def read_again(self, run: Callable[[Tensor], T]) -> T:
+        """``run`` of the normalised activation, which is not kept: the backward pass of ``run`` normalises once more.
+
+        Only where autograd runs eagerly, and there is no residual (which others need not keep either); else it is kept.
+        """
+        z = self.done()
+        if self.residual is not None or not torch.is_grad_enabled() or not is_eager(z):
+            return run(z)
+        again = replace(self, y=self.y.detach(), weight=self.weight.detach(), bias=self.bias.detach())
+        memory = StorageWeakRef(z.untyped_storage())
+
+        def pack(saved: Tensor) -> Tensor | tuple[torch.Size, tuple[int, ...], int]:
+            if StorageWeakRef(saved.untyped_storage()) != memory:
+                return saved
+            return saved.shape, saved.stride(), int(saved.storage_offset())  # of a view, perhaps
+
+        def unpack(kept: Tensor | tuple[torch.Size, tuple[int, ...], int]) -> Tensor:
+            if isinstance(kept, Tensor):
+                return kept
+            with torch.no_grad():
+                return again.done().as_strided(*kept)
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            return run(z)
 
 
 def pending(

@@ -5,11 +5,13 @@ import contextlib
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from deeplab_fast.config import LossConfig, ModelConfig
 from deeplab_fast.loss import LossOptions, build_criterion
 from deeplab_fast.model import build_model, layers, resnet
 from deeplab_fast.model.layers import BatchNorm2d, use_fused
+from deeplab_fast.ops import Pending
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from tests.ops.kernels import DEVICE, needs_kernels, relative_error
 
@@ -71,7 +73,7 @@ def test_the_library_s_convolutions_between_our_normalisations(monkeypatch):
     monkeypatch.setattr(resnet, "runs_fused", lambda *_: True)
     monkeypatch.setattr(layers, "runs_fused", lambda *given: asked.append(given) is not None)
     model, images, labels = case(batch=5, crop=17, backbone="resnet50")
-    with noted_calls(monkeypatch, layers.Pending, "done_twice") as twice:
+    with noted_calls(monkeypatch, Pending, "done_twice") as twice:
         check_against_fp64(with_small_branches(model), images, labels)
     assert len(asked) > 10
     assert len(twice) == 2  # of layer2 and layer3: layer1 reads the stem, layer4 what is stored anew
@@ -99,6 +101,44 @@ def test_a_convolution_of_either_layout(stored, conv):
     for ours, plain in zip(*results[::-1], strict=True):
         torch.testing.assert_close(ours, plain)
     assert is_pixel_major(results[1][0]) == (stored is pixel_major and conv.kernel_size == (1, 1))
+
+
+def gradients_and_activations(model, x, again, monkeypatch):
+    """Every parameter's gradient, and how many normalised activations are there between the two passes."""
+    use_fused(model, "on", again)
+    model.zero_grad()
+    made, real = [], Pending.done
+
+    def done(self, **options):
+        z = real(self, **options)
+        made.append(StorageWeakRef(z.untyped_storage()))
+        return z
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pending, "done", done)
+        before = model(x)
+        kept = sum(not one.expired() for one in made)
+        y = before.done()
+        y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(DEVICE))
+    return {name: p.grad for name, p in model.named_parameters()}, kept
+
+
+@pytest.mark.parametrize("ours", [False, True], ids=["library", "ours"])
+@pytest.mark.no_cover
+def test_activations_that_are_made_again(ours, monkeypatch):
+    monkeypatch.setattr(layers, "runs_fused", lambda kind, *_: ours and kind is not None)
+    torch.manual_seed(0)
+    model = nn.Sequential(resnet.Bottleneck(16, 8, 2, 1), resnet.Bottleneck(32, 8, 1, 2)).to(DEVICE)
+    x = torch.randn(3, 16, 9, 9, device=DEVICE).to(memory_format=torch.channels_last)
+    usual, kept = gradients_and_activations(model, x, False, monkeypatch)
+    found, kept_again = gradients_and_activations(model, x, True, monkeypatch)
+    # Two of each block; our last 1x1 convolution normalises on the way in, and makes nothing that is counted here.
+    assert kept - kept_again == (2 if ours else 4)
+    for name, gradient in found.items():
+        if ours:
+            assert relative_error(gradient, usual[name]) <= 1e-5, name
+        else:
+            assert torch.equal(gradient, usual[name]), name
 
 
 def test_the_whole_of_resnet101():
