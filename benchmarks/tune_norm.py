@@ -58,6 +58,8 @@ def passes(rows: int, channels: int, device: torch.device) -> Iterator[Pass]:
     yield Pass("forward with a residual", 3, lambda: kernels.norm_relu(x, more, *rest, True, out))
     yield Pass("sums", 2, lambda: kernels.norm_relu_sums(dy, x, None, *rest, True))
     yield Pass("sums of two readers", 5, lambda: kernels.norm_relu_sums(dy, x, y, *rest, True, more, dz))
+    pair = (out, mean, variance)
+    yield Pass("sums of a pair", 6, lambda: kernels.norm_relu_sums(dy, x, y, *rest, True, more, dz, pair))
     yield Pass("gradient", 3, lambda: kernels.norm_relu_backward(dy, x, None, *rest, True, sums, count, out, None))
     yield Pass(
         "gradient from dz", 3, lambda: kernels.norm_relu_backward(dy, x, None, *rest, False, sums, count, out, None)
@@ -72,7 +74,7 @@ def with_tile(tile: Tile, work: Callable[[], Any]) -> Callable[[], Any]:
     table = ((1 << 30, tile),)
 
     def tiled() -> Any:
-        with mock.patch.multiple(kernels, NORM=table, NORM_BACKWARD=table, SUMS=table):
+        with mock.patch.multiple(kernels, NORM=table, NORM_BACKWARD=table, SUMS=table, SUMS_PAIR=table):
             with mock.patch.object(batch_moments, "NORM", table):
                 return work()
 

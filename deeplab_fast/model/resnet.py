@@ -75,7 +75,7 @@ class Bottleneck(nn.Module):
         if self.downsample is None:
             return replace(third, residual=z)
         conv, norm = _parts(self.downsample)
-        return replace(third, residual=norm.after(conv, z)[1].done(relu=False))
+        return replace(third, residual=norm.after(conv, z)[1])
 
 
 def _shortcut(cin: int, cout: int, stride: int) -> nn.Sequential | None:

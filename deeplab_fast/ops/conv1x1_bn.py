@@ -66,7 +66,7 @@ def norm_relu_conv1x1(
     keep = keep or before.residual is not None
     apply = _Eager.apply if is_eager(before.y) else _norm_relu_conv1x1
     z, y, parts = apply(
-        *(before.y, before.residual, before.mean, before.variance, before.weight, before.bias, before.eps),
+        *(before.y, before.shortcut(), before.mean, before.variance, before.weight, before.bias, before.eps),
         *(before.batch, conv_weight, moments, keep, prologue),
     )
     return (z if keep else None), y, parts

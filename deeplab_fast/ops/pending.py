@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from .batch_moments import batch_moments, is_eager, merge_moments
+from .norm_pair import norm_pair
 from .norm_relu import norm_relu_twice, norm_relu_with
 
 T = TypeVar("T")
@@ -19,7 +20,8 @@ class Pending:
     """``relu(norm(y) + residual)`` that is still to be done, by kernels.
 
     ``y`` ``[N, C, H, W]`` raw; ``mean``, ``variance`` fp32 ``[C]``: the batch's where ``batch``, and then they carry
-    ``y``'s gradient, or the running ones; ``weight``, ``bias`` ``[C]``.
+    ``y``'s gradient, or the running ones; ``weight``, ``bias`` ``[C]``. A residual may be pending itself, and is then
+    normalised without a ReLU.
     """
 
     y: Tensor
@@ -29,19 +31,43 @@ class Pending:
     bias: Tensor
     eps: float
     batch: bool
-    residual: Tensor | None = None
+    residual: "Tensor | Pending | None" = None
 
     def done(self, relu: bool = True) -> Tensor:
         """The normalised activation."""
+        if relu and self._is_pair():
+            return self._pair()[0]
+        residual = self.shortcut()
         return norm_relu_with(
-            *(self.y, self.mean, self.variance, self.weight, self.bias, self.residual, relu, self.batch, self.eps)
+            *(self.y, self.mean, self.variance, self.weight, self.bias, residual, relu, self.batch, self.eps)
         )
 
     def done_twice(self) -> tuple[Tensor, Tensor]:
         """The same, with ReLU, for two readers: their gradients meet in its own backward pass."""
+        if self._is_pair():
+            return self._pair()
+        residual = self.shortcut()
         return norm_relu_twice(
-            *(self.y, self.mean, self.variance, self.weight, self.bias, self.residual, self.batch, self.eps)
+            *(self.y, self.mean, self.variance, self.weight, self.bias, residual, self.batch, self.eps)
         )
+
+    def shortcut(self) -> Tensor | None:
+        """The residual, normalised."""
+        return self.residual.done(relu=False) if isinstance(self.residual, Pending) else self.residual
+
+    def _pair(self) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.residual, Pending)
+        return norm_pair(*self._own(), *self.residual._own(), self.eps)
+
+    def _own(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, bool]:
+        return self.y, self.mean, self.variance, self.weight, self.bias, self.batch
+
+    def _is_pair(self) -> bool:
+        """Whether one pass can normalise the residual too."""
+        other = self.residual
+        if not isinstance(other, Pending) or other.residual is not None or not is_eager(self.y):
+            return False
+        return other.y.dtype == self.y.dtype and other.eps == self.eps
 
     def read_again(self, run: Callable[[Tensor], T]) -> T:
         """``run`` of the normalised activation, which is not kept: the backward pass of ``run`` normalises once more.

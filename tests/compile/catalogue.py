@@ -89,6 +89,8 @@ def norm_calls(dtype: torch.dtype, channels: int) -> Iterator[Call]:
     yield "", lambda: backward(False, True, 4096.0)
     yield "residual", lambda: backward(True, True, 4096.0)
     yield "two readers", lambda: norm_relu.norm_relu_sums(dy, x, y, *rest, True, y, x)
+    yield "pair", lambda: norm_relu.norm_relu(x, y, *rest, True, y, statistics)
+    yield "pair", lambda: norm_relu.norm_relu_sums(dy, x, y, *rest, True, y, x, (y, *statistics[:2]))
     if channels < 64:  # what is left differs in a few instructions: once
         return
     yield "linear", lambda: norm_relu.norm_relu(x, None, *rest, False, y)

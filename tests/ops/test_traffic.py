@@ -35,6 +35,9 @@ def norm_launches(rows, channels, dtype, residual, device="meta", running=False)
         sums = norm_relu.norm_relu_sums(dy, x, mask, *vectors, 1e-5, True)
         count = None if running else float(rows)
         norm_relu.norm_relu_backward(dy, x, mask, *vectors, 1e-5, True, sums, count, dx, dz if residual else None)
+        if residual:  # which is normalised too, and the output has two readers
+            norm_relu.norm_relu(x, extra, *vectors, 1e-5, True, y, tuple(vectors))
+            norm_relu.norm_relu_sums(dy, x, y, *vectors, 1e-5, True, dx, dz, (extra, *vectors[:2]))
     return [one for one in made if one.kernel.__name__ != "add_parts_kernel"]
 
 

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from .batch_moments import reduction_programs
 from .launch import launch
-from .tiles import MERGE, NORM, NORM_BACKWARD, SUMS, SUMS_PROGRAMS, choose
+from .tiles import MERGE, NORM, NORM_BACKWARD, SUMS, SUMS_PAIR, SUMS_PAIR_PROGRAMS, SUMS_PROGRAMS, choose
+
+Vectors = tuple[Tensor, Tensor, Tensor, Tensor]  # mean, variance, weight and bias, [channels]
 
 
 @triton.jit
@@ -39,16 +41,25 @@ def tile_of(rows, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def norm_relu_kernel(
-    x, residual, y, mean, variance, weight, bias, eps, rows, channels,
+    x, residual, y, mean, variance, weight, bias, mean2, variance2, weight2, bias2, eps, rows, channels,
     RELU: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """``y = relu((x - mean) / sqrt(variance + eps) * weight + bias + residual)``."""
+    """``y = relu((x - mean) / sqrt(variance + eps) * weight + bias + residual)``.
+
+    The residual is normalised too where ``mean2`` and the rest are given.
+    """
     o_tile, m_tile, o_column, m_column = tile_of(rows, channels, ROWS, COLUMNS)
     b_mean, b_inverse, b_weight, b_bias = channel_constants(mean, variance, weight, bias, eps, o_column, m_column)
     b_x = tl.load(x + o_tile, mask=m_tile, other=0.0).to(tl.float32)
     b_y = (b_x - b_mean) * b_inverse * b_weight + b_bias
     if residual is not None:
-        b_y += tl.load(residual + o_tile, mask=m_tile, other=0.0).to(tl.float32)
+        b_residual = tl.load(residual + o_tile, mask=m_tile, other=0.0).to(tl.float32)
+        if mean2 is not None:
+            b_mean2, b_inverse2, b_weight2, b_bias2 = channel_constants(
+                mean2, variance2, weight2, bias2, eps, o_column, m_column
+            )
+            b_residual = (b_residual - b_mean2) * b_inverse2 * b_weight2 + b_bias2
+        b_y += b_residual
     if RELU:
         b_y = tl.where(b_y < 0.0, 0.0, b_y)  # a NaN stays one
     tl.store(y + o_tile, b_y.to(y.dtype.element_ty), mask=m_tile)
@@ -76,10 +87,13 @@ def masked_gradient(dy, more, x, y, o_tile, m_tile, b_mean, b_inverse, b_weight,
 
 @triton.jit
 def norm_relu_sums_kernel(
-    dy, more, x, y, mean, variance, weight, bias, eps, dz, parts, rows, channels,
+    dy, more, x, y, x2, mean, variance, weight, bias, mean2, variance2, eps, dz, parts, rows, channels, width,
     RELU: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """``parts`` [programs, 2, channels]: each program's sums of dz and of dz * x-hat; ``dz`` itself where given."""
+    """``parts`` [programs, 2, width]: each program's sums of dz and of dz * x-hat; ``dz`` itself where given.
+
+    ``x2``: what was normalised beside ``x`` and added; then ``width`` is twice the channels, and its sums come second.
+    """
     i_part, i_block, n_parts = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
     o_row = tl.arange(0, ROWS)
     o_column = i_block * COLUMNS + tl.arange(0, COLUMNS)
@@ -87,6 +101,10 @@ def norm_relu_sums_kernel(
     b_mean, b_inverse, b_weight, b_bias = channel_constants(mean, variance, weight, bias, eps, o_column, m_column)
     b_sum = tl.zeros([ROWS, COLUMNS], tl.float32)
     b_product = tl.zeros([ROWS, COLUMNS], tl.float32)
+    if x2 is not None:
+        b_mean2 = tl.load(mean2 + o_column, mask=m_column, other=0.0)[None, :]
+        b_inverse2 = tl.rsqrt(tl.load(variance2 + o_column, mask=m_column, other=1.0) + eps)[None, :]
+        b_product2 = tl.zeros([ROWS, COLUMNS], tl.float32)
     for start in range(i_part * ROWS, rows, n_parts * ROWS):
         m_tile = (start + o_row < rows)[:, None] & m_column[None, :]
         o_tile = tl.cast(start, tl.int64) * channels + o_row[:, None] * channels + o_column[None, :]
@@ -95,9 +113,16 @@ def norm_relu_sums_kernel(
             tl.store(dz + o_tile, b_dz.to(dz.dtype.element_ty), mask=m_tile)
         b_sum += b_dz
         b_product += b_dz * b_x_hat  # 0 outside the map: dz is
-    p_part = parts + i_part * 2 * channels + o_column
-    tl.store(p_part, tl.sum(b_sum, 0), mask=m_column)
-    tl.store(p_part + channels, tl.sum(b_product, 0), mask=m_column)
+        if x2 is not None:
+            b_x2 = tl.load(x2 + o_tile, mask=m_tile, other=0.0).to(tl.float32)
+            b_product2 += b_dz * ((b_x2 - b_mean2) * b_inverse2)
+    p_part = parts + i_part * 2 * width + o_column
+    total = tl.sum(b_sum, 0)
+    tl.store(p_part, total, mask=m_column)
+    tl.store(p_part + width, tl.sum(b_product, 0), mask=m_column)
+    if x2 is not None:
+        tl.store(p_part + channels, total, mask=m_column)
+        tl.store(p_part + width + channels, tl.sum(b_product2, 0), mask=m_column)
 
 
 @triton.jit
@@ -154,38 +179,48 @@ def norm_relu_backward_kernel(
 
 def norm_relu(
     x: Tensor, residual: Tensor | None, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor,
-    eps: float, relu: bool, y: Tensor,
+    eps: float, relu: bool, y: Tensor, second: Vectors | None = None,
 ) -> None:  # fmt: skip
-    """Fills ``y``; ``x``, ``residual``, ``y`` ``[rows, channels]`` contiguous, the rest ``[channels]``."""
+    """Fills ``y``; ``x``, ``residual``, ``y`` ``[rows, channels]`` contiguous, the rest ``[channels]``.
+
+    ``second``: mean, variance, weight and bias by which the residual is normalised too.
+    """
     rows, channels = x.shape
     tile = choose(NORM, channels)
     grid = (triton.cdiv(rows, tile.rows) * triton.cdiv(channels, tile.columns),)
     constants = {"RELU": relu, "ROWS": tile.rows, "COLUMNS": tile.columns}
+    mean2, variance2, weight2, bias2 = second or (None,) * 4
     launch(
         norm_relu_kernel, grid, tile, constants,
-        x=x, residual=residual, y=y, mean=mean, variance=variance, weight=weight, bias=bias, eps=eps,
-        rows=rows, channels=channels,
+        x=x, residual=residual, y=y, mean=mean, variance=variance, weight=weight, bias=bias, mean2=mean2,
+        variance2=variance2, weight2=weight2, bias2=bias2, eps=eps, rows=rows, channels=channels,
     )  # fmt: skip
 
 
 def norm_relu_sums(
     dy: Tensor, x: Tensor, y: Tensor | None, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor,
     eps: float, relu: bool, more: Tensor | None = None, dz: Tensor | None = None,
+    second: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Sums over the rows, fp32 ``[channels]``: of dz (the bias's gradient) and of dz * x-hat (the weight's).
 
-    ``more``: a second gradient of the output, added to ``dy``. Fills ``dz``, where given.
+    ``more``: a second gradient of the output, added to ``dy``. Fills ``dz``, where given. ``second``: what else was
+    normalised and added, ``[rows, channels]``, and its mean and variance; then the sums are ``[2 * channels]``, its own
+    behind those of ``x``.
     """
     rows, channels = x.shape
-    tile = choose(SUMS, channels)
+    table, most = (SUMS, SUMS_PROGRAMS) if second is None else (SUMS_PAIR, SUMS_PAIR_PROGRAMS)
+    tile = choose(table, channels)
     blocks = triton.cdiv(channels, tile.columns)
-    programs = reduction_programs(rows, tile.rows, blocks, SUMS_PROGRAMS)
-    parts = x.new_empty(programs, 2, channels, dtype=torch.float32)
+    programs = reduction_programs(rows, tile.rows, blocks, most)
+    x2, mean2, variance2 = second or (None,) * 3
+    width = channels if x2 is None else 2 * channels
+    parts = x.new_empty(programs, 2, width, dtype=torch.float32)
     constants = {"RELU": relu, "ROWS": tile.rows, "COLUMNS": tile.columns}
     launch(
         norm_relu_sums_kernel, (programs, blocks), tile, constants,
-        dy=dy, more=more, x=x, y=y, mean=mean, variance=variance, weight=weight, bias=bias, eps=eps, dz=dz,
-        parts=parts, rows=rows, channels=channels,
+        dy=dy, more=more, x=x, y=y, x2=x2, mean=mean, variance=variance, weight=weight, bias=bias, mean2=mean2,
+        variance2=variance2, eps=eps, dz=dz, parts=parts, rows=rows, channels=channels, width=width,
     )  # fmt: skip
     return add_parts(parts)
 

@@ -72,10 +72,17 @@ SUMS = (
     (32, Tile(64, 32, 8)),
     (1 << 30, Tile(32, 64, 8)),
 )
+# Of two normalisations' sums, which are three.
+SUMS_PAIR = (
+    (16, Tile(64, 16, 4)),
+    (32, Tile(64, 32, 8)),
+    (1 << 30, Tile(32, 64, 8)),
+)
 # Most programs that share a reduction, all channel blocks together: whole waves of the blocks that 132
 # multiprocessors hold at these kernels' registers. More would make the merge long.
 MOMENTS_PROGRAMS = 528
 SUMS_PROGRAMS = 396
+SUMS_PAIR_PROGRAMS = 264
 POOL_PROGRAMS = 264
 # Pooled pixels of one row x channels.
 POOL = (

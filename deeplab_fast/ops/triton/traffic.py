@@ -11,13 +11,13 @@ from torch import Tensor
 
 from .launch import Launch
 
-_MATRICES = ("x", "residual", "y", "dy", "more", "dz", "dx", "dresidual", "parts")
+_MATRICES = ("x", "x2", "residual", "y", "dy", "more", "dz", "dx", "dresidual", "parts")
 _CONSTANTS = ("mean", "variance", "weight", "bias")
 # What each program reads of every channel that it works on.
 _VECTORS = {
     "moments_kernel": (),
-    "norm_relu_kernel": _CONSTANTS,
-    "norm_relu_sums_kernel": _CONSTANTS,
+    "norm_relu_kernel": (*_CONSTANTS, "mean2", "variance2", "weight2", "bias2"),
+    "norm_relu_sums_kernel": (*_CONSTANTS, "mean2", "variance2"),
     "norm_relu_backward_kernel": (*_CONSTANTS, "sum_dz", "sum_dz_x_hat"),
 }
 
