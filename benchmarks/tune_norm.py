@@ -17,7 +17,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops.triton import missing
 from deeplab_fast.ops.triton.tiles import Tile
 
-from .device_timing import interleave_on_device
+from .device_timing import captured, interleave_on_device
 from .kernels import copy_bandwidth
 from .measure import environment, write_results
 
@@ -56,6 +56,7 @@ def passes(rows: int, channels: int, device: torch.device) -> Iterator[Pass]:
     yield Pass("statistics", 1, lambda: batch_moments.partial_moments(x))
     yield Pass("forward", 2, lambda: kernels.norm_relu(x, None, *rest, True, out))
     yield Pass("forward with a residual", 3, lambda: kernels.norm_relu(x, more, *rest, True, out))
+    yield Pass("forward of a pair", 3, lambda: kernels.norm_relu(x, more, *rest, True, out, rest[:4]))
     yield Pass("sums", 2, lambda: kernels.norm_relu_sums(dy, x, None, *rest, True))
     yield Pass("sums of two readers", 5, lambda: kernels.norm_relu_sums(dy, x, y, *rest, True, more, dz))
     pair = (out, mean, variance)
@@ -74,8 +75,8 @@ def with_tile(tile: Tile, work: Callable[[], Any]) -> Callable[[], Any]:
     table = ((1 << 30, tile),)
 
     def tiled() -> Any:
-        with mock.patch.multiple(kernels, NORM=table, NORM_BACKWARD=table, SUMS=table, SUMS_PAIR=table):
-            with mock.patch.object(batch_moments, "NORM", table):
+        with mock.patch.object(batch_moments, "MOMENTS", table), mock.patch.multiple(kernels, NORM=table, SUMS=table):
+            with mock.patch.multiple(kernels, NORM_PAIR=table, NORM_BACKWARD=table, SUMS_PAIR=table):
                 return work()
 
     return tiled
@@ -116,7 +117,7 @@ def main(argv: list[str]) -> int:
     }
     for rows, channels in SHAPES:
         for one in passes(rows, channels, device):
-            tiles = {f"{r}x{c}, {warps}": with_tile(Tile(r, c, warps), one.run) for r, c, warps in TILES}
+            tiles = {f"{r}x{c}, {warps}": captured(with_tile(Tile(r, c, warps), one.run)) for r, c, warps in TILES}
             timings = interleave_on_device(tiles, config.rounds)
             results["passes"].setdefault(one.name, {})[f"{rows}x{channels}"] = {
                 "bytes": 2 * one.activations * rows * channels,

@@ -57,7 +57,7 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def calls(dtype: torch.dtype, arch: int) -> Iterator[Call]:
-    for channels in sorted({min(largest, 256) for largest, _ in tiles.NORM + tiles.NORM_BACKWARD}):
+    for channels in sorted({min(largest, 256) for largest, _ in tiles.MOMENTS + tiles.NORM + tiles.NORM_BACKWARD}):
         yield from norm_calls(dtype, channels)
     for largest, _ in tiles.POOL:
         yield from pool_calls(dtype, min(largest, 64))

@@ -87,7 +87,7 @@ def test_programs_that_visit_several_tiles(monkeypatch):
     monkeypatch.setattr(batch_moments, "MOMENTS_PROGRAMS", 2)
     monkeypatch.setattr(kernels, "SUMS_PROGRAMS", 2)
     case = inputs((2, 20, 21, 17), torch.float32, False)
-    assert 2 * tiles.choose(tiles.NORM, 20).rows < 2 * 21 * 17
+    assert 2 * tiles.choose(tiles.MOMENTS, 20).rows < 2 * 21 * 17
     found, exact = (run(*case, wide, training=True, relu=True) for wide in (None, torch.float64))
     check_contract(found, exact, exact, torch.float32, [1] * len(found))
 

@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .launch import launch
-from .tiles import MERGE, MOMENTS_PROGRAMS, NORM, choose
+from .tiles import MERGE, MOMENTS, MOMENTS_PROGRAMS, choose
 
 
 @triton.jit
@@ -105,7 +105,7 @@ def reduction_programs(rows: int, tile_rows: int, channel_blocks: int, most: int
 def partial_moments(x: Tensor) -> Tensor:
     """``x`` ``[rows, channels]``, contiguous -> fp32 ``[programs, 3, channels]``, means relative to the first row."""
     rows, channels = x.shape
-    tile = choose(NORM, channels)
+    tile = choose(MOMENTS, channels)
     blocks = triton.cdiv(channels, tile.columns)
     programs = reduction_programs(rows, tile.rows, blocks, MOMENTS_PROGRAMS)
     parts = x.new_empty(programs, 3, channels, dtype=torch.float32)

@@ -11,7 +11,17 @@ from torch import Tensor
 
 from .batch_moments import reduction_programs
 from .launch import launch
-from .tiles import MERGE, NORM, NORM_BACKWARD, SUMS, SUMS_PAIR, SUMS_PAIR_PROGRAMS, SUMS_PROGRAMS, choose
+from .tiles import (
+    MERGE,
+    NORM,
+    NORM_BACKWARD,
+    NORM_PAIR,
+    SUMS,
+    SUMS_PAIR,
+    SUMS_PAIR_PROGRAMS,
+    SUMS_PROGRAMS,
+    choose,
+)
 
 Vectors = tuple[Tensor, Tensor, Tensor, Tensor]  # mean, variance, weight and bias, [channels]
 
@@ -186,7 +196,7 @@ def norm_relu(
     ``second``: mean, variance, weight and bias by which the residual is normalised too.
     """
     rows, channels = x.shape
-    tile = choose(NORM, channels)
+    tile = choose(NORM if second is None else NORM_PAIR, channels)
     grid = (triton.cdiv(rows, tile.rows) * triton.cdiv(channels, tile.columns),)
     constants = {"RELU": relu, "ROWS": tile.rows, "COLUMNS": tile.columns}
     mean2, variance2, weight2, bias2 = second or (None,) * 4
