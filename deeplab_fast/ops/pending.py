@@ -72,7 +72,7 @@ class Pending:
     def read_again(self, run: Callable[[Tensor], T]) -> T:
         """``run`` of the normalised activation, which is not kept: the backward pass of ``run`` normalises once more.
 
-        Only where autograd runs eagerly, and there is no residual (which others need not keep either); else it is kept.
+        Only where autograd runs eagerly. With a residual it is a block's output, which others keep anyway.
         """
         z = self.done()
         if self.residual is not None or not torch.is_grad_enabled() or not is_eager(z):
