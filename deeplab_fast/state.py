@@ -134,7 +134,9 @@ def build_state(
     model = place(model, device)
     span_processes(model, world.rank, world.size, config.sync_bn)
     use_fused(model, config.fused, config.recompute_activations)
-    if config.recompute_activations and config.fused == "auto" and device.type == "cpu":
+    if config.recompute_activations and config.sync_bn and world.size > 1:
+        logger.warning("--recompute_activations has no effect: with --sync_bn every activation is kept")
+    elif config.recompute_activations and config.fused == "auto" and device.type == "cpu":
         logger.warning("--recompute_activations has no effect: the fused kernels do not run on a CPU")
     average = None
     if config.ema_decay:

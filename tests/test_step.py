@@ -24,16 +24,14 @@ from tests.pretended_gpu import DEVICE as PRETENDED
 from tests.pretended_gpu import pretended_gpu
 
 BATCH, SIDE = 3, 65
-CPU = torch.device("cpu")
-
-
+CPU, ALONE = torch.device("cpu"), World()
 GIVEN = {"backbone": "resnet50", "num_classes": 5, "batch_size": BATCH, "crop_size": SIDE, "precision": "bf16"}
 
 
-def state_of(device=CPU, model=None, **options):
+def state_of(device=CPU, model=None, world=ALONE, **options):
     config = TrainConfig(**GIVEN | options)
     torch.manual_seed(0)
-    return build_state(config, model or build_model(config), device, World(), Schedule(12, BATCH, 1))
+    return build_state(config, model or build_model(config), device, world, Schedule(12, BATCH, 1))
 
 
 def batch_on(device):
@@ -104,6 +102,20 @@ def test_activations_made_again_wait_for_nothing():
     normalising = "norm_relu_kernel", "conv1x1_norm_kernel"
     once, twice = (sum(one.kernel.__name__ in normalising for one in made) for made in (waits_of(fused="on")[1], again))
     assert twice == once + 16  # the 3x3 convolution's input, of each block; the last one's is made in its epilogue
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, "the fused kernels do not run on a CPU"),
+        ({"sync_bn": True, "fused": "on", "world": World(0, 2)}, "with --sync_bn every activation is kept"),
+        ({"fused": "on"}, ""),
+    ],
+)
+def test_where_activations_are_kept_all_the_same(options, reason, caplog):
+    state_of(recompute_activations=True, **options)
+    assert reason in caplog.text
+    assert bool(reason) == ("--recompute_activations has no effect" in caplog.text)
 
 
 def test_the_check_can_fail():
