@@ -19,7 +19,7 @@ LAYERS = [
     {"loss", "optim", "average", "metrics", "log", "model", "data"},
     {"checkpoint"},
     {"ops"},
-    {"cli", "runtime", "distributed"},
+    {"cli", "runtime", "distributed", "files"},
     {"config"},
     {"errors"},
 ]

@@ -1,0 +1,84 @@
+"""Files that are written whole or not at all, and targets that are known to be writable before the work begins."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import UserError
+
+ROOM = 1 << 16  # bytes tried: more than the figures of an evaluation take
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says of an error, on one line."""
+    return error.strerror or " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; it takes the name ``path`` where the block succeeds.
+
+    A reader sees the old file or the new one, and where the block fails the old one stays as it was. The temporary
+    name is hidden, this process's own, and keeps the suffix; only a process that is killed leaves it behind.
+    ``durable``: the content is on the disk before it has the name.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        if durable:
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
+    finally:
+        with suppress(OSError):  # its folder is gone or can no longer be written
+            partial.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path, flag: str) -> None:
+    """Find out whether ``folder``, which need not exist yet, takes files; leaves nothing behind.
+
+    ``flag``: the words an error begins with, such as ``--report=DIR``.
+
+    Raises:
+        UserError: a file is in the way, the disk is full, or nothing can be written there.
+    """
+    try:
+        nearest = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+        if not nearest.is_dir():
+            raise UserError(f"{flag}: {nearest} is not a folder")
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(b"\0" * ROOM)
+    except OSError as error:
+        raise UserError(f"{flag}: cannot be written ({reason(error)})") from None
+
+
+def check_file(path: Path, flag: str) -> None:
+    """Find out whether ``path`` can be written, or replaced, as a file; leaves nothing behind.
+
+    Raises:
+        UserError: as :func:`check_folder`, or ``path`` is a folder.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):  # the second is the folder's
+        pass
+    except OSError as error:  # a name that is too long
+        raise UserError(f"{flag}: cannot be written ({reason(error)})") from None
+    if path.is_dir():
+        raise UserError(f"{flag}: is a folder; expected the file to write")
+    check_folder(path.parent, flag)
+
+
+def make_folder(folder: Path, flag: str) -> None:
+    """Make ``folder`` and those above it, or raise :class:`UserError`, which begins with ``flag``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{flag}: cannot be made ({reason(error)})") from None
