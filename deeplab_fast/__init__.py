@@ -5,6 +5,10 @@ The public API, imported at first use: :class:`ModelConfig`, :func:`build_model`
 """
 
 import importlib
+import os
+import signal
+import sys
+import threading
 from typing import Any
 
 __version__ = "0.1.0"
@@ -16,6 +20,10 @@ _API = {
 }
 
 __all__ = ["ModelConfig", "__version__", "build_model", "load_pretrained"]
+
+if sys.argv[:1] == ["-m"] and threading.current_thread() is threading.main_thread():
+    # A command line is starting: Ctrl-C while it imports torch ends it without a traceback. cli.run takes over.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,8 @@ import argparse
 import dataclasses
 import difflib
 import logging
+import os
+import signal
 import sys
 import types
 import typing
@@ -17,14 +19,15 @@ from typing import Any, NoReturn, TypeVar
 
 import yaml
 
-from .errors import TrainingDiverged, UserError
+from .errors import Interrupted, TrainingDiverged, UserError
 
 C = TypeVar("C")
 
 
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
-    """Call ``main`` with the arguments and exit: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Call ``main`` with the arguments and exit: 0, 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM."""
     _log_to_stderr()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # until here Ctrl-C ended the imports
     try:
         status = main(sys.argv[1:]) or 0
     except UserError as error:
@@ -33,14 +36,15 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     except TrainingDiverged as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
-        status = 130
+        status = 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
     except BrokenPipeError:  # the reader of our output has left
         sys.stderr.close()
         status = 0
     except OSError as error:  # a disk or file that fails where nothing better is known to say
-        print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "input or output"
+        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
         status = 2
     sys.exit(status)
 

@@ -1,5 +1,7 @@
 """Errors that are the user's to mend: shown as one line, without a traceback."""
 
+import signal
+
 
 class UserError(Exception):
     """A mistake in what the program was given: says what, where, and what was expected.
@@ -13,3 +15,11 @@ class TrainingDiverged(Exception):
 
     The command line prints it as ``error: <message>`` and exits with status 1.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A second signal asked a run to stop at once. The command line exits with status 128 + its number."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from .errors import UserError
+from .errors import Interrupted, UserError
 
 M = TypeVar("M", bound=torch.nn.Module)
 
@@ -87,15 +87,30 @@ def restore_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> N
 
 
 class StopRequest:
-    """Turns the first SIGTERM or Ctrl-C into a wish to stop; a second one stops at once."""
+    """Turns the first SIGTERM or Ctrl-C into a wish to stop; a second one stops at once, but not within a save."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._deferring = self._again = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
+        if self.signal is None:
+            self.signal = signal.Signals(number)
+        elif self._deferring:
+            self._again = True
+        else:
+            raise Interrupted(self.signal)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let a second signal wait until the block is done: it must not tear what is being written."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+        if self._again and self.signal is not None:
+            raise Interrupted(self.signal)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
