@@ -6,6 +6,8 @@ once and a subject is a heading in ``--help``.
 """
 
 import dataclasses
+import types
+import typing
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +54,29 @@ def check_value(name: str, value: Any, metadata: Any) -> None:
                 raise UserError(f"--{name}={value}: expected {words} {limit}")
 
 
+def check_type(name: str, value: Any, hint: Any) -> None:
+    """Raise :class:`UserError` naming the flag when ``value``, which a file may hold, is not of its field's type."""
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    item, values = hint, [value]
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            raise UserError(f"--{name}={value!r}: expected numbers")
+        item, values = typing.get_args(hint)[0], list(value)
+    allowed = (int, float) if item is float else (item,)
+    for single in values:
+        if not isinstance(single, allowed) or (isinstance(single, bool) and item is not bool):
+            expected = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}[item]
+            raise UserError(f"--{name}={value!r}: expected {expected}")
+
+
 def validate(config: Any) -> None:
-    """Check every field of a dataclass against its limits."""
+    """Check every field of a dataclass against its type and limits."""
+    hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
+        check_type(field.name, getattr(config, field.name), hints[field.name])
         check_value(field.name, getattr(config, field.name), field.metadata)
 
 
@@ -185,7 +207,8 @@ class OptimiserConfig:
     lr_decay_rate: float = flag(0.1, "Factor of a stair of --lr_type=exp.", above=0, maximum=1)
     warmup_steps: int = flag(0, "Steps over which the learning rate rises linearly to its schedule.", minimum=0)
     momentum: float = flag(0.9, "SGD momentum.", minimum=0, maximum=0.9999)
-    weight_decay: float = flag(1e-4, "L2 penalty on every parameter.", minimum=0)
+    weight_decay: float = flag(1e-4, "L2 penalty on weights and biases, those of BatchNorm left out.", minimum=0)
+    decay_norm: bool = flag(False, "Also penalise BatchNorm's weights and biases, as torchvision's training does.")
     clip_grad_norm: float = flag(0.0, "Largest gradient norm; 0: no clipping.", minimum=0)
     loss_scale: float = flag(3072.0, "First loss scale of fp16; it then adapts.", above=0)
     ema_decay: float = flag(
@@ -213,11 +236,18 @@ class RunConfig:
     filter_weight: bool = flag(False, "Do not load the classifier of --ckpt_pre_trained.")
     resume: str = flag(
         "auto",
-        "Continue the run in --train_dir: auto (if it has checkpoints), True or False.",
+        "Continue the run in --train_dir: auto (if it has checkpoints), True (it must have), or False: start over; what"
+        " is there moves to its subfolder previous-N.",
         choices=("auto", "True", "False"),
     )
-    save_steps: int = flag(3000, "Steps between checkpoints.", minimum=1)
-    keep_checkpoint_max: int = flag(200, "Newest checkpoints kept.", minimum=1)
+    save_steps: int = flag(3000, "Steps between checkpoints that stay.", minimum=1)
+    save_minutes: float = flag(
+        10.0,
+        "Most minutes between writes of last.pt, a checkpoint to continue from; it is also written at the start and"
+        " with each evaluation.",
+        above=0,
+    )
+    keep_checkpoint_max: int = flag(200, "Newest of the checkpoints that stay.", minimum=1)
     eval_epochs: int = flag(1, "Epochs between evaluations; 0: none.", minimum=0)
     log_steps: int = flag(10, "Steps whose losses are fetched and logged together.", minimum=1)
     speed: str = flag(

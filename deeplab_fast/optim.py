@@ -38,7 +38,9 @@ class SGD(torch.optim.SGD):
     stored channels-last, on a CPU.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], rate: float, momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self, params: Iterable[nn.Parameter] | list[dict[str, Any]], rate: float, momentum: float, weight_decay: float
+    ) -> None:
         super().__init__(params, lr=rate, momentum=momentum, weight_decay=weight_decay, fused=True)
         device = self.param_groups[0]["params"][0].device
         self.rate = torch.tensor(rate, dtype=torch.float32, device=device)
@@ -98,5 +100,14 @@ def _order(parameter: Tensor) -> tuple[int, ...]:
 
 
 def build_optimiser(model: nn.Module, config: OptimiserConfig) -> SGD:
-    """SGD with momentum; weight decay on every parameter, BatchNorm's included."""
-    return SGD(model.parameters(), config.base_lr, config.momentum, config.weight_decay)
+    """Build SGD with momentum whose weight decay leaves BatchNorm's weights and biases out, unless ``decay_norm``.
+
+    So the recipe's optimiser does: it leaves them out by name, and decays the classifier's bias.
+    """
+    if config.decay_norm:
+        return SGD(model.parameters(), config.base_lr, config.momentum, config.weight_decay)
+    norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters(recurse=False)}
+    decayed = [p for p in model.parameters() if id(p) not in norms]
+    others = [p for p in model.parameters() if id(p) in norms]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    return SGD([g for g in groups if g["params"]], config.base_lr, config.momentum, config.weight_decay)

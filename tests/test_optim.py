@@ -51,15 +51,20 @@ def test_warmup_rises_to_the_schedule():
     assert all(a < b for a, b in itertools.pairwise(values[:10]))
 
 
-def test_weight_decay_reaches_every_parameter():
+@pytest.mark.parametrize("decay_norm", [False, True])
+def test_weight_decay(decay_norm):
+    """On every parameter but BatchNorm's, or on those too."""
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
-    optimiser = build_optimiser(model, OptimiserConfig(weight_decay=0.1, base_lr=1.0, momentum=0.0))
-    before = [p.detach().clone() for p in model.parameters()]
+    config = OptimiserConfig(weight_decay=0.1, base_lr=1.0, momentum=0.0, decay_norm=decay_norm)
+    optimiser = build_optimiser(model, config)
+    nn.init.ones_(model[1].bias)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     optimiser.step()
-    for p, old in zip(model.parameters(), before, strict=True):
-        torch.testing.assert_close(p.detach(), old * 0.9)
+    for name, p in model.named_parameters():
+        factor = 0.9 if decay_norm or name.startswith("0.") else 1.0
+        torch.testing.assert_close(p.detach(), before[name] * factor)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
