@@ -1,62 +1,71 @@
-"""Checkpoints: one file each, complete or absent, holding all that continues a run exactly."""
+"""Checkpoints: one file each, complete or absent, sealed with a digest, holding all that continues a run exactly."""
 
-import os
+import logging
 import pickle
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from . import seal
+from .config import MODELS
 from .errors import UserError
+from .files import replace_file
+from .seal import Damaged, Seal
 
-FORMAT = "deeplab_fast.checkpoint/1"
-WEIGHTS_FORMAT = "deeplab_fast.weights/1"  # best.pt: weights and figures, nothing to continue from
-BEST = "best.pt"
-_NAME = re.compile(r"-(\d+)_(\d+)\.pt$")
+logger = logging.getLogger("deeplab_fast")
+
+FORMAT = "deeplab_fast.checkpoint/2"
+WEIGHTS_FORMAT = "deeplab_fast.weights/2"  # best.pt: weights and figures, nothing to continue from
+_UNSEALED_FORMAT = "deeplab_fast.checkpoint/1"  # before there were digests
+BEST, LAST = "best.pt", "last.pt"
+_NAME = re.compile(rf"({'|'.join(MODELS)})-([1-9]\d*)_([1-9]\d*)\.pt")
+
+# What a checkpoint of a run must hold.
+_CONTENT: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("model", "optimiser", "scaler", "rng", "config"), dict),
+    **dict.fromkeys(("step", "epoch", "evaluated", "world_size", "total_steps"), int),
+    **{"average": (dict, type(None)), "best_miou": (int, float), "data": str},
+}
 
 
-def save_atomically(content: dict[str, Any], path: Path) -> None:
-    """Write under a temporary name, flush to disk, then rename: a reader sees all of it or nothing.
+class UnreadableFile(UserError):
+    """A file that cannot be read as what it should be: missing, damaged, or of another kind."""
+
+
+def save_atomically(content: dict[str, Any], path: Path, facts: dict[str, Any] | None = None) -> None:
+    """Write and seal ``content``: a reader sees all of it or nothing. ``facts`` go into the seal (see :mod:`.seal`).
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        if sys.platform != "win32":
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{path}: checkpoint could not be written ({reason})") from None
+    with replace_file(path) as partial, partial.open("wb") as file:
+        seal.write(content, file, facts or {})
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Content of a file written by torch.save, tensors and plain values only.
+    """Content of a file written by torch.save, tensors and plain values only, once its digest was found right.
+
+    A file that is not ours has the checksums of its zip parts compared instead, where it has them.
 
     Raises:
-        UserError: missing, damaged, or not such a file.
+        UnreadableFile: missing, damaged, or not such a file.
     """
     try:
+        sealed = seal.check(path)
         content = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise UnreadableFile(f"{path}: {error.strerror or error}") from None
+    except Damaged as error:
+        raise UnreadableFile(f"{path}: damaged ({error})") from None
     except Exception as error:  # whatever a damaged file makes the unpickler, struct or zlib say
-        raise UserError(f"{path}: not a checkpoint that can be read ({_why_unreadable(path, error)})") from None
+        raise UnreadableFile(f"{path}: not a checkpoint that can be read ({_why_unreadable(path, error)})") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}; expected a checkpoint or a state dict")
+        raise UnreadableFile(f"{path}: holds a {type(content).__name__}; expected a checkpoint or a state dict")
+    if sealed is None and content.get("format") in (FORMAT, WEIGHTS_FORMAT):
+        raise UnreadableFile(f"{path}: damaged (its digest is missing)")
     return content
 
 
@@ -69,9 +78,22 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     return "damaged, cut short, or of another kind"
 
 
+class Resumable(NamedTuple):
+    """The newest checkpoint that can be read, and the newer ones that cannot: why, and the step of each if known."""
+
+    path: Path
+    content: dict[str, Any]
+    damaged: list[tuple[str, int | None]]
+
+
 @dataclass(frozen=True)
 class CheckpointFolder:
-    """The numbered checkpoints of a run: ``MODEL-EPOCH_STEP.pt``, both counted from 1, step within the epoch."""
+    """The checkpoints of a run: ``MODEL-EPOCH_STEP.pt``, both counted from 1, step within the epoch, and ``last.pt``.
+
+    ``last.pt`` is written over at each evaluation and every few minutes; the numbered ones stay, the newest ``keep`` of
+    them. Only files that a run itself wrote are counted and removed: their names have exactly that form, and their
+    seals name the run.
+    """
 
     folder: Path
     model: str
@@ -81,37 +103,111 @@ class CheckpointFolder:
         return self.folder / f"{self.model}-{epoch}_{step}.pt"
 
     def all(self) -> list[Path]:
-        """Oldest first."""
-        found = [(m, p) for p in self.folder.glob(f"{self.model}-*_*.pt") if (m := _NAME.search(p.name))]
-        return [p for m, p in sorted(found, key=lambda f: (int(f[0][1]), int(f[0][2])))]
+        """The numbered checkpoints of this model, oldest first; no copy that was given another number."""
+        return [path for _, path in sorted(self._numbered())]
+
+    def _numbered(self) -> list[tuple[tuple[int, int], Path]]:
+        found = []
+        for path in self.folder.glob(f"{self.model}-*.pt"):
+            match = _NAME.fullmatch(path.name)
+            if match is None or match[1] != self.model:
+                continue
+            number = int(match[2]), int(match[3])
+            facts = _facts(path)
+            if facts is None or number == (facts.get("epoch"), facts.get("step_in_epoch")):
+                found.append((number, path))
+        return found
 
     def of_other_models(self) -> list[Path]:
-        """Checkpoints of runs with another ``--model``."""
-        own = set(self.all())
-        return [p for p in sorted(self.folder.glob("*.pt")) if _NAME.search(p.name) and p not in own]
+        """Numbered checkpoints of runs with another ``--model``."""
+        names = sorted(self.folder.glob("*.pt"))
+        return [p for p in names if (match := _NAME.fullmatch(p.name)) and match[1] != self.model]
 
-    def save(self, content: dict[str, Any], epoch: int, step: int) -> Path:
-        """Write a checkpoint, then remove the oldest beyond ``keep``."""
-        path = self.path(epoch, step)
-        save_atomically({"format": FORMAT, **content}, path)
-        for old in self.all()[: -self.keep]:
+    def save(self, content: dict[str, Any], step: int) -> Path:
+        """Write the numbered checkpoint of ``content``, then remove the run's oldest beyond ``keep``.
+
+        ``step`` counts within the epoch.
+        """
+        path = self.path(content["epoch"], step)
+        there = _facts(path)
+        if there is not None and (there.get("epoch"), there.get("step_in_epoch")) != (content["epoch"], step):
+            kept = path.with_name(f"{path.name}.kept")
+            path.rename(kept)
+            logger.warning("%s is a copy of another checkpoint; it is now %s", path, kept.name)
+        self._write(content, step, path)
+        own = [p for p in self.all() if (facts := _facts(p)) and facts.get("run") == content["run"]]
+        for old in own[: -self.keep]:
             old.unlink(missing_ok=True)
         return path
 
-    def newest(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest checkpoint and its content, or None where there is none.
+    def save_last(self, content: dict[str, Any], step: int) -> Path:
+        """Write ``last.pt`` over the one before."""
+        self._write(content, step, self.folder / LAST)
+        return self.folder / LAST
+
+    def _write(self, content: dict[str, Any], step_in_epoch: int, path: Path) -> None:
+        facts = {key: content[key] for key in ("run", "epoch", "step")}
+        facts |= {"format": FORMAT, "step_in_epoch": step_in_epoch, "model": self.model}
+        save_atomically({"format": FORMAT, **content}, path, facts)
+
+    def remove_last(self, run: str) -> None:
+        """Remove ``last.pt``, if this run wrote it: a complete run has its numbered checkpoint."""
+        path = self.folder / LAST
+        facts = _facts(path)
+        if facts is not None and facts.get("run") == run:
+            path.unlink(missing_ok=True)
+
+    def newest_first(self) -> list[Path]:
+        """All that a run may continue from: by step, and first a ``last.pt`` whose seal cannot be read."""
+        last = self.folder / LAST
+        numbers: dict[Path, tuple[float, float]] = {path: number for number, path in self._numbered()}
+        if last.exists():
+            facts = _facts(last)
+            numbers[last] = (float("inf"), 0.0)
+            if facts is not None and facts.get("model", self.model) == self.model:
+                numbers[last] = (float(facts.get("epoch", 0)), float(facts.get("step_in_epoch", 0)))
+        return sorted(numbers, key=lambda path: numbers[path], reverse=True)
+
+    def newest(self) -> Resumable | None:
+        """The newest checkpoint that can be read, or None where there is none at all.
 
         Raises:
-            UserError: it cannot be read; says which older one could take its place.
+            UnreadableFile: there are some, and none can be read; says why of the newest.
         """
-        paths = self.all()
+        paths = self.newest_first()
+        damaged: list[tuple[str, int | None]] = []
+        for path in paths:
+            try:
+                return Resumable(path, self.read(path), damaged)
+            except UnreadableFile as error:
+                damaged.append((str(error), (_facts(path) or {}).get("step")))
         if not paths:
             return None
-        try:
-            content = load(paths[-1])
-        except UserError as error:
-            advice = f"; move it away to continue from {paths[-2].name}" if len(paths) > 1 else ""
-            raise UserError(f"{error}{advice}") from None
-        if content.get("format") != FORMAT:
-            raise UserError(f"{paths[-1]}: not a checkpoint of this program; expected format {FORMAT}")
-        return paths[-1], content
+        others = f", and neither can the {len(paths) - 1} before it" if len(paths) > 1 else ""
+        raise UnreadableFile(f"{damaged[0][0]}; it cannot be continued from{others}. --resume=False starts anew")
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Content of a checkpoint that a run can continue from.
+
+        Raises:
+            UnreadableFile: it is damaged, or not what this program writes.
+        """
+        content = load(path)
+        if content.get("format") not in (FORMAT, _UNSEALED_FORMAT):
+            raise UnreadableFile(f"{path}: not a checkpoint of this program; expected format {FORMAT}")
+        for key, kind in _CONTENT.items():
+            if key not in content:
+                raise UnreadableFile(f"{path}: has no '{key}'; expected a whole checkpoint")
+            if not isinstance(content[key], kind) or isinstance(content[key], bool):
+                found = type(content[key]).__name__
+                raise UnreadableFile(f"{path}: '{key}' is of type {found}; expected a checkpoint of this program")
+        return content
+
+
+def _facts(path: Path) -> dict[str, Any] | None:
+    """What a file's seal says, or None where it has none."""
+    try:
+        found: Seal | None = seal.read(path)
+    except OSError:
+        return None
+    return None if found is None else found.facts

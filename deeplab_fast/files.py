@@ -1,6 +1,8 @@
 """Files that are written whole or not at all, and targets that are known to be writable before the work begins."""
 
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,6 +10,7 @@ from pathlib import Path
 
 from .errors import UserError
 
+_PARTIAL = re.compile(r"\.(?P<stem>.+)\.\d+\.partial(?P<suffix>\.[^.]+)?")
 ROOM = 1 << 16  # bytes tried: more than the figures of an evaluation take
 
 
@@ -22,7 +25,7 @@ def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
 
     A reader sees the old file or the new one, and where the block fails the old one stays as it was. The temporary
     name is hidden, this process's own, and keeps the suffix; only a process that is killed leaves it behind.
-    ``durable``: the content is on the disk before it has the name.
+    ``durable``: the content is on the disk before it has the name, and the name when the block is left.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
@@ -34,11 +37,30 @@ def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
         os.replace(partial, path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({reason(error)})") from None
     finally:
         with suppress(OSError):  # its folder is gone or can no longer be written
             partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder's names to the disk, where the system has that."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def unfinished(name: str) -> str | None:
+    """Return the name that a file of :func:`replace_file` was to get, where ``name`` is its temporary one."""
+    match = _PARTIAL.fullmatch(name)
+    return None if match is None else match["stem"] + (match["suffix"] or "")
 
 
 def check_folder(folder: Path, flag: str) -> None:

@@ -5,16 +5,21 @@ line: a resumed run's is equal byte for byte to an uninterrupted one's. ``timing
 the machine decides (times, rates, memory).
 """
 
+import contextlib
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from .board import Board
+from .errors import UserError
+from .files import replace_file
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -23,46 +28,103 @@ TIMING = "timing.jsonl"
 
 
 class JsonLines:
-    """A file of JSON objects that can be cut back to where a checkpoint was taken."""
+    """A file of JSON objects with a ``step``, one a line, that can be cut back to where a checkpoint was taken.
 
-    def __init__(self, path: Path, keep_bytes: int = 0) -> None:
-        self.path = path
-        if path.exists():
-            if path.stat().st_size < keep_bytes:
-                logger.warning("%s: shorter than the checkpoint says; earlier lines are lost", path)
-            else:
-                os.truncate(path, keep_bytes)
-        self._file = path.open("a", encoding="utf-8")
+    Args:
+        start: steps that the checkpoint holds: lines of later ones go.
+        keep: which of the other objects stay.
+
+    A line cut short at the end, behind that of step ``start``, is what a killed run leaves, and goes too. Any other
+    line that holds no object moves to ``NAME.damaged``, which is said.
+
+    Raises:
+        UserError: the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, start: int, keep: Callable[[dict[str, Any]], bool] = lambda record: True) -> None:
+        self.path, self._failed = path, False
+        with self._errors():
+            if path.exists():
+                self._cut(start, keep)
+            self._file = path.open("a", encoding="utf-8")
+
+    def _cut(self, start: int, keep: Callable[[dict[str, Any]], bool]) -> None:
+        lines = _split(self.path.read_bytes())
+        kept = [(line, record) for line, record in lines if record and record["step"] <= start and keep(record)]
+        is_whole = start == 0 or any(record["step"] == start for _, record in kept)
+        torn = [line for line, record in lines[: -1 if is_whole else None] if record is None]
+        if torn:
+            self._move_aside(torn)
+        content = b"".join(line for line, _ in kept)
+        if self.path.stat().st_size != len(content):
+            with replace_file(self.path) as partial:
+                partial.write_bytes(content)
+
+    def _move_aside(self, torn: list[bytes]) -> None:
+        damaged = self.path.with_name(f"{self.path.name}.damaged")
+        with damaged.open("ab") as file:
+            file.writelines(line.rstrip(b"\n") + b"\n" for line in torn)
+        plural = "" if len(torn) == 1 else "s"
+        logger.warning("%s: %d torn line%s moved to %s", self.path, len(torn), plural, damaged.name)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._failed = True
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
 
     def write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
+        with self._errors():
+            self._file.write(json.dumps(record) + "\n")
 
     def flush(self) -> None:
-        self._file.flush()
+        with self._errors():
+            self._file.flush()
 
-    def position(self) -> int:
-        """Bytes so far, all of them on the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return os.fstat(self._file.fileno()).st_size
+    def sync(self) -> None:
+        """Bring all lines to the disk."""
+        with self._errors():
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        """Close the file; an error that was raised already is not raised again."""
+        try:
+            self._file.close()
+        except OSError as error:
+            if not self._failed:
+                raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+
+def _split(content: bytes) -> list[tuple[bytes, dict[str, Any] | None]]:
+    """Lines with their ends, and the object that each holds: None where it is torn."""
+    return [(line, _parsed(line)) for line in content.splitlines(keepends=True)]
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if line.endswith(b"\n") and isinstance(record, dict) and isinstance(record.get("step"), int) else None
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The objects of a file that :class:`JsonLines` wrote; torn lines are passed over."""
+    return [record for _, record in _split(path.read_bytes()) if record is not None]
 
 
 class RunLog:
     """The main process's log of a training run; other processes make none."""
 
-    def __init__(self, folder: Path, total_steps: int, start: int, positions: dict[str, int]) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    def __init__(self, folder: Path, total_steps: int, start: int, evaluated: int) -> None:
+        """``start`` steps are done, and the evaluations up to step ``evaluated``: what the files hold beyond goes."""
 
-        self.metrics = JsonLines(folder / METRICS, positions.get(METRICS, 0))
-        self.timing = JsonLines(folder / TIMING, positions.get(TIMING, 0))
-        self.board = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+        self.metrics = JsonLines(folder / METRICS, start, lambda r: "miou" not in r or r["step"] <= evaluated)
+        self.timing = JsonLines(folder / TIMING, start)
+        self.board = Board(folder, purge_step=start + 1 if start else None)
         self._total = total_steps
         self._tty = sys.stderr.isatty()
         self._last_line = time.monotonic()
@@ -73,8 +135,8 @@ class RunLog:
         block = list(records)
         for record in block:
             self.metrics.write(record)
-            self.board.add_scalar("train/loss", record["loss"], record["step"])
-            self.board.add_scalar("train/lr", record["lr"], record["step"])
+            self.board.scalar("train/loss", record["loss"], record["step"])
+            self.board.scalar("train/lr", record["lr"], record["step"])
             self.bar.update()
         if not block:
             return
@@ -83,7 +145,7 @@ class RunLog:
         self.metrics.flush()
         self.timing.flush()
         for name in ("images_per_s", "data_share"):
-            self.board.add_scalar(f"speed/{name}", timing[name], record["step"])
+            self.board.scalar(f"speed/{name}", timing[name], record["step"])
         shown = {
             "loss": f"{record['loss']:.4f}",
             "lr": f"{record['lr']:.2e}",
@@ -102,19 +164,20 @@ class RunLog:
         self.metrics.write(record)
         self.metrics.flush()
         for name in ("miou", "pixel_accuracy"):
-            self.board.add_scalar(f"val/{name}", record[name], record["step"])
+            self.board.scalar(f"val/{name}", record[name], record["step"])
         self.say(f"epoch {record['epoch']}: mIoU {record['miou']:.4f}, pixel accuracy {record['pixel_accuracy']:.4f}")
 
     def say(self, message: str) -> None:
         with tqdm.external_write_mode(file=sys.stderr):
             logger.info(message)
 
-    def positions(self) -> dict[str, int]:
-        """Lengths of the files, for a checkpoint."""
-        return {METRICS: self.metrics.position(), TIMING: self.timing.position()}
+    def sync(self) -> None:
+        """Bring all lines to the disk: a checkpoint that follows does not hold them."""
+        self.metrics.sync()
+        self.timing.sync()
 
     def close(self) -> None:
         self.bar.close()
+        self.board.close()
         self.metrics.close()
         self.timing.close()
-        self.board.close()

@@ -1,9 +1,10 @@
 """The state of a training run: what a step reads and writes, and what a checkpoint holds."""
 
 import logging
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -26,8 +27,11 @@ logger = logging.getLogger("deeplab_fast")
 # Flags that decide which samples a step sees or what a state means: a run cannot continue with others.
 _FIXED = (
     *("model", "backbone", "head", "num_classes", "multi_grid", "aspp_rates"),
-    *("precision", "batch_size", "accumulate_steps", "seed", "ema_decay"),
+    *("precision", "batch_size", "accumulate_steps", "seed", "ema_decay", "decay_norm"),
 )
+
+# What a run did that began before there was such a flag: it goes on so.
+_BEFORE_FLAGS: dict[str, Any] = {"decay_norm": True}
 
 
 @dataclass
@@ -46,6 +50,8 @@ class TrainState:
     total_steps: int
     steps_per_epoch: int
     data: str = ""  # digest of the training samples' keys
+    held_out: str = ""  # of the held-out samples' keys
+    run: str = ""  # who wrote a checkpoint: drawn once, and kept by what continues it
     step: int = 0
     evaluated: int = 0  # step of the last evaluation
     best_miou: float = -1.0
@@ -77,6 +83,8 @@ class TrainState:
             "world_size": self.world.size,
             "total_steps": self.total_steps,
             "data": self.data,
+            "held_out": self.held_out,
+            "run": self.run,
             "rng": rng_state(self.device),
             "config": asdict(self.config),
             "versions": versions(),
@@ -86,11 +94,11 @@ class TrainState:
         """Continue from a checkpoint.
 
         Raises:
-            UserError: it belongs to a run whose steps mean something else; names the flag.
+            UserError: it belongs to a run whose steps mean something else, and names the flag; or does not fit.
         """
         saved = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
         for key in _FIXED:
-            if saved.get(key) != getattr(self.config, key):
+            if saved.get(key, _BEFORE_FLAGS.get(key)) != getattr(self.config, key):
                 raise UserError(
                     f"--{key}={getattr(self.config, key)}: {name} was trained with {saved.get(key)}; give the same"
                     " value to continue, or another --train_dir to start anew"
@@ -107,17 +115,45 @@ class TrainState:
                 logger.warning(
                     "--%s was %s and is now %s: the run is not the one that was interrupted", key, old, value
                 )
+        try:
+            self._load_tensors(content)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{name}: does not fit this run ({type(error).__name__}: {reason})") from None
+        self.step, self.evaluated, self.best_miou = content["step"], content["evaluated"], content["best_miou"]
+        self.run = content.get("run", self.run)
+        before = content.get("held_out", self.held_out)
+        if before != self.held_out:
+            if before and self.held_out:
+                logger.warning("the held-out samples are not those of before: the best mIoU is sought anew")
+            self.evaluated, self.best_miou = 0, -1.0
+
+    def _load_tensors(self, content: dict[str, Any]) -> None:
         self.model.load_state_dict(content["model"])
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.scaler.load_state_dict(content["scaler"])
         restore_rng_state(content["rng"], self.device)
-        self.step, self.evaluated, self.best_miou = content["step"], content["evaluated"], content["best_miou"]
+
+
+def as_it_began(config: TrainConfig, content: dict[str, Any]) -> TrainConfig:
+    """Return ``config`` with the settings of a run that began before they could be chosen, each said in the log."""
+    kept = {key: value for key, value in _BEFORE_FLAGS.items() if key not in content["config"]}
+    for key, value in kept.items():
+        if getattr(config, key) != value:
+            logger.info("--%s=%s: the run began so, and goes on so", key, value)
+    return replace(config, **kept)
 
 
 def build_state(
-    config: TrainConfig, model: DeepLabV3, device: torch.device, world: World, schedule: Schedule, data: str = ""
+    config: TrainConfig,
+    model: DeepLabV3,
+    device: torch.device,
+    world: World,
+    schedule: Schedule,
+    data: str = "",
+    held_out: str = "",
 ) -> TrainState:
     """Put the model on its device and everything around it; :func:`connected` comes next.
 
@@ -158,6 +194,8 @@ def build_state(
         total_steps=total_steps,
         steps_per_epoch=schedule.steps_per_epoch,
         data=data,
+        held_out=held_out,
+        run=secrets.token_hex(8),
     )
 
 

@@ -3,11 +3,11 @@
 import dataclasses
 import json
 import logging
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import BEST, CheckpointFolder, load
+from .checkpoint import BEST, CheckpointFolder, Resumable, load
 from .cli import parse_flags, run
 from .config import TrainConfig, validate_train
 from .data.classes import class_names
@@ -18,17 +18,17 @@ from .data.synthetic import CLASSES, builtin_data
 from .distributed import World, process_group, world_from_environment
 from .errors import UserError
 from .evaluator import Protocol
+from .files import replace_file
 from .log import METRICS, RunLog, read_json_lines
 from .model import build_model
 from .model.weights import load_pretrained
 from .report import write_report
+from .run_folder import CONFIG, locked, move_aside, open_run_folder, refuse_to_overwrite
 from .runtime import StopRequest, check_precision, prepare_backends, seed_everything, select_device
-from .state import TrainState, build_state, connected
+from .state import TrainState, as_it_began, build_state, connected
 from .trainer import fit
 
 logger = logging.getLogger("deeplab_fast")
-
-CONFIG = "config.json"
 
 DESCRIPTION = "Train DeepLabV3. Without data flags it trains on the built-in data set, sized for this machine."
 EPILOG = """example: python -m deeplab_fast.train --data_file=voc.tar --val_data_file=val.tar --train_dir=ckpt
@@ -93,34 +93,35 @@ def open_sources(config: TrainConfig) -> tuple[Source, Source | None, list[str]]
     return source, held_out, class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
 
 
-def open_run_folder(folder: Path) -> None:
-    """Make ``--train_dir`` and find out now, not at the first checkpoint, whether it can be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"--train_dir={folder}: cannot be written ({error.strerror})") from None
+def find_checkpoint(checkpoints: CheckpointFolder, resume: str) -> Resumable | None:
+    """Find what the main process continues from, as ``--resume`` says; where that is nothing, the folder is free.
 
-
-def resume_run(state: TrainState, checkpoints: CheckpointFolder, resume: str) -> dict[str, int]:
-    """Continue from the newest checkpoint as ``--resume`` says; returns the log files' lengths at that point."""
-    found = checkpoints.newest()
+    Raises:
+        UserError: there is nothing and there must be, or results of a run that cannot be continued.
+    """
+    folder = checkpoints.folder
+    if resume == "False":
+        moved = move_aside(folder)
+        if moved is not None:
+            logger.info("starting over; what was in %s is now in %s", folder, moved)
     others = checkpoints.of_other_models()
     if others:
-        raise UserError(
-            f"--train_dir={checkpoints.folder}: holds {others[0].name} of another --model; choose another folder"
-        )
+        raise UserError(f"--train_dir={folder}: holds {others[0].name} of another --model; choose another folder")
+    found = checkpoints.newest()
     if found is None:
         if resume == "True":
-            raise UserError(f"--resume=True: no checkpoint of {checkpoints.model} in {checkpoints.folder}")
-        return {}
-    path, content = found
-    if resume == "False":
-        raise UserError(f"--resume=False: {checkpoints.folder} already holds {path.name}; choose another --train_dir")
-    state.load_state_dict(content, str(path))
-    logger.info("continuing from %s, step %d of %d", path, state.step, state.total_steps)
-    return dict(content["log_positions"])
+            raise UserError(f"--resume=True: no checkpoint of {checkpoints.model} in {folder}")
+        refuse_to_overwrite(folder)
+    return found
+
+
+def continue_from(state: TrainState, found: Resumable) -> None:
+    """Load the state, and say where the run goes on and what is lost."""
+    state.load_state_dict(found.content, str(found.path))
+    for reason, step in found.damaged:
+        steps = f"; {step - state.step} steps are done again" if step is not None and step > state.step else ""
+        logger.warning("%s; the one before takes its place%s", reason, steps)
+    logger.info("continuing from %s, step %d of %d", found.path, state.step, state.total_steps)
 
 
 def describe(state: TrainState, samples: int, held_out: int) -> str:
@@ -142,34 +143,48 @@ def train(config: TrainConfig, world: World) -> int:
         raise UserError(
             "--is_distributed=True: start the processes with torchrun --nproc-per-node=N -m deeplab_fast.train"
         )
-    with process_group(world, device, "graph" in config.speed), StopRequest().listening() as stop:
-        folder = Path(config.train_dir)
-        with world.together():  # what one process writes for all
+    folder = Path(config.train_dir)
+    checkpoints = CheckpointFolder(folder, config.model, config.keep_checkpoint_max)
+    found: Resumable | None = None
+    with process_group(world, device, "graph" in config.speed), StopRequest().listening() as stop, ExitStack() as held:
+        with world.together():  # what one process does for all
             if world.is_main:
                 open_run_folder(folder)
+                held.enter_context(locked(folder))
+                found = find_checkpoint(checkpoints, config.resume)
                 if config.is_builtin:
                     builtin_data(config.cache_dir)
+        path = world.gather(found.path if found is not None else None)[0]
         with world.together():
+            if path is not None and not world.is_main:
+                found = Resumable(path, read_shared(checkpoints, path), [])
+            if found is not None:
+                config = as_it_began(config, found.content)
             source, held_out, names = open_sources(config)
             schedule = Schedule(
                 len(source), config.batch_size, config.seed, world.rank, world.size, config.accumulate_steps
             )
             seed_everything(config.seed)
             model = build_model(config)
-            if config.ckpt_pre_trained:
+            if config.ckpt_pre_trained and found is None:
                 load_pretrained(model, config.ckpt_pre_trained, config.filter_weight)
-            state = build_state(config, model, device, world, schedule, keys_digest(source))
-            checkpoints = CheckpointFolder(folder, config.model, config.keep_checkpoint_max)
-            positions = resume_run(state, checkpoints, config.resume)
+            held_out_digest = keys_digest(held_out) if held_out is not None else ""
+            state = build_state(config, model, device, world, schedule, keys_digest(source), held_out_digest)
+            if found is not None:
+                continue_from(state, found)
+            logged = found.content["evaluated"] if found is not None else 0
+            found = None  # its tensors were copied
         with world.together():
-            if len(set(world.gather(state.step))) > 1:
-                raise UserError(f"--train_dir={folder}: not the same folder for all processes; expected a shared disk")
+            if world.is_main:
+                with replace_file(folder / CONFIG) as partial:
+                    partial.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+                if path is None:  # before any result: where there are results there is a checkpoint
+                    checkpoints.save_last(state.state_dict(), state.step_in_epoch)
         if state.step >= state.total_steps and world.is_main:
             logger.info("already complete at step %d; raise --train_epochs or --max_steps to train on", state.step)
         log: RunLog | None = None
         if world.is_main:
-            (folder / CONFIG).write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
-            log = RunLog(folder, state.total_steps, state.step, positions)
+            log = RunLog(folder, state.total_steps, state.step, logged)
             log.say(describe(state, len(source), len(held_out) if held_out is not None else 0))
         try:
             with connected(state):
@@ -183,8 +198,22 @@ def train(config: TrainConfig, world: World) -> int:
             return 128 + stop.signal
         if world.is_main:
             finish(state, held_out, folder, names)
+            checkpoints.remove_last(state.run)
         world.barrier()
     return 0
+
+
+def read_shared(checkpoints: CheckpointFolder, path: Path) -> dict[str, Any]:
+    """Read the checkpoint that the main process found.
+
+    Raises:
+        UserError: this process sees another folder, or the file is damaged.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"--train_dir={checkpoints.folder}: not the same folder for all processes; expected a shared disk"
+        )
+    return checkpoints.read(path)
 
 
 def finish(state: TrainState, held_out: Source | None, folder: Path, names: list[str]) -> None:
@@ -193,11 +222,11 @@ def finish(state: TrainState, held_out: Source | None, folder: Path, names: list
     protocol = Protocol.of(config, config.precision)
     report = write_report(folder, state.evaluation_model, held_out, protocol, state.device, names, config.ignore_label)
     best = folder / BEST
-    if state.best_miou >= 0 and best.is_file():
+    if held_out is not None and state.best_miou >= 0 and best.is_file():
         content = load(best)
-        evaluated = [r["miou"] for r in read_json_lines(folder / METRICS) if "miou" in r]
-        last = f"{evaluated[-1]:.4f}" if evaluated else "unknown"
-        print(f"held-out mIoU {last} at the end; best {content['miou']:.4f} in epoch {content['epoch']}: {best}")
+        at_end = [r["miou"] for r in read_json_lines(folder / METRICS) if "miou" in r and r["step"] == state.step]
+        last = f"held-out mIoU {at_end[-1]:.4f} at the end" if at_end else "held-out mIoU not measured at the end"
+        print(f"{last}; best {content['miou']:.4f} in epoch {content['epoch']}: {best}")
     print(f"report {report}")
 
 

@@ -4,9 +4,10 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -150,25 +151,33 @@ def fit(
             log.steps(records, timing)
         block.check()
 
-    def save() -> None:
+    saved_at, saved_step = time.monotonic(), state.step
+
+    def save(write: Callable[[dict[str, Any], int], Path]) -> None:
+        nonlocal saved_at, saved_step
         flush()
-        with world.together():
+        with world.together(), stop.deferred():
             if log is not None:
-                content = {**state.state_dict(), "log_positions": log.positions()}
-                path = checkpoints.save(content, state.epoch, state.step_in_epoch)
-                log.say(f"saved {path}")
+                log.sync()
+                log.say(f"saved {write(state.state_dict(), state.step_in_epoch)}, step {state.step}")
+        saved_at, saved_step = time.monotonic(), state.step
+        block.restart_clock()
+
+    def save_as_due() -> None:
+        save(checkpoints.save if _stays(state) else checkpoints.save_last)
 
     state.network.train()
     if val_source is not None and _evaluation_due(state):
-        _evaluate(state, val_source, checkpoints, log)
+        _evaluate(state, val_source, checkpoints, log, stop)
+        save_as_due()
     block.restart_clock()
     while state.step < state.total_steps:
         fetch = _Timed(batches)
         try:
             group = list(islice(fetch, config.accumulate_steps))
         except UserError as error:
-            if world.size == 1 and state.step:  # with several, the others are waiting elsewhere
-                save()
+            if world.size == 1 and state.step != saved_step:  # with several, the others are waiting elsewhere
+                save(checkpoints.save_last)
             raise UserError(f"{error}; 'prepare check' finds all such files") from None
         block.data_s += fetch.seconds
         loss = step(group)
@@ -176,17 +185,19 @@ def fit(
         boundary = state.step % config.log_steps == 0 or state.step == state.total_steps
         if boundary:
             flush()
-        # Processes must stop at the same step; they agree where they meet anyway.
-        if (boundary or world.size == 1) and world.any(stop.signal is not None, state.device):
-            save()
+        stopping = long_ago = False
+        if boundary or world.size == 1:  # processes stop and save at the same step: they agree where they meet anyway
+            stopping = world.any(stop.signal is not None, state.device) and state.step < state.total_steps
+            long_ago = world.any(time.monotonic() - saved_at >= 60 * config.save_minutes, state.device)
+        if stopping:
+            save_as_due()
             break
-        if val_source is not None and _evaluation_due(state):
+        due = False
+        if val_source is not None and (due := _evaluation_due(state)):
             flush()
-            _evaluate(state, val_source, checkpoints, log)
-            block.restart_clock()
-        if state.step % config.save_steps == 0 or state.step == state.total_steps:
-            save()
-            block.restart_clock()
+            _evaluate(state, val_source, checkpoints, log, stop)
+        if due or long_ago or _stays(state):
+            save_as_due()
 
 
 def build_loader(config: TrainConfig, source: Source, schedule: Schedule, device: torch.device) -> Loader:
@@ -230,6 +241,11 @@ class _Timed:
             self.seconds += time.perf_counter() - start
 
 
+def _stays(state: TrainState) -> bool:
+    """Tell whether the state at this step becomes a numbered checkpoint."""
+    return state.step % state.config.save_steps == 0 or state.step == state.total_steps
+
+
 def _evaluation_due(state: TrainState) -> bool:
     if not state.config.eval_epochs or state.step == 0 or state.evaluated == state.step:
         return False
@@ -237,7 +253,9 @@ def _evaluation_due(state: TrainState) -> bool:
     return state.step % every == 0 or state.step == state.total_steps
 
 
-def _evaluate(state: TrainState, source: Source, checkpoints: CheckpointFolder, log: RunLog | None) -> None:
+def _evaluate(
+    state: TrainState, source: Source, checkpoints: CheckpointFolder, log: RunLog | None, stop: StopRequest
+) -> None:
     config = state.config
     state.world.share_buffers(state.evaluation_model)
     scores = evaluate(
@@ -253,7 +271,11 @@ def _evaluate(state: TrainState, source: Source, checkpoints: CheckpointFolder, 
         config.fused,
     )
     state.evaluated = state.step
+    best = checkpoints.folder / BEST
     better = scores.miou > state.best_miou
+    if log is not None and not better and not best.exists():
+        logger.warning("%s is gone: it now holds the weights of this evaluation", best)
+        better = True
     if better:
         state.best_miou = scores.miou
     if log is not None:
@@ -268,4 +290,5 @@ def _evaluate(state: TrainState, source: Source, checkpoints: CheckpointFolder, 
                 "config": asdict(config),
                 "versions": versions(),
             }
-            save_atomically(content, checkpoints.folder / BEST)
+            with stop.deferred():
+                save_atomically(content, best)

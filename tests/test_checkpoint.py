@@ -1,23 +1,62 @@
+import logging
+import random
+import shutil
+
 import pytest
 import torch
 
-from deeplab_fast import checkpoint
-from deeplab_fast.checkpoint import CheckpointFolder, load, save_atomically
+from deeplab_fast import seal
+from deeplab_fast.checkpoint import FORMAT, LAST, CheckpointFolder, UnreadableFile, load, save_atomically
 from deeplab_fast.errors import UserError
+
+MODEL = "deeplab_v3_s16"
+
+
+def content(step, epoch=1, run="mine"):
+    """What a checkpoint must hold, and nothing of use."""
+    empty = {key: {} for key in ("model", "optimiser", "scaler", "rng", "config")}
+    numbers = {"step": step, "epoch": epoch, "evaluated": 0, "world_size": 1, "total_steps": 9, "best_miou": -1.0}
+    return {**empty, **numbers, "average": None, "data": "", "run": run}
+
+
+def flip(path, bit):
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_names_order_and_retention(tmp_path):
-    folder = CheckpointFolder(tmp_path, "deeplab_v3_s16", keep=2)
+    folder = CheckpointFolder(tmp_path, MODEL, keep=2)
     for epoch, step in ((1, 45), (2, 9), (10, 3)):
-        folder.save({"step": step}, epoch, step)
-    assert [p.name for p in folder.all()] == ["deeplab_v3_s16-2_9.pt", "deeplab_v3_s16-10_3.pt"]
-    path, content = folder.newest()
-    assert path.name == "deeplab_v3_s16-10_3.pt"
-    assert content["step"] == 3
+        folder.save(content(100 * epoch + step, epoch), step)
+    assert [p.name for p in folder.all()] == [f"{MODEL}-2_9.pt", f"{MODEL}-10_3.pt"]
+    found = folder.newest()
+    assert found.path.name == f"{MODEL}-10_3.pt"
+    assert found.content["step"] == 1003
+    assert found.damaged == []
+
+
+def test_last_takes_its_place_among_the_numbered(tmp_path):
+    folder = CheckpointFolder(tmp_path, MODEL, keep=9)
+    folder.save_last(content(0), 0)
+    assert folder.newest().path.name == LAST
+    folder.save(content(4), 4)
+    assert folder.newest().path.name == f"{MODEL}-1_4.pt"
+    folder.save_last(content(6), 6)
+    folder.save(content(10, epoch=2), 4)
+    assert [p.name for p in folder.newest_first()] == [f"{MODEL}-2_4.pt", LAST, f"{MODEL}-1_4.pt"]
+    folder.remove_last("another run")
+    assert LAST in names(tmp_path)
+    folder.remove_last("mine")
+    assert LAST not in names(tmp_path)
 
 
 def test_no_checkpoint(tmp_path):
-    assert CheckpointFolder(tmp_path, "m", 2).newest() is None
+    assert CheckpointFolder(tmp_path, MODEL, 2).newest() is None
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
@@ -27,25 +66,115 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", fail)
-    with pytest.raises(UserError, match=r"a\.pt: checkpoint could not be written \(No space left"):
+    monkeypatch.setattr("deeplab_fast.files.os.fsync", fail)
+    with pytest.raises(UserError, match=r"a\.pt: cannot be written \(No space left"):
         save_atomically({"x": 2}, path)
     assert load(path) == {"x": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+    assert names(tmp_path) == ["a.pt"]
 
 
-def test_damaged_newest_names_the_one_before(tmp_path):
-    folder = CheckpointFolder(tmp_path, "m", 5)
-    folder.save({}, 1, 1)
-    folder.path(1, 2).write_bytes(b"x" * 100)
-    with pytest.raises(UserError, match=r"m-1_2\.pt: .*move it away to continue from m-1_1\.pt"):
+def test_a_write_that_fails_within_torch_gives_the_systems_reason(tmp_path, monkeypatch):
+    """torch.save itself says 'unexpected pos 64 vs 0'."""
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+        def flush(self):
+            pass
+
+    with pytest.raises(OSError, match="No space left"), (tmp_path / "x").open("wb") as file:
+        seal.write({"x": torch.zeros(1000)}, Full(file), {})
+
+
+def test_the_seal_is_read_alone_and_bound_to_every_byte(tmp_path):
+    path = tmp_path / "a.pt"
+    save_atomically({"x": torch.arange(5000)}, path, {"step": 7})
+    assert seal.read(path).facts == {"step": 7}
+    assert torch.equal(torch.load(path, weights_only=True, mmap=True)["x"], torch.arange(5000))
+    bits, rng = 8 * path.stat().st_size, random.Random(0)
+    for bit in [*rng.sample(range(bits), 200), *range(bits - 8 * 130, bits)]:  # the end is where the seal is
+        flip(path, bit)
+        with pytest.raises(seal.Damaged):
+            seal.check(path, must_be_sealed=True)
+        flip(path, bit)
+    seal.check(path, must_be_sealed=True)
+
+
+@pytest.mark.parametrize("cut", [1, 22, 100, 4000])
+def test_a_sealed_file_cut_short(cut, tmp_path):
+    path = tmp_path / "a.pt"
+    save_atomically({"format": FORMAT, "x": torch.arange(5000)}, path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(UnreadableFile, match=r"a\.pt: (damaged|not a checkpoint)"):
+        load(path)
+
+
+def test_a_foreign_file_has_the_checksums_of_its_parts_checked(tmp_path):
+    path = tmp_path / "resnet.pth"
+    torch.save({"w": torch.arange(5000)}, path)
+    assert torch.equal(load(path)["w"], torch.arange(5000))
+    flip(path, 8 * (path.stat().st_size // 2))
+    with pytest.raises(UnreadableFile, match=r"resnet\.pth: damaged \(the checksum of its part .* does not match\)"):
+        load(path)
+    torch.save({"w": torch.arange(5)}, path, _use_new_zipfile_serialization=False)  # has none
+    assert load(path)["w"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_damaged_newest_is_named_and_the_one_before_taken(tmp_path):
+    folder = CheckpointFolder(tmp_path, MODEL, 5)
+    folder.save(content(1), 1)
+    newest = folder.save(content(2), 2)
+    flip(newest, 4000)
+    found = folder.newest()
+    assert found.path.name == f"{MODEL}-1_1.pt"
+    ((reason, step),) = found.damaged
+    assert reason == f"{newest}: damaged (its bytes do not match its digest)"
+    assert step == 2
+    flip(found.path, 4000)
+    with pytest.raises(UnreadableFile, match=r"s16-1_2\.pt: damaged .*neither can the 1 before it.*--resume=False"):
         folder.newest()
 
 
-def test_what_is_no_checkpoint(tmp_path):
+def test_copies_of_the_users_are_neither_counted_nor_removed(tmp_path, caplog):
+    folder = CheckpointFolder(tmp_path, MODEL, keep=1)
+    first = folder.save(content(1), 1)
+    kept = [f"{MODEL}-before-lr-change-1_1.pt", f"{MODEL}-copy-9_9.pt", f"{MODEL}-9_9.pt", f"{MODEL}-01_1.pt"]
+    for name in kept:
+        shutil.copy(first, tmp_path / name)
+    folder.save(content(5, run="another"), 5)
+    folder.save(content(2), 2)
+    assert [p.name for p in folder.all()] == [f"{MODEL}-1_2.pt", f"{MODEL}-1_5.pt"]
+    assert set(kept) <= set(names(tmp_path))
+    assert folder.newest().path.name == f"{MODEL}-1_5.pt"
+    with caplog.at_level(logging.WARNING, "deeplab_fast"):
+        folder.save(content(99, epoch=9), 9)
+    assert f"{MODEL}-9_9.pt is a copy of another checkpoint; it is now {MODEL}-9_9.pt.kept" in caplog.text
+
+
+def test_a_checkpoint_from_before_there_were_digests(tmp_path):
+    old = {**content(3), "format": "deeplab_fast.checkpoint/1", "log_positions": {}}
+    torch.save(old, tmp_path / f"{MODEL}-1_3.pt")
+    assert CheckpointFolder(tmp_path, MODEL, 5).newest().content["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": None}, "not a checkpoint of this program"),
+        ({"optimiser": None}, "has no 'optimiser'"),
+        ({"step": "3"}, "'step' is of type str"),
+        ({"config": [1]}, "'config' is of type list"),
+    ],
+)
+def test_what_is_no_checkpoint(change, words, tmp_path):
+    damaged = {k: v for k, v in ({**content(1), "format": FORMAT} | change).items() if v is not None or k == "average"}
+    save_atomically(damaged, tmp_path / f"{MODEL}-1_1.pt", {"epoch": 1, "step_in_epoch": 1})
+    with pytest.raises(UserError, match=words):
+        CheckpointFolder(tmp_path, MODEL, 5).newest()
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(UserError, match="holds a list"):
         load(tmp_path / "list.pt")
-    torch.save({"model": {}}, tmp_path / "m-1_1.pt")
-    with pytest.raises(UserError, match="not a checkpoint of this program"):
-        CheckpointFolder(tmp_path, "m", 5).newest()

@@ -60,11 +60,11 @@ def test_what_is_in_the_way_is_named(tmp_path):
     for name in ("file", "file/below", "link/below"):
         with pytest.raises(UserError, match=rf"^--report=x: .*{name.split('/')[0]} is not a folder$"):
             check_folder(tmp_path / name, "--report=x")
-    with pytest.raises(UserError, match="^--output=x: is a folder; expected the file to write$"):
+    with pytest.raises(UserError, match=r"^--output=x: is a folder; expected the file to write$"):
         check_file(tmp_path, "--output=x")
     with pytest.raises(UserError, match=r"^--output=x: cannot be written \(File name too long\)$"):
         check_file(tmp_path / ("n" * 300), "--output=x")
-    with pytest.raises(UserError, match="^--output=x: .*file is not a folder$"):
+    with pytest.raises(UserError, match=r"^--output=x: .*file is not a folder$"):
         check_file(tmp_path / "file" / "x.onnx", "--output=x")
 
 

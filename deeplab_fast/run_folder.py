@@ -1,0 +1,136 @@
+"""The folder of a training run: whose it is, what lies there, and how an old run makes way for a new one."""
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .checkpoint import BEST, LAST
+from .config import MODELS
+from .errors import UserError
+from .files import unfinished
+from .log import METRICS, TIMING
+
+logger = logging.getLogger("deeplab_fast")
+
+CONFIG, LOCK = "config.json", "run.lock"
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_NUMBERED = rf"(?:{'|'.join(MODELS)})-\d+_\d+\.pt"
+_FILES = rf"{_NUMBERED}|" + "|".join(map(re.escape, (BEST, LAST, CONFIG, METRICS, TIMING)))
+_OWN = re.compile(
+    rf"{_FILES}|(?:{re.escape(METRICS)}|{re.escape(TIMING)})\.damaged|profile\.(?:json|md)|events\.out\.tfevents\..*|report"
+)
+
+
+def open_run_folder(folder: Path) -> None:
+    """Make ``--train_dir`` and find out now, not at the first checkpoint, whether it can be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"--train_dir={folder}: cannot be written ({error.strerror})") from None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of ``folder`` inside the block, and remove what a killed one left half written.
+
+    The lock is the system's (flock) and ends with the process, however that ends. Network file systems pass it on to
+    the other hosts, but for some that know no locks: there a warning says that nothing keeps a second run out.
+
+    Raises:
+        UserError: another run has it; says which.
+    """
+    descriptor = _take_lock(folder / LOCK)
+    try:
+        for path in folder.iterdir():
+            if re.fullmatch(_FILES, unfinished(path.name) or ""):
+                path.unlink(missing_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the folder may have been removed
+            (folder / LOCK).unlink(missing_ok=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _take_lock(path: Path) -> int | None:
+    """A descriptor that holds the lock, or None where the file system has no locks."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return None
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            if error.errno in _NO_LOCKS:
+                logger.warning("%s: its file system has no locks; nothing keeps a second run out", path.parent)
+                return None
+            raise UserError(
+                f"--train_dir={path.parent}: another run is writing there ({holder or 'a process'}); wait for it, or"
+                " choose another folder"
+            ) from None
+        if _is_same_file(descriptor, path):  # else the one before removed it in the meantime
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def results_in(folder: Path) -> list[str]:
+    """Names of what a run has left in ``folder`` that another would write over."""
+    return [name for name in (BEST, METRICS, TIMING) if (folder / name).is_file() and (folder / name).stat().st_size]
+
+
+def refuse_to_overwrite(folder: Path) -> None:
+    """Raise :class:`UserError` where a folder without a checkpoint to continue from holds results."""
+    found = results_in(folder)
+    if found:
+        raise UserError(
+            f"--train_dir={folder}: holds {' and '.join(found)} but no checkpoint to continue from; --resume=False"
+            " starts over and keeps them in a subfolder, or choose another folder"
+        )
+
+
+def move_aside(folder: Path) -> Path | None:
+    """Move what runs have left in ``folder`` to ``previous-N`` within it; returns that, or None where there is nothing.
+
+    Files of any other name stay.
+
+    Raises:
+        UserError: a file cannot be moved.
+    """
+    own = sorted(path for path in folder.iterdir() if _OWN.fullmatch(path.name))
+    if not own:
+        return None
+    number = 1
+    while (target := folder / f"previous-{number}").exists():
+        number += 1
+    try:
+        target.mkdir()
+        for path in own:
+            path.rename(target / path.name)
+    except OSError as error:
+        raise UserError(f"--train_dir={folder}: cannot be moved to {target.name} ({error.strerror})") from None
+    return target
