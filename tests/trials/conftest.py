@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.tiny import make_tiny
 from tests.trials.samples import write_samples
 
 
@@ -11,3 +12,9 @@ from tests.trials.samples import write_samples
 def samples(tmp_path: Path) -> Path:
     """A folder with its own copy of the samples, to break."""
     return write_samples(tmp_path / "data")
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``--backbone=resnet18`` a network of few channels, in this process."""
+    make_tiny(monkeypatch.setattr)

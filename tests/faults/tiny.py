@@ -1,0 +1,14 @@
+"""A network of few channels, for tests of everything but the network: its steps are quick, its checkpoints small."""
+
+from deeplab_fast.model import aspp, deeplabv3, resnet
+
+
+def make_tiny(put=setattr):
+    """Let every ``resnet18`` from now on be tiny; ``put(object, name, value)`` does it, and may undo it later."""
+    whole = resnet.ResNet._stage
+    put(resnet.ResNet, "_stage", lambda self, block, planes, stage: whole(self, block, planes // 16, stage))
+    small = resnet.Architecture(resnet.BasicBlock, (1, 1, 1, 1))
+    put(resnet, "ARCHITECTURES", {**resnet.ARCHITECTURES, "resnet18": small})
+    put(deeplabv3, "ARCHITECTURES", resnet.ARCHITECTURES)
+    for module in (aspp, deeplabv3):
+        put(module, "CHANNELS", 8)

@@ -1,0 +1,373 @@
+"""Runs and checkpoints: what is killed, damaged, copied, full or interrupted."""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from deeplab_fast import train, trainer
+from deeplab_fast.cli import run
+from deeplab_fast.errors import UserError
+from tests.conftest import REPO
+from tests.trials.samples import small
+
+MODEL = "deeplab_v3_s16"
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(request, monkeypatch):
+    """Draw no report, which takes longer than the run, but for tests that ask for ``pictures``."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(train, "write_report", lambda folder, *_, **__: folder / "report")
+
+
+@pytest.fixture
+def pictures():
+    """Let the run draw its report."""
+
+
+@pytest.fixture
+def start(samples, tmp_path, caplog):
+    """Train in ``tmp_path/run`` with validation: two steps an epoch; returns the log."""
+
+    def one(*flags):
+        data = [f"--data_root={samples}", f"--data_lst={samples}/train.txt", f"--val_data_lst={samples}/val.txt"]
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "deeplab_fast"):
+            train.main(small(f"--train_dir={tmp_path}/run", "--crop_size=33", *data, *flags))
+        return caplog.text
+
+    return one
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run"
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def at_step(monkeypatch, step, action):
+    """Call ``action`` in place of update ``step``, counted from 1."""
+    whole = trainer.choose_step
+
+    def choose(state):
+        do, plan = whole(state)
+        return lambda batches: action() if state.step + 1 == step else do(batches), plan
+
+    monkeypatch.setattr(trainer, "choose_step", choose)
+
+
+class Killed(BaseException):
+    """Ends a run as SIGKILL does: nothing handles it."""
+
+
+def killed():
+    raise Killed
+
+
+def test_a1_a_run_killed_before_its_first_numbered_checkpoint_goes_on(start, folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, killed)
+        with pytest.raises(Killed):
+            start("--max_steps=6")
+    assert not list(folder.glob(f"{MODEL}-*.pt"))
+    before = lines(folder)
+    said = start("--max_steps=6")
+    assert f"continuing from {folder / 'last.pt'}, step 2 of 6" in said
+    assert lines(folder)[: len(before)] == before
+    assert [r["step"] for r in lines(folder) if "loss" in r] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a1_minutes_bound_what_is_lost(start, folder, monkeypatch):
+    at_step(monkeypatch, 6, killed)
+    with pytest.raises(Killed):
+        start("--max_steps=9", "--eval_epochs=0", "--save_minutes=1e-9")
+    assert torch.load(folder / "last.pt", weights_only=True)["step"] == 5
+
+
+@pytest.mark.parametrize("left", ["best.pt", "metrics.jsonl"])
+def test_a1_results_without_a_checkpoint_are_not_written_over(left, start, folder):
+    start("--max_steps=2")
+    kept = (folder / left).read_bytes()
+    for path in folder.iterdir():
+        if path.is_file() and path.name != left:
+            path.unlink()
+    with pytest.raises(UserError, match=rf"holds {left} but no checkpoint to continue from; --resume=False"):
+        start("--max_steps=2")
+    assert (folder / left).read_bytes() == kept
+    (folder / "notes.txt").write_text("the user's")
+    said = start("--max_steps=2", "--resume=False")
+    assert f"what was in {folder} is now in {folder / 'previous-1'}" in said
+    assert (folder / "previous-1" / left).read_bytes() == kept
+    assert (folder / "notes.txt").exists()
+    start("--max_steps=2", "--resume=False")
+    assert (folder / "previous-2" / "best.pt").exists()
+    assert len([r for r in lines(folder) if "loss" in r]) == 2
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a2_a_flipped_bit_is_named_and_the_checkpoint_before_continues(share, start, folder):
+    start("--max_steps=6", "--save_steps=2")
+    newest = folder / f"{MODEL}-3_2.pt"
+    weights = torch.load(newest, weights_only=True)["model"]
+    flip(newest, int(share * newest.stat().st_size))
+    said = start("--max_steps=6", "--save_steps=2", "--resume=True")
+    assert f"{newest}: damaged (its bytes do not match its digest); the one before takes its place" in said
+    assert "2 steps are done again" in said
+    assert f"continuing from {folder}/{MODEL}-2_2.pt, step 4 of 6" in said
+    again = torch.load(newest, weights_only=True)["model"]
+    assert all(torch.equal(again[key], value) for key, value in weights.items())
+
+
+def test_a2_every_program_checks_the_digest(start, folder, samples, tmp_path):
+    from deeplab_fast import eval as evaluate_program
+    from deeplab_fast import export, predict
+
+    start("--max_steps=2")
+    flip(folder / "best.pt", (folder / "best.pt").stat().st_size // 2)
+    given = f"--ckpt_path={folder / 'best.pt'}"
+    for program, flags in (
+        (evaluate_program, [f"--data_root={samples}", f"--data_lst={samples}/val.txt"]),
+        (predict, [f"--input={samples}/images", f"--output={tmp_path}/out"]),
+        (export, [f"--output={tmp_path}/model.onnx"]),
+    ):
+        with pytest.raises(UserError, match=r"best\.pt: damaged \(its bytes do not match its digest\)"):
+            program.main([given, *flags])
+    with pytest.raises(UserError, match=r"best\.pt: damaged"):
+        start("--max_steps=2", f"--train_dir={tmp_path}/other", f"--ckpt_pre_trained={folder / 'best.pt'}")
+
+
+def test_a3_a_second_run_in_the_same_folder_is_refused(start, folder):
+    start("--max_steps=2")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with (folder / "run.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write("process 7 on there\n")
+        other.flush()
+        with pytest.raises(UserError, match=r"another run is writing there \(process 7 on there\)"):
+            start("--max_steps=4")
+    (folder / "run.lock").write_text("a dead process leaves the file, not the lock")
+    assert {n: (folder / n).read_bytes() for n in before} == before
+    start("--max_steps=4")
+    assert not (folder / "run.lock").exists()
+
+
+def test_a4_copies_of_the_users_are_neither_removed_nor_taken_for_the_newest(start, folder):
+    flags = ("--save_steps=1", "--keep_checkpoint_max=1")
+    start("--max_steps=1", *flags)
+    copies = [folder / f"{MODEL}-before-lr-change-1_1.pt", folder / f"{MODEL}-copy-9_9.pt", folder / f"{MODEL}-9_9.pt"]
+    for copy in copies:
+        shutil.copy(folder / f"{MODEL}-1_1.pt", copy)
+    start("--max_steps=2", *flags)
+    said = start("--max_steps=3", *flags)
+    assert f"continuing from {folder}/{MODEL}-1_2.pt, step 2 of 3" in said
+    assert all(copy.exists() for copy in copies)
+    assert {p.name for p in folder.glob("*.pt")} == {f"{MODEL}-2_1.pt", "best.pt", *(copy.name for copy in copies)}
+
+
+def without_seal(path, change):
+    """Write a checkpoint anew as an older version did, changed."""
+    content = torch.load(path, weights_only=True)
+    content["format"] = "deeplab_fast.checkpoint/1"
+    content.setdefault("log_positions", dict.fromkeys(("metrics.jsonl", "timing.jsonl"), 0))
+    change(content)
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.pop("optimiser"), "has no 'optimiser'"),
+        (lambda c: c.update(step="four"), "'step' is of type str"),
+        (lambda c: c.update(config=None), "'config' is of type NoneType"),
+        (lambda c: c["model"].pop("backbone.conv1.weight"), "does not fit this run"),
+        (lambda c: c["model"].update({"backbone.conv1.weight": torch.zeros(2)}), "does not fit this run"),
+        (lambda c: c["rng"].update(cpu=torch.zeros(3)), "does not fit this run"),
+        (lambda c: c["optimiser"].update(param_groups=[]), "does not fit this run"),
+    ],
+)
+def test_a5_a_checkpoint_that_is_not_whole_is_one_line(change, words, start, folder):
+    start("--max_steps=2")
+    without_seal(folder / f"{MODEL}-1_2.pt", change)
+    with pytest.raises(UserError, match=words) as caught:
+        start("--max_steps=4")
+    assert "\n" not in str(caught.value)
+
+
+def test_a5_a_stored_configuration_of_wrong_types_is_one_line(start, folder, samples):
+    from deeplab_fast import eval as evaluate_program
+
+    start("--max_steps=2")
+    content = torch.load(folder / "best.pt", weights_only=True)
+    content["format"] = "deeplab_fast.weights/1"
+    content["config"] |= {"crop_size": "large"}
+    torch.save(content, folder / "best.pt")
+    flags = [f"--data_root={samples}", f"--data_lst={samples}/val.txt"]
+    with pytest.raises(UserError, match="--crop_size='large': expected a whole number"):
+        evaluate_program.main([f"--ckpt_path={folder / 'best.pt'}", *flags])
+
+
+def test_a6_a_best_checkpoint_that_was_removed_is_written_again(start, folder):
+    start("--max_steps=2")
+    (folder / "best.pt").unlink()
+    without_seal(folder / f"{MODEL}-1_2.pt", lambda content: content.update(best_miou=2.0))  # none will be better
+    said = start("--max_steps=4")
+    assert "best.pt is gone: it now holds the weights of this evaluation" in said
+    assert torch.load(folder / "best.pt", weights_only=True)["step"] == 4
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-7], lambda text: b"\0" * 40 + text[40:]], ids=["cut", "zeros"])
+def test_a7_torn_lines_are_told_apart_and_the_run_ends_well(damage, start, folder, pictures):
+    start("--max_steps=2", "--eval_epochs=0")
+    log = folder / "metrics.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(damage(whole))
+    said = start("--max_steps=4", "--eval_epochs=0")
+    assert f"{log}: 1 torn line moved to metrics.jsonl.damaged" in said
+    torn = (folder / "metrics.jsonl.damaged").read_bytes().rstrip(b"\n")
+    assert torn in damage(whole)
+    assert len([r["step"] for r in lines(folder)]) == 3
+    assert (folder / "report" / "curves.png").exists()
+    start("--max_steps=4", "--eval_epochs=0")
+
+
+def test_a8_a_write_that_fails_says_the_systems_reason(start, folder):
+    """A limit on the size of files stands for the full disk; torch itself would speak of an unexpected position."""
+    start("--max_steps=2")
+    before = {p.name: p.read_bytes() for p in folder.glob("*.pt")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(UserError, match=rf"{folder}/.*\.pt: cannot be written \(File too large\)") as caught:
+            start("--max_steps=4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert {p.name: p.read_bytes() for p in folder.glob("*.pt")} == before
+    assert not list(folder.glob(".*"))
+    start("--max_steps=4")
+
+
+def test_a8_events_that_cannot_be_written_neither_end_the_run_nor_print_a_traceback(start, folder, monkeypatch, capsys):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    monkeypatch.setattr(RecordWriter, "flush", full)
+    said = start("--max_steps=4")
+    assert said.count("TensorBoard's events are no longer written (No space left on device)") == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert len([r for r in lines(folder) if "loss" in r]) == 4
+
+
+def test_a8_a_folder_removed_in_mid_run_is_one_line(start, folder, monkeypatch):
+    at_step(monkeypatch, 2, lambda: shutil.rmtree(folder) or torch.zeros(()))
+    with pytest.raises(UserError, match=rf"{folder}/.*: cannot be written \(No such file or directory\)"):
+        start("--max_steps=4", "--save_steps=1", "--log_steps=1")
+
+
+def test_a8_a_path_is_printed_as_text(monkeypatch, capsys):
+    def fail(argv):
+        raise OSError(errno.EIO, "Input/output error", b"/a/b")
+
+    monkeypatch.setattr("sys.argv", ["x"])
+    with pytest.raises(SystemExit):
+        run(fail)
+    assert capsys.readouterr().err == "error: /a/b: Input/output error\n"
+
+
+def test_a9_two_signals_within_a_save_let_it_end(start, folder, samples, monkeypatch, capsys):
+    whole = torch.save
+
+    def interrupted(content, file, **options):
+        if content.get("step") == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)  # here Python calls the handlers
+        whole(content, file, **options)
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    flags = small(
+        *(f"--train_dir={folder}", f"--data_root={samples}", f"--data_lst={samples}/train.txt", "--crop_size=33"),
+        *("--save_steps=1", "--max_steps=3"),
+    )
+    monkeypatch.setattr("sys.argv", ["train", *flags])
+    with pytest.raises(SystemExit) as ended:
+        run(train.main)
+    assert ended.value.code == 128 + signal.SIGTERM
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert "error:" not in err
+    assert torch.load(folder / f"{MODEL}-1_1.pt", weights_only=True)["step"] == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_a9_ctrl_c_while_torch_is_imported_prints_no_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deeplab_fast.train"], stderr=subprocess.PIPE, text=True, cwd=REPO
+    )
+    with open(f"/proc/{process.pid}/maps") as maps:
+        while "libtorch" not in maps.read():
+            time.sleep(0.01)
+            maps.seek(0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode == 130
+
+
+def test_d4_a_run_resumed_without_validation_prints_no_old_figure(start, capsys):
+    start("--max_steps=2")
+    assert "held-out mIoU" in capsys.readouterr().out
+    start("--max_steps=4", "--val_data_lst=")
+    assert "held-out" not in capsys.readouterr().out
+
+
+def test_d4_other_held_out_samples_are_evaluated_anew(start, samples, folder, capsys):
+    start("--max_steps=2")
+    shutil.copy(samples / "train.txt", samples / "val.txt")
+    said = start("--max_steps=2")
+    assert "the held-out samples are not those of before" in said
+    figures = [r["miou"] for r in lines(folder) if "miou" in r]
+    assert len(figures) == 2
+    assert f"held-out mIoU {figures[1]:.4f} at the end; best {figures[1]:.4f}" in capsys.readouterr().out
+
+
+def decays(content):
+    return [group["weight_decay"] for group in content["optimiser"]["param_groups"]]
+
+
+def test_e10_batch_norms_weights_do_not_decay_and_an_older_run_goes_on_as_it_began(start, folder):
+    newest = folder / f"{MODEL}-1_2.pt"
+    start("--max_steps=2", "--resume=False")
+    assert decays(torch.load(newest, weights_only=True)) == [1e-4, 0.0]
+    start("--max_steps=2", "--resume=False", "--decay_norm=True")
+    assert decays(torch.load(newest, weights_only=True)) == [1e-4]
+    without_seal(newest, lambda content: content["config"].pop("decay_norm"))
+    said = start("--max_steps=4")
+    assert "--decay_norm=True: the run began so, and goes on so" in said
+    assert decays(torch.load(folder / f"{MODEL}-2_2.pt", weights_only=True)) == [1e-4]
+    with pytest.raises(UserError, match=r"--decay_norm=False: .* was trained with True"):
+        start("--max_steps=6")
