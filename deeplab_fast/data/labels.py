@@ -1,4 +1,4 @@
-"""What the pixel counts of a data set's labels say of it: whether a network can learn from them, or be measured by them."""
+"""What the pixel counts of labels say: whether a network can learn from them, or be measured by them."""
 
 from collections.abc import Collection
 
