@@ -1,5 +1,6 @@
 """Segment images with a checkpoint: ``python -m deeplab_fast.predict`` (see ``--help``)."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from tqdm import tqdm
 
 from .cli import parse_flags, run
 from .config import DeviceConfig, ImageConfig, ModelConfig, ProtocolConfig, flag, validate, validate_image
-from .data.sources import IMAGE_SUFFIXES, read_bytes
+from .data.folders import IMAGE_SUFFIXES
+from .data.folders import find_images as search
+from .data.sources import read_bytes
 from .errors import UserError
 from .evaluator import Protocol
 from .inference import trained_model
@@ -16,6 +19,8 @@ from .model.layers import use_fused
 from .ops import decode_image
 from .report import palette, predict
 from .runtime import check_precision, place, prepare_backends, select_device
+
+logger = logging.getLogger("deeplab_fast")
 
 DESCRIPTION = "Segment images: for each, NAME.png with the classes (palette PNG) and NAME_overlay.jpg."
 
@@ -37,10 +42,12 @@ def find_images(given: str) -> list[tuple[Path, Path]]:
         return [(path, Path(path.stem))]
     if not path.is_dir():
         raise UserError(f"--input={given}: no such file or folder")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
+    found = search(path)
+    if left_out := found.describe():
+        logger.info("%s: left out: %s", path, left_out)
+    if not found.files:
         raise UserError(f"--input={given}: no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-    return [(p, p.relative_to(path).with_suffix("")) for p in found]
+    return [(p, p.relative_to(path).with_suffix("")) for p in found.files]
 
 
 def check_targets(images: list[tuple[Path, Path]], out: Path) -> None:
