@@ -1,7 +1,7 @@
 """Where samples come from: list files, two folders, or records, behind one small interface."""
 
 import hashlib
-import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,10 @@ from typing import NamedTuple, Protocol
 
 from deeplab_fast.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+from .lists import read_list, repetitions, resolve, some_of
+from .matching import match_labels
+
+logger = logging.getLogger("deeplab_fast")
 
 
 class Sample(NamedTuple):
@@ -65,8 +68,8 @@ def keys_digest(source: Source) -> str:
 def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise UserError(f"{path}: {error.strerror if isinstance(error, OSError) else error}") from None
 
 
 def unique_keys(paths: list[str]) -> list[str]:
@@ -74,18 +77,26 @@ def unique_keys(paths: list[str]) -> list[str]:
 
     Dots become underscores: in a tar shard the first dot ends the key.
     """
-    stems = [Path(p).stem.replace(".", "_") for p in paths]
+    stems = [os.path.splitext(os.path.basename(p))[0].replace(".", "_") for p in paths]  # pathlib is ten times slower
     if len(set(stems)) == len(stems):
         return stems
-    return list(_numbered(str(Path(p).with_suffix("")).lstrip("./").replace(".", "_") for p in paths))
+    return list(_numbered(os.path.splitext(_tidy(p))[0].lstrip("./").replace(".", "_") for p in paths))
+
+
+def _tidy(path: str) -> str:
+    """The path without ``./`` and ``//``."""
+    return str(Path(path)) if "//" in path or "./" in path else path
 
 
 def _numbered(keys: Iterable[str]) -> Iterator[str]:
-    """The keys, a number added where one came before."""
+    """The keys, the smallest free number from 2 added where one came before."""
     seen: set[str] = set()
+    free: dict[str, int] = {}  # of a key: no smaller number is
     for key in keys:
-        candidates = itertools.chain([key], (f"{key}_{n}" for n in itertools.count(2)))
-        fresh = next(c for c in candidates if c not in seen)
+        fresh = key
+        while fresh in seen:
+            number = free.get(key, 2)
+            fresh, free[key] = f"{key}_{number}", number + 1
         seen.add(fresh)
         yield fresh
 
@@ -129,7 +140,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def list_source(root: str | Path, list_file: str | Path, must_exist: bool = True) -> FileSource:
-    """Samples of a list file: ``IMAGE LABEL`` on each line, paths below ``root``.
+    """Samples of a list file: ``IMAGE LABEL`` on each line, paths below ``root``; logs what the list repeats.
 
     Raises:
         UserError: the list is missing, empty or badly formed, or names a file that is not there
@@ -139,51 +150,24 @@ def list_source(root: str | Path, list_file: str | Path, must_exist: bool = True
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"--data_root={root}: no such folder")
-    for path in (*images, *labels) if must_exist else ():
-        if not (root / path).is_file():
-            raise UserError(f"{list_file}: {root / path} does not exist")
+    names, missing = resolve(root, [*images, *labels])
+    if missing and must_exist:
+        others = f", nor do {len(missing) - 1:,} others: {some_of(missing[1:], 4)}" if len(missing) > 1 else ""
+        raise UserError(f"{list_file}: {root / missing[0]} does not exist{others}")
+    images, labels = names[: len(images)], names[len(images) :]
+    for said in repetitions(list_file, images, labels):
+        logger.info("%s", said)
     return FileSource(root, images, labels, unique_keys(images))
 
 
-def read_list(list_file: str | Path) -> tuple[list[str], list[str]]:
-    """Image and label paths of a list file; blank lines are skipped."""
-    path = Path(list_file)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise UserError(f"{path}: {reason}; expected a list file of 'IMAGE LABEL' lines") from None
-    images, labels = [], []
-    for number, line in enumerate(lines, 1):
-        fields = line.split()
-        if not fields:
-            continue
-        if len(fields) != 2:
-            plural = "" if len(fields) == 1 else "s"
-            raise UserError(f"{path}, line {number}: {len(fields)} field{plural}; expected two, 'IMAGE LABEL'")
-        images.append(fields[0])
-        labels.append(fields[1])
-    if not images:
-        raise UserError(f"{path}: empty; expected 'IMAGE LABEL' lines")
-    return images, labels
+def folder_source(image_dir: str | Path, label_dir: str | Path, label_suffix: str = "") -> FileSource:
+    """Samples of two parallel folders, which may be one: each image has a PNG label of the same relative name.
 
-
-def folder_source(image_dir: str | Path, label_dir: str | Path) -> FileSource:
-    """Samples of two parallel folders: every image has a label of the same relative name, ``.png``.
+    ``label_suffix`` stands between that name and ``.png``. Logs what was left out of the folders.
 
     Raises:
-        UserError: a folder is missing, holds no image, or an image has no label.
+        UserError: a folder is missing, holds no image, or images have no label.
     """
-    image_dir, label_dir = Path(image_dir), Path(label_dir)
-    for folder in (image_dir, label_dir):
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder")
-    found = sorted(p for p in image_dir.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise UserError(f"{image_dir}: no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-    labels = [label_dir / p.relative_to(image_dir).with_suffix(".png") for p in found]
-    for image, label in zip(found, labels, strict=True):
-        if not label.is_file():
-            raise UserError(f"{image}: no label; expected {label}")
-    names = [str(p.relative_to(image_dir)) for p in found]
-    return FileSource(Path(), [str(p) for p in found], [str(p) for p in labels], unique_keys(names))
+    pairs = match_labels(image_dir, label_dir, label_suffix)
+    names = [os.path.relpath(path, image_dir) for path, _ in pairs]
+    return FileSource(Path(), [str(i) for i, _ in pairs], [str(label) for _, label in pairs], unique_keys(names))

@@ -1,0 +1,118 @@
+"""List files: an image and a label on each line; the text files beside them, read whoever wrote them."""
+
+import codecs
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from deeplab_fast.errors import UserError
+
+
+def read_lines(path: str | Path, expected: str) -> list[str]:
+    """Lines of a text file without their ends: UTF-8, or UTF-16 where a byte order mark says so.
+
+    Raises:
+        UserError: no readable text; says what was ``expected``.
+    """
+    try:
+        data = Path(path).read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; expected {expected}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file; expected {expected}") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def read_list(list_file: str | Path) -> tuple[list[str], list[str]]:
+    """Image and label paths of a list file; blank lines are skipped.
+
+    Raises:
+        UserError: the list is missing, empty or badly formed.
+    """
+    images, labels = [], []
+    for number, line in enumerate(read_lines(list_file, "a list file of 'IMAGE LABEL' lines"), 1):
+        fields = _fields(line)
+        if not fields:
+            continue
+        if len(fields) != 2:
+            plural = "" if len(fields) == 1 else "s"
+            raise UserError(
+                f"{list_file}, line {number}: {len(fields)} field{plural}; expected two, 'IMAGE LABEL', with a tab"
+                " between them where a name has a space"
+            )
+        images.append(fields[0])
+        labels.append(fields[1])
+    if not images:
+        raise UserError(f"{list_file}: empty; expected 'IMAGE LABEL' lines")
+    return images, labels
+
+
+def _fields(line: str) -> list[str]:
+    """The two paths of a line with one tab between them, else its words."""
+    if "\t" in line:
+        fields = [field for part in line.split("\t") if (field := part.strip(" "))]
+        if len(fields) == 2:
+            return fields
+    return line.split() if line.isascii() else [word for word in line.replace("\t", " ").split(" ") if word]
+
+
+def list_line(image: str, label: str) -> str:
+    """Return the line that :func:`read_list` reads as these two paths, its end included.
+
+    Raises:
+        UserError: no line does: a name begins or ends with a space, or holds a tab or a line's end.
+    """
+    line = f"{image}\t{label}" if " " in image + label else f"{image} {label}"
+    if any(end in line for end in "\r\n") or _fields(line) != [image, label]:
+        names = f"{image!r}, {label!r}"
+        raise UserError(f"{names}: a list file cannot hold them; expected no tab, and no space at an end")
+    return line + "\n"
+
+
+def resolve(root: str | Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the paths below ``root`` that ``names`` mean, and those of the names that are no file.
+
+    A name is taken as it is where there is such a file. Else ``\\`` is read as ``/``, a leading ``/`` as ``root``'s,
+    and the suffix in capitals or small letters.
+    """
+    base = os.fspath(root)
+    found: dict[str, str | None] = {}
+    for name in names:
+        if name not in found:
+            found[name] = next((n for n in _spellings(name) if os.path.isfile(os.path.join(base, n))), None)
+    return [found[name] or name for name in names], [name for name, there in found.items() if there is None]
+
+
+def _spellings(name: str) -> Iterable[str]:
+    yield name
+    if "\\" in name:
+        name = name.replace("\\", "/")
+        yield name
+    if name.startswith("/"):
+        name = name.lstrip("/")
+        yield name
+    stem, suffix = os.path.splitext(name)
+    for spelled in (suffix.lower(), suffix.upper()):
+        if spelled != suffix:
+            yield stem + spelled
+
+
+def some_of(names: Sequence[object], most: int = 5) -> str:
+    """Return the first names, with commas between, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
+
+
+def repetitions(list_file: str | Path, images: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """One line for each thing that a list repeats: whole lines, and images with another label."""
+    said = []
+    lines = Counter(zip(images, labels, strict=True))
+    if repeated := [pair[0] for pair, count in lines.items() if count > 1]:
+        more = len(images) - len(lines)
+        said.append(f"{list_file}: {more:,} lines repeat others, and count again: {some_of(repeated)}")
+    if several := [image for image, count in Counter(image for image, _ in lines).items() if count > 1]:
+        said.append(f"{list_file}: {len(several):,} images have several labels: {some_of(several)}")
+    return said
