@@ -5,21 +5,23 @@
 """
 
 import io
-import os
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_label
 
 from .classes import CLASSES_FILE, VOC
-from .sources import read_bytes, write_text
+from .grey import convert
+from .lists import list_line, read_lines, some_of
+from .written import Written, check_unwritten, write_texts
+
+logger = logging.getLogger("deeplab_fast")
 
 VOC_DIR = "VOCdevkit/VOC2012"
 SBD_DIR = "benchmark_RELEASE/dataset"
@@ -41,34 +43,41 @@ class ListResult:
 
 def read_ids(path: Path) -> list[str]:
     """Image ids of a devkit's list, stripped, in order, blank lines skipped."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected the devkit's list of image ids") from None
-    return [line.split()[0] for line in lines if line.strip()]
+    return [words[0] for line in read_lines(path, "the devkit's list of image ids") if (words := line.split())]
 
 
 def sbd_label(data: bytes, where: str) -> NDArray[np.uint8]:
-    """Class indexes of an SBD ``.mat`` file's GTcls structure: uint8 ``[H, W]``."""
+    """Class indexes of an SBD ``.mat`` file's GTcls structure: uint8 ``[H, W]``.
+
+    Raises:
+        UserError: no such structure, or its segmentation is no image of whole numbers from 0 to 255.
+    """
     from scipy.io import loadmat
 
     try:
-        segmentation = loadmat(io.BytesIO(data))["GTcls"]["Segmentation"][0, 0]
-        return np.ascontiguousarray(segmentation, np.uint8)
+        segmentation = np.asarray(loadmat(io.BytesIO(data))["GTcls"]["Segmentation"][0, 0])
     except Exception as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{where}: not an SBD label ({reason}); expected a GTcls structure") from None
+    if segmentation.ndim != 2 or segmentation.size == 0 or segmentation.dtype.kind not in "uif":
+        found = f"{segmentation.dtype} {list(segmentation.shape)}"
+        raise UserError(f"{where}: not an SBD label ({found}); expected numbers in two dimensions")
+    values = segmentation.astype(np.float64)
+    wrong = ~((values >= 0) & (values <= 255) & (values == np.floor(values)))  # NaN fails every comparison
+    if wrong.any():
+        raise UserError(f"{where}: label value {values[wrong][0]:g}; expected whole numbers from 0 to 255")
+    return np.ascontiguousarray(segmentation, np.uint8)
 
 
 def write_lists(data_root: str | Path) -> list[ListResult]:
     """Convert the labels below ``data_root`` and write the list files into it.
 
     Expects ``VOCdevkit/VOC2012``; with ``benchmark_RELEASE/dataset`` also writes the augmented list.
-    Labels already converted are kept.
+    A label is converted again where its source changed. Files that are the user's own are kept, which is logged.
 
     Raises:
-        UserError: the devkit is not there, a listed file is missing or damaged, or data that is
-            otherwise complete gives another number of samples than it must.
+        UserError: the devkit is not there, a listed file is missing or damaged, a list is there that is the user's
+            own, or data that is otherwise complete gives another number of samples than it must.
     """
     root = Path(data_root)
     voc, sbd = root / VOC_DIR, root / SBD_DIR
@@ -79,30 +88,24 @@ def write_lists(data_root: str | Path) -> list[ListResult]:
     both = set(train) & set(val)
     if both:
         raise UserError(f"{sets}: {min(both)} is in train.txt and val.txt")
-    classes = voc / "SegmentationClass"
-    _convert(
-        [(classes / f"{i}.png", root / VOC_LABELS / f"{i}.png") for i in [*train, *val]],
-        decode_label,
-        "VOC labels",
-    )
-    train_pairs = [(f"{VOC_DIR}/JPEGImages/{i}.jpg", f"{VOC_LABELS}/{i}.png") for i in train]
-    val_pairs = [(f"{VOC_DIR}/JPEGImages/{i}.jpg", f"{VOC_LABELS}/{i}.png") for i in val]
-    lists = {TRAIN_LIST: train_pairs, VAL_LIST: val_pairs}
+    labels = [(voc / "SegmentationClass" / f"{i}.png", root / VOC_LABELS / f"{i}.png") for i in [*train, *val]]
     sbd_ids: list[str] = []
+    extra: list[str] = []
     if sbd.is_dir():
         sbd_ids = list(dict.fromkeys(read_ids(sbd / "train.txt") + read_ids(sbd / "val.txt")))
         extra = sorted(set(sbd_ids) - set(train) - set(val))
-        _convert([(sbd / "cls" / f"{i}.mat", root / SBD_LABELS / f"{i}.png") for i in extra], sbd_label, "SBD labels")
-        sbd_pairs = [(f"{SBD_DIR}/img/{i}.jpg", f"{SBD_LABELS}/{i}.png") for i in extra]
-        lists[AUG_LIST] = sbd_pairs + train_pairs
-    results = []
-    for name, pairs in lists.items():
-        for image, _ in pairs:
-            if not (root / image).is_file():
-                raise UserError(f"{root / image}: missing, but listed")
-        write_text(root / name, "".join(f"{image} {label}\n" for image, label in pairs))
-        results.append(ListResult(root / name, len(pairs), FULL[name]))
-    write_text(root / CLASSES_FILE, "".join(f"{name}\n" for name in VOC))
+    sbd_labels = [(sbd / "cls" / f"{i}.mat", root / SBD_LABELS / f"{i}.png") for i in extra]
+    lists = _pairs(train, val, extra if sbd.is_dir() else None)
+    texts = {name: "".join(list_line(*pair) for pair in pairs) for name, pairs in lists.items()}
+    written = Written(root)
+    check_unwritten(written, texts)
+    images = dict.fromkeys(root / image for pairs in lists.values() for image, _ in pairs)
+    _check_there([*images, *(source for source, _ in [*labels, *sbd_labels])])
+    convert(labels, decode_label, "VOC labels", written)
+    convert(sbd_labels, sbd_label, "SBD labels", written)
+    write_texts(written, texts)
+    _write_classes(written)
+    results = [ListResult(root / name, len(pairs), FULL[name]) for name, pairs in lists.items()]
     if len(train) == FULL[TRAIN_LIST] and len(val) == FULL[VAL_LIST] and len(sbd_ids) == _FULL_SBD:
         for result in results:
             if result.samples != result.expected:
@@ -113,18 +116,32 @@ def write_lists(data_root: str | Path) -> list[ListResult]:
     return results
 
 
-def _convert(
-    files: Sequence[tuple[Path, Path]], read: Callable[[bytes, str], NDArray[np.uint8]], description: str
-) -> None:
-    """Write each source label as a grey PNG, unless that is already there."""
-    for source, target in tqdm(files, desc=description, unit="file", disable=None):
-        if target.exists():
-            continue
-        label = read(read_bytes(source), str(source))
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix(".partial")
-            Image.fromarray(label).save(partial, format="PNG")
-            os.replace(partial, target)
-        except OSError as error:
-            raise UserError(f"{target}: cannot be written ({error.strerror})") from None
+def _pairs(train: Sequence[str], val: Sequence[str], extra: Sequence[str] | None) -> dict[str, list[tuple[str, str]]]:
+    """Image and label paths of each list; ``extra`` are SBD's images, None where SBD is not there."""
+    of_voc = {
+        name: [(f"{VOC_DIR}/JPEGImages/{i}.jpg", f"{VOC_LABELS}/{i}.png") for i in ids]
+        for name, ids in ((TRAIN_LIST, train), (VAL_LIST, val))
+    }
+    if extra is None:
+        return of_voc
+    of_sbd = [(f"{SBD_DIR}/img/{i}.jpg", f"{SBD_LABELS}/{i}.png") for i in extra]
+    return {**of_voc, AUG_LIST: of_sbd + of_voc[TRAIN_LIST]}
+
+
+def _check_there(files: Sequence[Path]) -> None:
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        others = f", as are {len(missing) - 1:,} others: {some_of(missing[1:], 4)}" if len(missing) > 1 else ""
+        raise UserError(f"{missing[0]}: missing, but listed{others}")
+
+
+def _write_classes(written: Written) -> None:
+    """Write VOC's class names, unless a file of the user's own holds others."""
+    texts = {CLASSES_FILE: "".join(f"{name}\n" for name in VOC)}
+    try:
+        write_texts(written, texts)
+    except UserError:
+        path = written.root / CLASSES_FILE
+        if not path.is_file() or written.is_ours(path):
+            raise
+        logger.warning("%s: kept, your own; VOC's class names are not written over it", path)

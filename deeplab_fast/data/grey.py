@@ -1,0 +1,87 @@
+"""Labels of other formats made into grey PNG files, again where their source changed."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from deeplab_fast.errors import UserError
+from deeplab_fast.files import make_folder, replace_file
+from deeplab_fast.ops import decode_label
+
+from .lists import some_of
+from .sources import read_bytes
+from .written import Written, digest
+
+logger = logging.getLogger("deeplab_fast")
+
+Label = NDArray[np.uint8]
+Reader = Callable[[bytes, str], Label]
+
+
+def convert(files: Sequence[tuple[Path, Path]], read: Reader, description: str, written: Written) -> None:
+    """Write each source label, ``read`` from its bytes, as a grey PNG.
+
+    A target that is there as we wrote it is made again where its source has other content than then. Any other target
+    is the user's and stays, unless it is empty, or older than its source and nothing is known of it. Logs both.
+
+    Raises:
+        UserError: a source cannot be read, or a target cannot be written.
+    """
+    renewed, kept = [], []
+    try:
+        for source, target in tqdm(files, desc=description, unit="file", disable=None):
+            data = read_bytes(source)
+            made_from = digest(data)
+            there = target.is_file()
+            ours = there and written.is_ours(target)
+            if ours and written.source(target) == made_from:
+                continue
+            label = read(data, str(source))
+            if there and not ours:
+                if _holds(target, label):
+                    written.record(target, read_bytes(target), made_from)
+                    continue
+                if not _is_outdated(source, target, written):
+                    kept.append(target)
+                    continue
+            if there:
+                renewed.append(target)
+            _write(target, label)
+            written.record(target, read_bytes(target), made_from)
+    finally:
+        written.save()
+    if renewed:
+        logger.info("%s: %d made again, whose source changed: %s", description, len(renewed), some_of(renewed))
+    if kept:
+        logger.warning(
+            "%s: %d kept that differ from their source and that this program did not write; delete them to have them"
+            " made: %s",
+            description,
+            len(kept),
+            some_of(kept),
+        )
+
+
+def _holds(target: Path, label: Label) -> bool:
+    try:
+        return np.array_equal(decode_label(read_bytes(target), str(target)), label)
+    except UserError:
+        return False
+
+
+def _is_outdated(source: Path, target: Path, written: Written) -> bool:
+    """Tell whether a target that is not as we wrote it is nobody's work, but an earlier state of its source's."""
+    if target.stat().st_size == 0:
+        return True
+    return not written.source(target) and target.stat().st_mtime < source.stat().st_mtime
+
+
+def _write(target: Path, label: Label) -> None:
+    make_folder(target.parent, str(target.parent))
+    with replace_file(target, durable=False) as partial:
+        Image.fromarray(label).save(partial, format="PNG")
