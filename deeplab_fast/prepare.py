@@ -1,18 +1,18 @@
 """Get data ready for training: ``python -m deeplab_fast.prepare lists|records|check``."""
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .cli import parse_flags, run
 from .config import flag, validate
 from .data.check import Findings, check_source, suggested_weights
-from .data.classes import class_names
-from .data.philox import SHUFFLE, permutation
+from .data.classes import check_held_out, class_names, class_numbers, described_flags, read_class_names
 from .data.records import RecordOptions, RecordSource, write_records
-from .data.sources import FileSource, Source, folder_source, list_source, read_bytes, write_text
+from .data.sources import FileSource, Source, folder_source, list_source
+from .data.split import write_split
 from .data.voc import write_lists
 from .errors import UserError
 
@@ -35,13 +35,15 @@ class InputConfig:
     data_lst: str = flag("", "List file: an image path and a label path on each line.")
     image_dir: str = flag("", "Folder of images, instead of a list.")
     label_dir: str = flag("", "Folder of PNG labels with the images' names.")
+    label_suffix: str = flag("", "What a label's name has after its image's, such as _mask: x.jpg and x_mask.png.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
     """Labels"""
 
-    num_classes: int = flag(21, "Classes, background included.", minimum=2, maximum=256)
+    num_classes: int = flag(21, "Classes, background included; default: as the data's classes.txt or dataset.json"
+                                " says.", minimum=2, maximum=256)  # fmt: skip
     ignore_label: int = flag(255, "Label value that does not count.", minimum=0, maximum=255)
 
 
@@ -53,6 +55,7 @@ class ListsConfig:
                               " --image_dir, where to write the lists.")  # fmt: skip
     image_dir: str = flag("", "Own data: folder of images.")
     label_dir: str = flag("", "Own data: folder of PNG labels with the images' names.")
+    label_suffix: str = flag("", "Own data: what a label's name has after its image's, such as _mask.")
     val_share: float = flag(0.1, "Own data: share of the samples that goes to the val list.", minimum=0, maximum=0.9)
     seed: int = flag(1, "Own data: of the choice.", minimum=0, maximum=2**31 - 1)
 
@@ -75,6 +78,7 @@ class CheckConfig(LabelConfig, InputConfig):
     data_file: str = flag("", "Records to check, instead of files.")
     val_data_lst: str = flag("", "List file that must share no sample with the data.")
     val_data_file: str = flag("", "Records that must share no sample with the data.")
+    absent_classes: str = flag("", "Classes that rightly have no pixel: numbers or names with commas between.")
     num_workers: int = flag(2, "Threads that decode; 0 does it in the main thread.", minimum=0, maximum=256)
 
 
@@ -89,7 +93,9 @@ def open_files(config: InputConfig, must_exist: bool = True) -> FileSource:
             raise UserError("--image_dir and --data_lst: expected one of them, not both")
         if not (config.image_dir and config.label_dir):
             raise UserError("--image_dir and --label_dir: expected both of them")
-        return folder_source(config.image_dir, config.label_dir)
+        return folder_source(config.image_dir, config.label_dir, config.label_suffix)
+    if config.label_suffix:
+        raise UserError("--label_suffix: expected with --image_dir and --label_dir; a list names each label itself")
     if not config.data_lst:
         raise UserError("--data_lst: missing; give --data_root and --data_lst, or --image_dir and --label_dir")
     if not config.data_root:
@@ -105,6 +111,8 @@ def lists(argv: list[str]) -> int:
     if not config.data_root:
         raise UserError("--data_root: missing; expected the folder that VOCdevkit was unpacked into")
     if config.image_dir or config.label_dir:
+        if not (config.image_dir and config.label_dir):
+            raise UserError("--image_dir and --label_dir: expected both of them")
         return _own_lists(config)
     for result in write_lists(config.data_root):
         full = "complete" if result.samples == result.expected else f"the full data set has {result.expected:,}"
@@ -115,21 +123,9 @@ def lists(argv: list[str]) -> int:
 
 
 def _own_lists(config: ListsConfig) -> int:
-    source = open_files(InputConfig(image_dir=config.image_dir, label_dir=config.label_dir))
-    root = Path(config.data_root)
-    pairs = zip(source.images, source.labels, strict=True)
-    lines = [f"{os.path.relpath(image, root)} {os.path.relpath(label, root)}\n" for image, label in pairs]
-    if any(line.startswith("..") or " .." in line for line in lines):
-        raise UserError(f"--data_root={root}: expected a folder that contains --image_dir and --label_dir")
-    for line in lines:
-        if len(line.split()) != 2:
-            raise UserError(f"{line.rstrip()}: a name contains a space; list files cannot hold it")
-    order = permutation(config.seed, 0, len(lines), SHUFFLE)
-    held_out = set(order[: round(config.val_share * len(lines))].tolist())
-    for name, chosen in (("train_lst.txt", False), ("val_lst.txt", True)):
-        part = [line for i, line in enumerate(lines) if (i in held_out) == chosen]
-        write_text(root / name, "".join(part))
-        print(f"{root / name}: {len(part):,} samples")
+    source = folder_source(config.image_dir, config.label_dir, config.label_suffix)
+    for path, samples in write_split(source, config.data_root, config.val_share, config.seed).items():
+        print(f"{path}: {samples:,} samples")
     return 0
 
 
@@ -140,7 +136,7 @@ def records(argv: list[str]) -> int:
     if not config.dst_path:
         raise UserError("--dst_path: missing; expected a name such as data/voc.tar")
     source = open_files(config)
-    names = _names(config)
+    config, names = _with_names(config, flags)
     shards = config.num_shards
     if "num_shards" not in flags:  # the default gives way to a small set
         shards = min(shards, len(source))
@@ -155,21 +151,25 @@ def _root(config: InputConfig) -> str:
     return config.data_root or (str(Path(config.image_dir).parent) if config.image_dir else "")
 
 
-def _names(config: RecordsConfig) -> list[str]:
+def _with_names(config: RecordsConfig, flags: dict[str, Any]) -> tuple[RecordsConfig, list[str]]:
+    """Return the class names, of ``--classes`` or of the data, and the configuration with their number."""
     if not config.classes:
-        return class_names(config.num_classes, data_lst=config.data_lst, data_root=_root(config))
+        found = described_flags(flags, data_lst=config.data_lst, data_root=_root(config))
+        config = replace(config, **found)
+        validate(config)
+        return config, class_names(config.num_classes, data_lst=config.data_lst, data_root=_root(config))
     path = Path(config.classes)
-    words = read_bytes(path).decode(errors="replace").splitlines() if path.is_file() else config.classes.split(",")
-    names = [word.strip() for word in words if word.strip()]
-    if len(names) != config.num_classes:
+    names = read_class_names(path) if path.is_file() else [n for n in map(str.strip, config.classes.split(",")) if n]
+    if len(names) != flags.get("num_classes", len(names)):
         raise UserError(f"--classes: {len(names)} names; expected {config.num_classes} (--num_classes)")
-    return names
+    config = replace(config, num_classes=len(names))
+    validate(config)
+    return config, names
 
 
 def check(argv: list[str]) -> int:
-    config = CheckConfig(
-        **parse_flags(CheckConfig, argv, "deeplab_fast.prepare check", "Read every file as training will.")
-    )
+    flags = parse_flags(CheckConfig, argv, "deeplab_fast.prepare check", "Read every file as training will.")
+    config = CheckConfig(**flags)
     validate(config)
     source: Source = RecordSource(config.data_file) if config.data_file else open_files(config, must_exist=False)
     held_out: Source | None = None
@@ -177,8 +177,13 @@ def check(argv: list[str]) -> int:
         held_out = RecordSource(config.val_data_file, "val_data_file")
     elif config.val_data_lst:
         held_out = list_source(config.data_root, config.val_data_lst, must_exist=False)
-    findings = check_source(source, config.num_classes, config.ignore_label, config.num_workers, held_out)
+    config = replace(config, **described_flags(flags, config.data_file, config.data_lst, _root(config)))
+    validate(config)
     names = class_names(config.num_classes, config.data_file, config.data_lst, _root(config))
+    if held_out is not None:
+        check_held_out(names, config.val_data_file, config.val_data_lst, config.data_root)
+    absent = class_numbers(config.absent_classes, names, "absent_classes")
+    findings = check_source(source, config.num_classes, config.ignore_label, config.num_workers, held_out, absent)
     print(_as_text(findings, names, config.num_classes, config.ignore_label))
     for problem in findings.problems[:_SHOWN]:
         print(f"problem: {problem}")
@@ -187,7 +192,8 @@ def check(argv: list[str]) -> int:
     if findings.problems:
         count = len(findings.problems)
         plural = "" if count == 1 else "s"
-        raise UserError(f"{count} problem{plural} in {findings.samples} samples would break training")
+        samples = findings.samples + findings.held_out
+        raise UserError(f"{count} problem{plural} in {samples} samples would break training")
     return 0
 
 

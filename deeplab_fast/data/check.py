@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,6 +12,8 @@ from tqdm import tqdm
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_image, decode_label
 
+from .labels import unfit_labels
+from .lists import some_of
 from .pairs import check_values
 from .sources import Sample, Source
 from .threads import ordered_map
@@ -27,18 +30,51 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    seen: dict[str, str] = field(default_factory=dict)  # digest of an image to where it was first
+    held_out: int = 0  # samples held out, checked beside
 
 
 def check_source(
-    source: Source, num_classes: int, ignore_label: int, num_workers: int = 0, held_out: Source | None = None
+    source: Source,
+    num_classes: int,
+    ignore_label: int,
+    num_workers: int = 0,
+    held_out: Source | None = None,
+    absent: Collection[int] | None = None,
 ) -> Findings:
-    """Decode every sample of ``source``; count label values; look for images shared with ``held_out``, by content."""
+    """Decode every sample of ``source``; count label values; look for images shared with ``held_out``, by content.
+
+    The samples of ``held_out`` are read in the same way. ``absent``: classes that rightly have no pixel; any other
+    without one is a problem (None: no class is).
+    """
     findings = Findings()
-    palettes = 0
-    seen: dict[str, str] = {}  # digest of an image to where it was first
-    check = partial(_check_one, source, num_classes=num_classes, ignore_label=ignore_label)
-    results = ordered_map(check, range(len(source)), num_workers, 8 * num_workers)
-    for result in tqdm(results, total=len(source), desc="check", unit="image", disable=None):
+    check = partial(_check_one, num_classes=num_classes, ignore_label=ignore_label)
+    _check_all(findings, "check", partial(check, source), len(source), num_workers)
+    unfit = unfit_labels(findings.pixels, num_classes, ignore_label, absent)
+    if held_out is not None:
+        others = Findings()
+        _check_all(others, "check held-out", partial(check, held_out), len(held_out), num_workers)
+        for digest, where in others.seen.items():
+            if first := findings.seen.get(digest):
+                findings.problems.append(f"{where}: held-out, and also in the data as {first}")
+        findings.problems += others.problems
+        findings.notes += others.notes
+        findings.held_out = len(held_out)
+        unfit_there = unfit_labels(others.pixels, num_classes, ignore_label)
+        if unfit_there and others.pixels.any():
+            findings.problems.insert(0, f"held-out data: {unfit_there}")
+    if unfit and (findings.pixels.any() or not findings.problems):
+        findings.problems.insert(0, unfit)
+    return findings
+
+
+def _check_all(
+    findings: Findings, description: str, check: Callable[[int], "_Result"], count: int, num_workers: int
+) -> None:
+    """Add the results of the samples 0 to ``count - 1`` to ``findings``, in their order."""
+    palettes, ignored = 0, []
+    results = ordered_map(check, range(count), num_workers, 8 * num_workers)
+    for result in tqdm(results, total=count, desc=description, unit="image", disable=None):
         findings.samples += 1
         findings.problems += result.problems
         palettes += result.is_palette
@@ -46,30 +82,31 @@ def check_source(
             findings.pixels += result.pixels
         if result.size is not None:
             findings.sizes[result.size] += 1
+        if result.is_ignored:
+            ignored.append(result.label_where)
         if result.digest:
-            first = seen.setdefault(result.digest, result.where)
+            first = findings.seen.setdefault(result.digest, result.where)
             if first != result.where:
                 findings.notes.append(f"{result.where}: the same image as {first}")
-    if held_out is not None:
-        for sample in map(partial(_read, held_out), range(len(held_out))):
-            if not isinstance(sample, UserError) and (first := seen.get(_digest(sample.image), "")):
-                findings.problems.append(f"{sample.image_where}: held-out, and also in the data as {first}")
     if palettes:
         findings.notes.append(
             f"{palettes} labels are palette PNG: their indexes are the classes, which is right here; tools that read"
             " colours will not agree"
         )
-    return findings
+    if ignored:
+        findings.notes.append(f"{len(ignored)} labels hold nothing but the ignore label: {some_of(ignored)}")
 
 
 @dataclass(frozen=True)
 class _Result:
     problems: list[str]
     where: str = ""
+    label_where: str = ""
     digest: str = ""
     size: tuple[int, int] | None = None  # of the image
     pixels: np.ndarray | None = None
     is_palette: bool = False
+    is_ignored: bool = False  # the whole label
 
 
 def _digest(image: bytes) -> str:
@@ -108,7 +145,9 @@ def _check_one(source: Source, index: int, num_classes: int, ignore_label: int) 
         problems.append(str(error))
     pixels = np.bincount(label.ravel(), minlength=256)
     is_palette = sample.label[:8] == _PNG and sample.label[25] == 3
-    return _Result(problems, sample.image_where, _digest(sample.image), size, pixels, is_palette)
+    is_ignored = bool(pixels[ignore_label] == label.size)
+    where = (sample.image_where, sample.label_where)
+    return _Result(problems, *where, _digest(sample.image), size, pixels, is_palette, is_ignored)
 
 
 def suggested_weights(pixels: np.ndarray) -> list[float]:

@@ -1,8 +1,18 @@
-"""Names of a data set's classes: ``classes.txt`` beside its list files, or its records' description."""
+"""A data set's classes: ``classes.txt`` beside its list files, or its records' description."""
 
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .records import dataset_entry, find_shards
+from deeplab_fast.config import ModelConfig
+from deeplab_fast.errors import UserError
+
+from .lists import read_lines
+from .records import DATASET_FILE, dataset_entry, find_shards
+
+logger = logging.getLogger("deeplab_fast")
 
 CLASSES_FILE = "classes.txt"
 
@@ -12,20 +22,129 @@ VOC = (
 )  # fmt: skip
 
 
-def read_class_names(folder: Path) -> list[str]:
-    """Lines of the folder's ``classes.txt``; none where there is no such file."""
-    path = folder / CLASSES_FILE
-    if not path.is_file():
-        return []
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+@dataclass(frozen=True)
+class Description:
+    """What a data set says of itself, and the file that says it."""
+
+    file: Path
+    flags: dict[str, int]  # num_classes and, of records, ignore_label
+    names: list[str]
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read the names of a file, one a line, blank lines skipped.
+
+    Raises:
+        UserError: no readable text, or a name that is there twice.
+    """
+    names: list[str] = []
+    for number, line in enumerate(read_lines(path, "the names of the classes, one a line"), 1):
+        name = line.strip()
+        if name and name in names:
+            raise UserError(f"{path}, line {number}: {name!r} again; expected each class once")
+        if name:
+            names.append(name)
+    return names
+
+
+def describe(data_file: str = "", data_lst: str = "", data_root: str = "") -> Description | None:
+    """What the data says of its classes: ``dataset.json`` of records, ``classes.txt`` by the list or in the root."""
+    if data_file:
+        return _describe_records(data_file)
+    for folder in (Path(data_lst).parent if data_lst else None, Path(data_root) if data_root else None):
+        file = folder / CLASSES_FILE if folder else None
+        if file and file.is_file() and (names := read_class_names(file)):
+            return Description(file, {"num_classes": len(names)}, names)
+    return None
+
+
+def _describe_records(data_file: str) -> Description | None:
+    try:
+        shards = find_shards(data_file)
+    except UserError:  # opening them says it
+        return None
+    entry = dataset_entry(shards)
+    if entry is None:
+        return None
+    file = shards[0].with_name(DATASET_FILE)
+    names = entry.get("classes") or []
+    flags = {name: entry[name] for name in ("num_classes", "ignore_label") if name in entry}
+    is_sound = isinstance(names, list) and all(isinstance(value, int) for value in flags.values())
+    if not is_sound or (names and len(names) != flags.setdefault("num_classes", len(names))):
+        raise UserError(f"{file}: not as many names of classes as num_classes; run prepare records again")
+    return Description(file, flags, [str(name) for name in names])
+
+
+def described_flags(
+    given: Mapping[str, Any], data_file: str = "", data_lst: str = "", data_root: str = ""
+) -> dict[str, int]:
+    """``num_classes`` and ``ignore_label`` as the data's description has them; logs where it has none.
+
+    Raises:
+        UserError: ``given`` holds another value.
+    """
+    found = describe(data_file, data_lst, data_root)
+    if found is None:
+        if "num_classes" not in given:
+            logger.info(
+                "--num_classes: not given, and no %s or %s with the data: %d classes",
+                CLASSES_FILE,
+                DATASET_FILE,
+                ModelConfig.num_classes,
+            )
+        return {}
+    for name, value in found.flags.items():
+        check_described(found, name, given.get(name, value))
+    return found.flags
+
+
+def check_described(found: Description, name: str, value: int) -> None:
+    """Raise :class:`UserError` where a flag's value is not the one that the data's description has."""
+    described = found.flags.get(name, value)
+    if value == described:
+        return
+    said = f"names {described} classes" if name == "num_classes" else f"says {described}"
+    raise UserError(f"--{name}={value}: {found.file} {said}; expected --{name}={described}, or correct that file")
 
 
 def class_names(count: int, data_file: str = "", data_lst: str = "", data_root: str = "") -> list[str]:
-    """The data set's ``count`` names, or ``class 0``, ... where it has none (or another number)."""
-    names: list[str] = []
-    if data_file:
-        names = list((dataset_entry(find_shards(data_file)) or {}).get("classes", []))
-    else:
-        folders = ([Path(data_lst).parent] if data_lst else []) + ([Path(data_root)] if data_root else [])
-        names = next((found for folder in folders if (found := read_class_names(folder))), [])
-    return names if len(names) == count else [f"class {i}" for i in range(count)]
+    """The data set's ``count`` names, or ``class 0``, ... where it has none.
+
+    Raises:
+        UserError: it has another number of classes.
+    """
+    found = describe(data_file, data_lst, data_root)
+    if found is not None:
+        check_described(found, "num_classes", count)
+    return found.names if found and found.names else [f"class {i}" for i in range(count)]
+
+
+def check_held_out(
+    names: Sequence[str], val_data_file: str = "", val_data_lst: str = "", val_data_root: str = ""
+) -> None:
+    """Raise :class:`UserError` where held-out data describes other classes, or in another order, than ``names``."""
+    found = describe(val_data_file, val_data_lst, val_data_root)
+    if found is None:
+        return
+    check_described(found, "num_classes", len(names))
+    generic = [f"class {i}" for i in range(len(names))]
+    for index, (name, other) in enumerate(zip(names, found.names or names, strict=True)):
+        if name != other and list(names) != generic and found.names != generic:
+            raise UserError(f"{found.file}: class {index} is {other!r}; expected {name!r}, as in the training data")
+
+
+def class_numbers(text: str, names: Sequence[str], flag: str) -> set[int]:
+    """Numbers of the classes that a flag lists, by number or name, with commas between.
+
+    Raises:
+        UserError: no such class.
+    """
+    numbers = set()
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        if word.isdecimal() and int(word) < len(names):
+            numbers.add(int(word))
+        elif word in names:
+            numbers.add(names.index(word))
+        else:
+            raise UserError(f"--{flag}: {word!r} is no class; expected names, or numbers from 0 to {len(names) - 1}")
+    return numbers
