@@ -1,0 +1,30 @@
+"""Sharded records: tar files in WebDataset's convention, reached by offset through an index.
+
+A set named ``voc`` in a folder is::
+
+    voc-00000.tar ...   KEY.jpg, KEY.png for each sample (a PNG image is KEY.img.png)
+    voc-00000.idx ...   JSON: where each file's bytes lie in the shard, and the shard's checksum
+    dataset.json        JSON: classes, ignore label, counts and checksums of every set in the folder
+
+``tar`` and the webdataset library read the shards without the index; a shard without one is scanned.
+"""
+
+from .description import DATASET_FILE, DATASET_FORMAT, RecordOptions, dataset_entry
+from .index import INDEX_FORMAT, Entry, ShardIndex
+from .read import RecordSource
+from .shards import find_shards
+from .write import check_sample, write_records
+
+__all__ = [
+    "DATASET_FILE",
+    "DATASET_FORMAT",
+    "INDEX_FORMAT",
+    "Entry",
+    "RecordOptions",
+    "RecordSource",
+    "ShardIndex",
+    "check_sample",
+    "dataset_entry",
+    "find_shards",
+    "write_records",
+]
