@@ -176,10 +176,14 @@ CrossEntropy upsample_ce_per_pixel(const float* logits, const UpsampleShape& sha
 
 // ---------------------------------------------------------------- loader (cpu/loader.cpp)
 
-// Bytes of a file; size -1: all of it.
+// Python's zlib.crc32 (cpu/crc32.cpp): libdeflate's where it was built in. The portable one is for tests.
+uint32_t crc32(const uint8_t* data, size_t size);
+uint32_t crc32_portable(const uint8_t* data, size_t size);
+
+// Bytes of a file; size -1: all of it. `checksum` is their CRC-32, or -1 where it is not known.
 struct Extract {
   int32_t file;
-  int64_t offset, size;
+  int64_t offset, size, checksum;
 };
 
 struct Job {
@@ -218,9 +222,9 @@ struct Spent {
 // Threads that take jobs to batches. A batch does not depend on their number.
 class Loader {
  public:
-  // Files are named once. `mapped` ones are kept in memory maps, others are read at each use.
+  // Files are named once. Those of which a part is wanted stay open, others are opened at each use.
   // threads = 0: the work is done in wait().
-  Loader(std::vector<std::string> files, bool mapped, const Recipe& recipe, int classes, int threads);
+  Loader(std::vector<std::string> files, const Recipe& recipe, int classes, int threads);
   ~Loader();  // drops what is not begun, waits for what is
   // The target's memory must stay until wait() or the destructor has returned.
   // Job i becomes sample places[i] of the target.

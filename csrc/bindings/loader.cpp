@@ -17,14 +17,14 @@ void check_columns(const Table<T>& table, py::ssize_t rows, py::ssize_t columns,
   }
 }
 
-// Columns of `extracts`: file, offset, size of the image, then of the label; of `draws`: scale, top, left,
-// flip; of `colours`: 12 a job, row by row, or an empty array. The target's addresses are the caller's to
-// keep alive.
+// Columns of `extracts`: file, offset, size, checksum of the image, then of the label; of `draws`: scale,
+// top, left, flip; of `colours`: 12 a job, row by row, or an empty array. The target's addresses are the
+// caller's to keep alive.
 int64_t submit(Loader& loader, const Table<int64_t>& extracts, const Table<double>& draws,
                const Table<int32_t>& colours, const std::vector<int>& places, uintptr_t images,
                uintptr_t labels, uintptr_t extents, uintptr_t samples) {
   const auto count = static_cast<py::ssize_t>(places.size());
-  check_columns(extracts, count, 6, "extracts");
+  check_columns(extracts, count, 8, "extracts");
   check_columns(draws, count, 4, "draws");
   if (colours.size() != 0) check_columns(colours, count, 12, "colours");
   std::vector<ColourMatrix> matrices(colours.size() / 12);
@@ -33,8 +33,8 @@ int64_t submit(Loader& loader, const Table<int64_t>& extracts, const Table<doubl
   for (py::ssize_t i = 0; i < count; ++i) {
     const int64_t* e = extracts.data(i, 0);
     const double* d = draws.data(i, 0);
-    jobs.push_back({{static_cast<int32_t>(e[0]), e[1], e[2]},
-                    {static_cast<int32_t>(e[3]), e[4], e[5]},
+    jobs.push_back({{static_cast<int32_t>(e[0]), e[1], e[2], e[3]},
+                    {static_cast<int32_t>(e[4]), e[5], e[6], e[7]},
                     {d[0], d[1], d[2], d[3]},
                     matrices.empty() ? nullptr : &matrices[i]});
   }
@@ -94,15 +94,23 @@ void bind_loader(py::module_& m) {
       "prefer_large_pages",
       [](uintptr_t address, size_t bytes) { prefer_large_pages(at_address<void>(address), bytes); },
       arg("address"), arg("bytes"));
+  m.def(
+      "crc32",
+      [](const py::bytes& data, bool portable) {
+        const std::string_view bytes = data;
+        const auto* first = reinterpret_cast<const uint8_t*>(bytes.data());
+        return portable ? crc32_portable(first, bytes.size()) : crc32(first, bytes.size());
+      },
+      arg("data"), arg("portable") = false);
   m.attr("SAMPLE_BYTES") = sizeof(Sample);
   m.def("write_samples", &write_samples, arg("samples"), arg("offsets"));
   py::class_<Loader>(m, "Loader", "Threads that take encoded samples to batches.")
-      .def(py::init([](std::vector<std::string> files, bool mapped, int crop_size, double min_scale,
-                       double max_scale, bool bicubic, int ignore_label, int classes, int threads) {
+      .def(py::init([](std::vector<std::string> files, int crop_size, double min_scale, double max_scale,
+                       bool bicubic, int ignore_label, int classes, int threads) {
              const Recipe recipe{crop_size, min_scale, max_scale, bicubic, ignore_label};
-             return std::make_unique<Loader>(std::move(files), mapped, recipe, classes, threads);
+             return std::make_unique<Loader>(std::move(files), recipe, classes, threads);
            }),
-           arg("files"), arg("mapped"), arg("crop_size"), arg("min_scale"), arg("max_scale"), arg("bicubic"),
+           arg("files"), arg("crop_size"), arg("min_scale"), arg("max_scale"), arg("bicubic"),
            arg("ignore_label"), arg("classes"), arg("threads"))
       .def("submit", &submit, arg("extracts"), arg("draws"), arg("colours"), arg("places"), arg("images"),
            arg("labels"), arg("extents"), arg("samples"))

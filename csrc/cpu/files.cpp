@@ -14,57 +14,72 @@
 namespace deeplab_fast {
 namespace {
 
-class Descriptor {
- public:
-  explicit Descriptor(const std::string& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (fd_ < 0) throw std::runtime_error(std::strerror(errno));
-  }
-  ~Descriptor() { ::close(fd_); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
+constexpr size_t kMostOpen = 256;  // a process may often open only 1024 files
 
-  int get() const { return fd_; }
-
-  // Only a regular file has a size that can be trusted, and an end.
-  size_t size() const {
-    struct stat status;
-    if (::fstat(fd_, &status) != 0) throw std::runtime_error(std::strerror(errno));
-    if (!S_ISREG(status.st_mode)) throw std::runtime_error("not a regular file");
-    return static_cast<size_t>(status.st_size);
-  }
-
- private:
-  int fd_;
-};
+[[noreturn]] void fail() { throw std::runtime_error(std::strerror(errno)); }
 
 }  // namespace
 
-MappedFile::MappedFile(const std::string& path) {
-  const Descriptor file(path);
-  bytes_.size = file.size();
-  if (bytes_.size == 0) return;
-  void* map = ::mmap(nullptr, bytes_.size, PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (map == MAP_FAILED) throw std::runtime_error(std::strerror(errno));
-  bytes_.data = static_cast<const uint8_t*>(map);
+OpenFile::OpenFile(const std::string& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (fd_ < 0) fail();
 }
 
-MappedFile::~MappedFile() {
-  if (bytes_.data != nullptr) ::munmap(const_cast<uint8_t*>(bytes_.data), bytes_.size);
+OpenFile::~OpenFile() { ::close(fd_); }
+
+// Only a regular file has a size that can be trusted, and an end.
+Stamp OpenFile::stamp() const {
+  struct stat status;
+  if (::fstat(fd_, &status) != 0) fail();
+  if (!S_ISREG(status.st_mode)) throw std::runtime_error("not a regular file");
+#ifdef __APPLE__
+  const timespec written = status.st_mtimespec;
+#else
+  const timespec written = status.st_mtim;
+#endif
+  return {static_cast<int64_t>(status.st_size), static_cast<int64_t>(written.tv_sec),
+          static_cast<int64_t>(written.tv_nsec)};
 }
 
-void read_file(const std::string& path, size_t limit, std::vector<uint8_t>* buffer) {
-  const Descriptor file(path);
-  const size_t size = file.size();
-  if (size > limit)
-    throw std::runtime_error(std::to_string(size) + " bytes; expected at most " + std::to_string(limit));
-  buffer->resize(size);
+Bytes OpenFile::read(int64_t offset, size_t size, std::vector<uint8_t>* buffer) const {
+  if (size > kMaxBytes) {
+    throw std::runtime_error(std::to_string(size) + " bytes; expected at most " + std::to_string(kMaxBytes));
+  }
+  if (buffer->size() < size) buffer->resize(size);
   for (size_t have = 0; have < size;) {
-    const ssize_t got = ::read(file.get(), buffer->data() + have, size - have);
+    const ssize_t got = ::pread(fd_, buffer->data() + have, size - have,
+                                static_cast<off_t>(offset + static_cast<int64_t>(have)));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw std::runtime_error(std::strerror(errno));
-    if (got == 0) throw std::runtime_error("became shorter while it was read");
+    if (got < 0) fail();
+    if (got == 0) throw std::runtime_error("the file ends before its bytes: it became shorter");
     have += static_cast<size_t>(got);
   }
+  return {buffer->data(), size};
+}
+
+std::shared_ptr<const OpenFile> OpenFiles::get(int32_t number) {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  Entry& entry = entries_[number];
+  if (entry.file) return entry.file;
+  auto file = std::make_shared<const OpenFile>(paths_[number]);
+  if (!entry.first) entry.first = std::make_unique<const Stamp>(file->stamp());
+  if (open_.size() == kMostOpen) {
+    entries_[open_.front()].file.reset();  // who reads it now still holds it
+    open_.pop_front();
+  }
+  open_.push_back(number);
+  entry.file = std::move(file);
+  return entry.file;
+}
+
+bool OpenFiles::is_unchanged(int32_t number, const OpenFile& file) {
+  const Stamp now = file.stamp();
+  const std::lock_guard<std::mutex> guard(mutex_);
+  return now == *entries_[number].first;
+}
+
+Bytes read_file(const std::string& path, std::vector<uint8_t>* buffer) {
+  const OpenFile file(path);
+  return file.read(0, static_cast<size_t>(file.stamp().size), buffer);
 }
 
 void prefer_large_pages(void* memory, size_t bytes) {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -48,12 +49,10 @@ Window whole(const Size& size) { return {0, size.height, 0, size.width}; }
 
 std::string by(const Size& size) { return std::to_string(size.width) + "x" + std::to_string(size.height); }
 
-// Brings mapped bytes into memory, so that waiting for the disk counts as reading.
-void touch(const Bytes& bytes) {
-  constexpr size_t kPage = 4096;
-  volatile uint8_t sink = 0;
-  for (size_t at = 0; at < bytes.size; at += kPage) sink = bytes.data[at];
-  (void)sink;
+std::string as_hex(uint32_t value) {
+  char text[9];
+  std::snprintf(text, sizeof text, "%08x", static_cast<unsigned>(value));
+  return text;
 }
 
 // The first value that is neither a class nor the ignore label, or -1.
@@ -69,22 +68,17 @@ int first_out_of_range(const uint8_t* label, size_t pixels, int classes, int ign
 }  // namespace
 
 struct Loader::State {
-  State(std::vector<std::string> paths, bool keep_mapped, const Recipe& r, int class_count)
-      : files(std::move(paths)), mapped(keep_mapped), recipe(r), classes(class_count), maps(files.size()) {}
+  State(std::vector<std::string> paths, const Recipe& r, int class_count)
+      : files(std::move(paths)), recipe(r), classes(class_count) {}
 
   Bytes bytes_of(const Extract& extract, std::vector<uint8_t>* buffer);
-  const MappedFile& map_of(int32_t file);
   void run(Worker& worker, const Batch& batch, size_t job);
   bool run_next(Worker& worker, std::unique_lock<std::mutex>& lock);
   void work();
 
-  const std::vector<std::string> files;
-  const bool mapped;
+  OpenFiles files;
   const Recipe recipe;
   const int classes;
-
-  std::mutex map_mutex;
-  std::vector<std::unique_ptr<MappedFile>> maps;
 
   std::mutex mutex;  // guards what follows
   std::condition_variable has_task, has_result;
@@ -98,25 +92,21 @@ struct Loader::State {
   std::atomic<int64_t> read_ns{0}, image_ns{0}, label_ns{0}, augment_ns{0};
 };
 
-const MappedFile& Loader::State::map_of(int32_t file) {
-  const std::lock_guard<std::mutex> guard(map_mutex);
-  std::unique_ptr<MappedFile>& map = maps[file];
-  if (!map) map = std::make_unique<MappedFile>(files[file]);
-  return *map;
-}
-
+// Errors have the words of deeplab_fast/data/records/read.py.
 Bytes Loader::State::bytes_of(const Extract& extract, std::vector<uint8_t>* buffer) {
-  if (!mapped) {
-    read_file(files[extract.file], kMaxBytes, buffer);
-    return {buffer->data(), buffer->size()};
+  if (extract.size < 0) return read_file(files.path(extract.file), buffer);
+  const std::shared_ptr<const OpenFile> file = files.get(extract.file);
+  const Bytes bytes = file->read(extract.offset, static_cast<size_t>(extract.size), buffer);
+  if (extract.checksum < 0) {
+    if (!files.is_unchanged(extract.file, *file)) {
+      throw std::runtime_error("the shard was written to while it was in use");
+    }
+  } else if (const uint32_t found = crc32(bytes.data, bytes.size); found != extract.checksum) {
+    throw std::runtime_error(
+        "checksum " + as_hex(found) + "; its index says " + as_hex(static_cast<uint32_t>(extract.checksum)) +
+        ": damaged, or replaced since. Run prepare records again; where another tool wrote the"
+        " shard, delete its .idx");
   }
-  const Bytes all = map_of(extract.file).bytes();
-  if (extract.offset < 0 || extract.size < 0 || static_cast<size_t>(extract.offset) > all.size ||
-      static_cast<size_t>(extract.size) > all.size - static_cast<size_t>(extract.offset)) {
-    throw std::runtime_error("its index names bytes beyond the shard's end");
-  }
-  const Bytes bytes{all.data + extract.offset, static_cast<size_t>(extract.size)};
-  touch(bytes);
   return bytes;
 }
 
@@ -231,8 +221,8 @@ void Loader::State::work() {
   }
 }
 
-Loader::Loader(std::vector<std::string> files, bool mapped, const Recipe& recipe, int classes, int threads)
-    : state_(std::make_unique<State>(std::move(files), mapped, recipe, classes)) {
+Loader::Loader(std::vector<std::string> files, const Recipe& recipe, int classes, int threads)
+    : state_(std::make_unique<State>(std::move(files), recipe, classes)) {
   try {
     for (int i = 0; i < threads; ++i) state_->threads.emplace_back([state = state_.get()] { state->work(); });
   } catch (...) {  // the system has no more threads: those that are there must be joined

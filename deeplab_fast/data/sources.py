@@ -26,23 +26,24 @@ class Sample(NamedTuple):
     label_where: str
 
 
+UNVERIFIED = -1  # in the place of a checksum
+
+
 class Place(NamedTuple):
-    """Where bytes are: a file by its number, and the part of it; size -1 is all of the file."""
+    """Where bytes are: a file by its number, the part of it (size -1: all of the file), and their CRC-32 if known."""
 
     file: int
     offset: int
     size: int
+    checksum: int = UNVERIFIED
 
 
 class Source(Protocol):
     """A sequence of encoded samples.
 
-    :meth:`read` gives a sample's bytes; :meth:`files`, :meth:`places` and ``mapped`` (many samples
-    lie in one file, which stays mapped) let native threads fetch them. :meth:`where` names them in errors.
+    :meth:`read` gives a sample's bytes; :meth:`files` and :meth:`places` let native threads fetch them.
+    :meth:`where` names them in errors.
     """
-
-    @property
-    def mapped(self) -> bool: ...
 
     def __len__(self) -> int: ...
 
@@ -109,7 +110,6 @@ class FileSource:
     images: list[str]
     labels: list[str]
     keys: list[str]
-    mapped = False
 
     def __len__(self) -> int:
         return len(self.images)

@@ -35,9 +35,10 @@ class Recipe(NamedTuple):
 class Jobs(NamedTuple):
     """What to load, a row for each sample.
 
-    ``extracts`` int64 ``[N, 6]``: file, offset and size of the image's bytes, then of the label's (size -1: all of
-    the file). ``draws`` float64 ``[N, 4]``: scale, top, left, flip, each in [0, 1). ``colours`` int32 ``[N, 12]``,
-    the rows of :func:`~deeplab_fast.ops.apply_colour`'s matrices, or ``[0, 12]`` for none.
+    ``extracts`` int64 ``[N, 8]``: file, offset, size and CRC-32 of the image's bytes, then of the label's (size -1: all
+    of the file; CRC-32 -1: not known). ``draws`` float64 ``[N, 4]``: scale, top, left, flip, each in [0, 1).
+    ``colours`` int32 ``[N, 12]``, the rows of :func:`~deeplab_fast.ops.apply_colour`'s matrices, or ``[0, 12]`` for
+    none.
     """
 
     extracts: NDArray[np.int64]
@@ -110,12 +111,11 @@ class SampleLoader:
     """A pool of native threads. ``threads=0`` works in :meth:`wait`.
 
     Args:
-        files: paths that jobs name by number.
-        mapped: keep the files in memory maps; else each use reads the whole file.
+        files: paths that jobs name by number; those of which jobs want parts stay open.
         num_classes: a label value beyond it, other than the ignore label, is a failure.
     """
 
-    def __init__(self, files: list[str], mapped: bool, recipe: Recipe, num_classes: int, threads: int) -> None:
+    def __init__(self, files: list[str], recipe: Recipe, num_classes: int, threads: int) -> None:
         native, reason = _native.decoder()
         if native is None:
             raise RuntimeError(f"no native loader: {reason}")
@@ -124,7 +124,6 @@ class SampleLoader:
         self._pool = _Pool(native)
         self._loader = native.Loader(
             files=[os.fsencode(name) for name in files],
-            mapped=mapped,
             classes=num_classes,
             threads=threads,
             **recipe._asdict(),

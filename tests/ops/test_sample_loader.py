@@ -38,7 +38,7 @@ def jobs(source, count, photometric):
 ], ids=["recipe", "bilinear, shrunk", "enlarged"])  # fmt: skip
 @pytest.mark.parametrize("photometric", [False, True])
 def test_ragged_equals_crops(source, device, recipe, photometric):
-    loader = SampleLoader(source.files(), False, recipe, 256, threads=2)
+    loader = SampleLoader(source.files(), recipe, 256, threads=2)
     work = jobs(source, 12, photometric)
     crops = loader.new_crops(12)
     assert loader.wait(loader.submit(work, crops)) == []
@@ -75,7 +75,7 @@ def test_the_room_is_enough_for_any_size_and_scale():
 
 def test_a_batch_without_room_is_refused_not_overrun(source):
     recipe = Recipe(65, 0.5, 2.0, True, 255)
-    loader = SampleLoader(source.files(), False, recipe, 256, threads=0)
+    loader = SampleLoader(source.files(), recipe, 256, threads=0)
     work = jobs(source, 2, False)
     room = ragged_room(recipe, work.draws[:, 0])
     room[1, 1] = 10
@@ -84,7 +84,7 @@ def test_a_batch_without_room_is_refused_not_overrun(source):
 
 
 def test_memory_serves_again_once_nobody_holds_it(source):
-    loader = SampleLoader(source.files(), False, Recipe(65, 0.5, 2.0, True, 255), 256, threads=0)
+    loader = SampleLoader(source.files(), Recipe(65, 0.5, 2.0, True, 255), 256, threads=0)
     first = loader.new_crops(3)
     address, view = first.images.data_ptr(), first.images[1:, 5]
     del first
@@ -95,7 +95,7 @@ def test_memory_serves_again_once_nobody_holds_it(source):
 
 def test_stages_are_timed(source):
     recipe = Recipe(65, 0.5, 2.0, True, 255)
-    loader = SampleLoader(source.files(), False, recipe, 256, threads=1)
+    loader = SampleLoader(source.files(), recipe, 256, threads=1)
     loader.wait(loader.submit(jobs(source, 8, False), loader.new_crops(8)))
     seconds = loader.seconds()
     assert list(seconds) == ["read", "decode image", "decode label", "augment"]
