@@ -17,6 +17,7 @@ MODELS = ("deeplab_v3_s16", "deeplab_v3_s8")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 PRECISIONS = ("fp32", "bf16", "fp16")
 FUSED = ("auto", "on", "off")
+VERIFY = ("auto", "always", "never")
 SCALES = ((1.0,), (0.5, 0.75, 1.0, 1.25, 1.75))  # by --scales_type
 
 
@@ -167,6 +168,12 @@ class TrainDataConfig:
     val_data_file: str = flag("", "Records to evaluate on while training.")
     val_data_root: str = flag("", "Folder of --val_data_lst; default --data_root.")
     val_data_lst: str = flag("", "List file to evaluate on while training.")
+    verify: str = flag(
+        "auto",
+        "Compare each sample of records with its checksum when it is read: auto (where the records have checksums),"
+        " always (others are refused) or never.",
+        choices=VERIFY,
+    )
     min_scale: float = flag(0.5, "Smallest random scale.", above=0, maximum=16)
     max_scale: float = flag(2.0, "Largest random scale.", above=0, maximum=16)
     interpolation: str = flag("bicubic", "Resampling of training images.", choices=("bicubic", "bilinear"))
@@ -295,6 +302,12 @@ class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
     data_root: str = flag("", "Folder that the paths in --data_lst start from.")
     data_lst: str = flag("", "List file: an image path and a label path on each line.")
     data_file: str = flag("", "Records to evaluate on, instead of a list.")
+    verify: str = flag(
+        "auto",
+        "Compare each sample of records with its checksum when it is read: auto (where the records have checksums),"
+        " always (others are refused) or never.",
+        choices=VERIFY,
+    )
     ckpt_path: str = flag("", "Checkpoint or weights to evaluate.")
     batch_size: int = flag(32, "Images a batch.", minimum=1)
     report: str = flag("", "Folder for metrics.json; default the checkpoint's.")

@@ -28,7 +28,7 @@ EPILOG = """example: python -m deeplab_fast.eval --ckpt_path=ckpt/best.pt --data
 
 def open_source(config: EvalConfig) -> Source:
     if config.data_file:
-        return RecordSource(config.data_file)
+        return RecordSource(config.data_file, verify=config.verify)
     if config.data_lst:
         return list_source(config.data_root, config.data_lst)
     raise UserError("--data_lst: missing; give --data_root and --data_lst, or --data_file")

@@ -10,7 +10,7 @@ from .cli import parse_flags, run
 from .config import flag, validate
 from .data.check import Findings, check_source, suggested_weights
 from .data.classes import check_held_out, class_names, class_numbers, described_flags, read_class_names
-from .data.records import RecordOptions, RecordSource, write_records
+from .data.records import RecordOptions, RecordSource, verify_shards, write_records
 from .data.sources import FileSource, Source, folder_source, list_source
 from .data.split import write_split
 from .data.voc import write_lists
@@ -184,6 +184,7 @@ def check(argv: list[str]) -> int:
         check_held_out(names, config.val_data_file, config.val_data_lst, config.data_root)
     absent = class_numbers(config.absent_classes, names, "absent_classes")
     findings = check_source(source, config.num_classes, config.ignore_label, config.num_workers, held_out, absent)
+    findings.problems[:0] = [*verify_shards(source), *verify_shards(held_out)]
     print(_as_text(findings, names, config.num_classes, config.ignore_label))
     for problem in findings.problems[:_SHOWN]:
         print(f"problem: {problem}")

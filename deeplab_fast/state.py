@@ -111,7 +111,7 @@ class TrainState:
             raise UserError(f"{name} was trained by {content['world_size']} processes; this run has {self.world.size}")
         for key, value in asdict(self.config).items():
             old = saved.get(key, value)
-            if old != value and key not in ("train_dir", "resume", "num_workers", "data_file", "augment_on"):
+            if old != value and key not in ("train_dir", "resume", "num_workers", "data_file", "augment_on", "verify"):
                 logger.warning(
                     "--%s was %s and is now %s: the run is not the one that was interrupted", key, old, value
                 )

@@ -83,11 +83,13 @@ def open_sources(config: TrainConfig) -> tuple[Source, Source | None, list[str]]
         folder = builtin_data(config.cache_dir)
         return list_source(folder, folder / "train.txt"), list_source(folder, folder / "val.txt"), list(CLASSES)
     source: Source = (
-        RecordSource(config.data_file) if config.data_file else list_source(config.data_root, config.data_lst)
+        RecordSource(config.data_file, verify=config.verify)
+        if config.data_file
+        else list_source(config.data_root, config.data_lst)
     )
     held_out: Source | None = None
     if config.val_data_file:
-        held_out = RecordSource(config.val_data_file, "val_data_file")
+        held_out = RecordSource(config.val_data_file, "val_data_file", config.verify)
     elif config.val_data_lst:
         held_out = list_source(config.val_data_root or config.data_root, config.val_data_lst)
     return source, held_out, class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)

@@ -3,16 +3,19 @@
 A set named ``voc`` in a folder is::
 
     voc-00000.tar ...   KEY.jpg, KEY.png for each sample (a PNG image is KEY.img.png)
-    voc-00000.idx ...   JSON: where each file's bytes lie in the shard, and the shard's checksum
+    voc-00000.idx ...   JSON: where each sample's bytes lie in the shard and their checksums, the shard's SHA-256, and
+                        which part of the set it is
     dataset.json        JSON: classes, ignore label, counts and checksums of every set in the folder
 
-``tar`` and the webdataset library read the shards without the index; a shard without one is scanned.
+``tar`` and the webdataset library read the shards without the index; a shard without one is scanned, and its samples
+cannot be verified.
 """
 
 from .description import DATASET_FILE, DATASET_FORMAT, RecordOptions, dataset_entry
 from .index import INDEX_FORMAT, Entry, ShardIndex
 from .read import RecordSource
 from .shards import find_shards
+from .verify import verify_shards
 from .write import check_sample, write_records
 
 __all__ = [
@@ -26,5 +29,6 @@ __all__ = [
     "check_sample",
     "dataset_entry",
     "find_shards",
+    "verify_shards",
     "write_records",
 ]

@@ -1,7 +1,6 @@
 """``dataset.json``: classes, ignore label, counts and checksums of every set in the folder."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ import numpy as np
 
 from deeplab_fast.errors import UserError
 
-from .index import ShardIndex, write_json
+from .durable import locked, write_json
+from .index import Part, ShardIndex
+from .names import set_name
 
 DATASET_FORMAT = "deeplab_fast.dataset/1"
 DATASET_FILE = "dataset.json"
@@ -30,12 +31,10 @@ class RecordOptions:
 
 
 def describe(dst: Path, paths: list[Path], indexes: list[ShardIndex], options: RecordOptions) -> None:
+    """Write what there is to say of a set into its folder's ``dataset.json``, beside the other sets."""
     file = dst.with_name(DATASET_FILE)
-    content: dict[str, Any] = {"format": DATASET_FORMAT, "sets": {}}
-    if file.exists():
-        content = read_dataset(file)
     totals = np.sum([index.class_pixels for index in indexes], axis=0)
-    content["sets"][dst.stem] = {
+    entry = {
         "classes": list(options.classes),
         "num_classes": options.num_classes,
         "ignore_label": options.ignore_label,
@@ -49,10 +48,18 @@ def describe(dst: Path, paths: list[Path], indexes: list[ShardIndex], options: R
             for path, index in zip(paths, indexes, strict=True)
         ],
     }
-    write_json(file, content)
+    with locked(file.parent):  # against another set's, written at the same time
+        content = read_dataset(file) if file.exists() else {"format": DATASET_FORMAT, "sets": {}}
+        content["sets"][dst.stem] = entry
+        write_json(file, content)
 
 
 def read_dataset(file: Path) -> dict[str, Any]:
+    """Return what ``dataset.json`` holds: ``sets`` by their names.
+
+    Raises:
+        UserError: it is not a description of data sets.
+    """
     try:
         content = json.loads(file.read_text())
         if content["format"] != DATASET_FORMAT or not isinstance(content["sets"], dict):
@@ -67,5 +74,46 @@ def dataset_entry(shards: Sequence[Path]) -> dict[str, Any] | None:
     file = shards[0].with_name(DATASET_FILE)
     if not file.is_file():
         return None
-    stem = re.sub(r"-\d{5}$", "", shards[0].stem)
-    return read_dataset(file)["sets"].get(stem)
+    return read_dataset(file)["sets"].get(set_name(shards[0]))
+
+
+class Listing:
+    """What ``dataset.json`` says of the shards of the set ``D/voc.tar``: nothing where it does not list the set.
+
+    Raises:
+        UserError: the shards of the set have no names.
+    """
+
+    def __init__(self, name: Path) -> None:
+        file = name.with_name(DATASET_FILE)
+        entry = read_dataset(file)["sets"].get(name.stem) if file.is_file() else None
+        try:
+            shards = [] if entry is None else [dict(shard) for shard in entry["shards"]]
+            self.paths = [name.with_name(shard["file"]) for shard in shards]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{file}: the shards of {name.stem} are not named; run prepare records again") from None
+        self._shards = dict(zip((path.name for path in self.paths), shards, strict=True))
+        self._numbers = {path.name: number for number, path in enumerate(self.paths)}
+        counts = [shard.get("samples") for shard in shards]
+        self._samples = sum(counts) if all(type(count) is int for count in counts) else None
+
+    def check(self, shard: Path, size: int, samples: int, sha256: str | None) -> None:
+        """Compare a shard's bytes, samples and the SHA-256 of its index (if any) with what is listed (if anything).
+
+        Raises:
+            UserError: it is another shard than the one that was described.
+        """
+        listed = self._shards.get(shard.name, {})
+        for what, found in (("bytes", size), ("samples", samples), ("sha256", sha256)):
+            if found is not None and what in listed and listed[what] != found:
+                raise UserError(
+                    f"{shard}: not the shard that {DATASET_FILE} describes ({what} {found}; expected"
+                    f" {str(listed[what])[:80]}). Run prepare records again"
+                )
+
+    def part(self, shard: Path) -> Part | None:
+        """Which part of the set a shard is, or None where that is not listed."""
+        number = self._numbers.get(shard.name)
+        if number is None or self._samples is None:
+            return None
+        return Part(set_name(shard), number, len(self.paths), self._samples)

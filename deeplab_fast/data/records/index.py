@@ -1,23 +1,38 @@
-"""The index beside each shard: where its samples' bytes lie, and its checksum."""
+"""The index beside each shard: where its samples' bytes lie, and their checksums."""
 
 import json
-import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-INDEX_FORMAT = "deeplab_fast.index/1"
+from ..sources import UNVERIFIED
+from .durable import write_json
+
+INDEX_FORMAT = "deeplab_fast.index/2"
+OLD_FORMAT = "deeplab_fast.index/1"  # without checksums of samples, and without the set
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one sample's bytes lie in its shard."""
+    """Where one sample's bytes lie in its shard, and their CRC-32, or :data:`~deeplab_fast.data.sources.UNVERIFIED`."""
 
     key: str
     image_offset: int
     image_size: int
     label_offset: int
     label_size: int
+    image_crc32: int = UNVERIFIED
+    label_crc32: int = UNVERIFIED
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a set a shard is: number ``shard`` of ``shards``, which hold ``samples`` together."""
+
+    set: str
+    shard: int
+    shards: int
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -28,41 +43,88 @@ class ShardIndex:
     sha256: str
     source: str  # digest of what it was made from; equal means it need not be made again
     class_pixels: list[int]
+    part: Part | None = None
     samples: list[Entry] = field(default_factory=list)
+
+
+class UnreadableIndex(Exception):
+    """Says why an index cannot be believed."""
+
+
+class OtherShard(UnreadableIndex):
+    """Says that an index is of a shard of another size."""
 
 
 def index_path(shard: Path) -> Path:
     return shard.with_suffix(".idx")
 
 
+def write_index(shard: Path, index: ShardIndex) -> None:
+    """Write the index beside a shard, durably."""
+    write_json(index_path(shard), {"format": INDEX_FORMAT, **asdict(index)})
+
+
 def read_index(shard: Path) -> ShardIndex | None:
-    """The index beside a shard, or None where there is none that fits it."""
+    """Return the index beside a shard, or None where there is none.
+
+    Raises:
+        UnreadableIndex: it is not an index, or names bytes that are not in the shard; says why.
+        OtherShard: it is of a shard of another size.
+        OSError: there is no such shard.
+    """
+    size = shard.stat().st_size
     try:
         content = json.loads(index_path(shard).read_text())
-        size = shard.stat().st_size
-        if content.pop("format") != INDEX_FORMAT or content["bytes"] != size:
-            return None
-        content["samples"] = [Entry(**entry) for entry in content["samples"]]
-        index = ShardIndex(**content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        version = content.pop("format")
+        if version not in (INDEX_FORMAT, OLD_FORMAT):
+            raise UnreadableIndex(f"of an unknown format, {str(version)[:80]!r}")
+        index = _index_of(content)
+    except FileNotFoundError:
         return None
-    return index if all(fits(entry, size) for entry in index.samples) else None
+    except OSError as error:
+        raise UnreadableIndex(error.strerror or str(error)) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UnreadableIndex("not an index") from None
+    if index.bytes != size:
+        raise OtherShard(f"{size:,} bytes; its index says {index.bytes:,}")
+    for entry in index.samples:
+        if not fits(entry, size):
+            raise UnreadableIndex(f"names bytes that are not in the shard, for {str(entry.key)[:80]!r}")
+    return index
+
+
+def _index_of(content: dict[str, Any]) -> ShardIndex:
+    """Raise a ValueError, KeyError or TypeError where ``content``, which may be anything, is no index."""
+    if type(content["bytes"]) is not int or not isinstance(content["sha256"], str):
+        raise TypeError
+    part = content.pop("part", None)
+    return ShardIndex(
+        **content | {"samples": [Entry(**entry) for entry in content["samples"]]},
+        part=None if part is None else _part_of(part),
+    )
+
+
+def _part_of(content: dict[str, Any]) -> Part:
+    part = Part(**content)
+    counts = (part.shard, part.shards, part.samples)
+    if not isinstance(part.set, str) or not is_text(part.set) or not all(type(count) is int for count in counts):
+        raise TypeError
+    if not 0 <= part.shard < part.shards <= 1 << 20:
+        raise ValueError
+    return part
 
 
 def fits(entry: Entry, size: int) -> bool:
     """Whether an entry, which may hold anything, names bytes of a shard of this size."""
     places = ((entry.image_offset, entry.image_size), (entry.label_offset, entry.label_size))
+    checksums = (entry.image_crc32, entry.label_crc32)
     if not isinstance(entry.key, str) or not all(type(value) is int for place in places for value in place):
         return False
-    return _is_text(entry.key) and all(0 <= at <= at + count <= size for at, count in places)
+    if not all(type(checksum) is int and UNVERIFIED <= checksum < 1 << 32 for checksum in checksums):
+        return False
+    return is_text(entry.key) and all(0 <= at <= at + count <= size for at, count in places)
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """False for a name that is not Unicode: no file or message could hold it."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def write_json(path: Path, content: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)

@@ -1,12 +1,17 @@
 """Samples packed into shards."""
 
+import glob
 import hashlib
 import io
 import json
+import logging
 import os
 import tarfile
-from dataclasses import asdict
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from tqdm import tqdm
@@ -16,20 +21,24 @@ from deeplab_fast.errors import UserError
 from ..pairs import check_values, decode_pair
 from ..philox import SHUFFLE, permutation
 from ..sources import Sample, Source
-from .description import RecordOptions, describe
-from .index import INDEX_FORMAT, Entry, ShardIndex, index_path, read_index, write_json
-from .shards import shard_path
+from .description import DATASET_FILE, Listing, RecordOptions, describe
+from .durable import rename, written_alone
+from .index import Entry, Part, ShardIndex, UnreadableIndex, index_path, read_index, write_index
+from .names import number_of, set_name, shard_path
+from .verify import checksums, find_damage, sha256_of
+
+logger = logging.getLogger("deeplab_fast")
 
 
 def write_records(source: Source, dst_path: str | Path, options: RecordOptions) -> list[Path]:
     """Write ``source`` as shards and return their paths.
 
-    Each shard appears under its name only when it is complete; run again after an interruption,
-    the complete ones are kept.
+    Each shard appears under its name only when it is complete and on the disk; run again, after an interruption or
+    later, those that are as they should be, to the bit, are kept.
 
     Raises:
         UserError: a label's size differs from its image's, a label value is out of range, a file
-            cannot be decoded, or the folder cannot be written; names the file.
+            cannot be decoded, the folder cannot be written, or holds a shard that is not ours; names the file.
     """
     dst = Path(dst_path)
     if dst.suffix != ".tar":
@@ -40,58 +49,117 @@ def write_records(source: Source, dst_path: str | Path, options: RecordOptions) 
         dst.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--dst_path={dst}: {error.strerror}") from None
+    paths = [shard_path(dst, number) for number in range(options.num_shards)]
+    _refuse_others(dst, paths)
     order = permutation(options.seed, 0, len(source), SHUFFLE) if options.shuffle else np.arange(len(source))
-    parts = np.array_split(order, options.num_shards)
-    indexes, paths = [], []
+    chosen = np.array_split(order, options.num_shards)
+    indexes = []
     with tqdm(total=len(source), desc="records", unit="image", disable=None) as progress:
-        for number, part in enumerate(parts):
-            path = shard_path(dst, number)
+        for number, (path, samples) in enumerate(zip(paths, chosen, strict=True)):
+            part = Part(dst.stem, number, options.num_shards, len(source))
             try:
-                indexes.append(_write_shard(source, part.tolist(), path, options, progress))
+                indexes.append(_write_shard(source, samples.tolist(), path, part, options, progress))
             except OSError as error:
                 raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-            paths.append(path)
-    describe(dst, paths, indexes, options)
+    try:
+        describe(dst, paths, indexes, options)
+    except OSError as error:
+        raise UserError(f"{dst.with_name(DATASET_FILE)}: cannot be written ({error.strerror})") from None
+    _mention_left_over(dst, paths)
     return paths
 
 
-def _write_shard(source: Source, samples: list[int], path: Path, options: RecordOptions, progress: tqdm) -> ShardIndex:
-    samples_read = (source.read(i) for i in samples)
-    digest = _digest_of(source, samples, options)
-    kept = read_index(path)
-    if kept is not None and kept.source == digest:
+def _refuse_others(dst: Path, paths: list[Path]) -> None:
+    """Refuse to write over a shard that neither has an index nor is described: another tool's, or only copy."""
+    listed = set(Listing(dst).paths)
+    for path in paths:
+        if path.exists() and not index_path(path).exists() and path not in listed:
+            raise UserError(
+                f"{path}: is there already, and not written by prepare records (no {index_path(path).name}); move it"
+                " away, or choose another --dst_path"
+            )
+
+
+def _mention_left_over(dst: Path, paths: list[Path]) -> None:
+    for path in sorted(dst.parent.glob(f"{glob.escape(dst.stem)}-*.tar")):
+        if path not in paths and set_name(path) == dst.stem and number_of(path) is not None:
+            logger.warning("%s: left over from an earlier set, and no longer used; delete it", path)
+
+
+def _write_shard(
+    source: Source, samples: list[int], path: Path, part: Part, options: RecordOptions, progress: tqdm
+) -> ShardIndex:
+    kept = _kept(path, _digest_of((source.read(i) for i in samples), options))
+    if kept is not None:
+        index = replace(kept, part=part, samples=checksums(path, kept.samples))
+        if index != kept:
+            write_index(path, index)
         progress.update(len(samples))
-        return kept
+        return index
     partial = path.with_suffix(".tar.partial")
+    with written_alone(partial) as file:
+        index = replace(_pack(source, samples, file, options, progress), part=part)
+        file.flush()
+        os.fsync(file.fileno())
+        index = replace(index, bytes=partial.stat().st_size, sha256=sha256_of(partial))
+        write_index(path, index)  # first: a shard without an index would not be known as ours
+        rename(partial, path)
+    return index
+
+
+def _kept(path: Path, digest: str) -> ShardIndex | None:
+    """The index of a shard that need not be written again; says why one that is there must be."""
+    try:
+        index = read_index(path)
+        if index is None:
+            return None
+        damage = find_damage(path, index) if index.source == digest else "of other samples or options"
+    except FileNotFoundError:
+        return None
+    except UnreadableIndex as error:
+        damage = f"{index_path(path).name}: {error}"
+    if damage:
+        logger.warning("%s: %s; written again", path, damage)
+        return None
+    return index
+
+
+def _pack(source: Source, samples: list[int], file: IO[bytes], options: RecordOptions, progress: tqdm) -> ShardIndex:
+    """Write a shard's samples; the index lacks what is known of the whole file only."""
     pixels = np.zeros(256, np.int64)
     entries = []
-    with tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as tar:
-        for sample in samples_read:
+    digest = _Digest(options)  # of what is written: a file may have changed since it was first read
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for sample in (source.read(i) for i in samples):
+            digest.add(sample)
             pixels += check_sample(sample, options.num_classes, options.ignore_label)
             is_jpeg = sample.image[:2] == b"\xff\xd8"
             image = _add(tar, f"{sample.key}.{'jpg' if is_jpeg else 'img.png'}", sample.image)
             label = _add(tar, f"{sample.key}.png", sample.label)
-            entries.append(Entry(sample.key, *image, *label))
+            entries.append(Entry(sample.key, *image, *label, zlib.crc32(sample.image), zlib.crc32(sample.label)))
             progress.update()
-    sha = hashlib.sha256()
-    with partial.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    index = ShardIndex(partial.stat().st_size, sha.hexdigest(), digest, pixels.tolist(), entries)
-    index_path(path).unlink(missing_ok=True)
-    os.replace(partial, path)
-    write_json(index_path(path), {"format": INDEX_FORMAT, **asdict(index)})
-    return index
+    return ShardIndex(0, "", digest.text(), pixels.tolist(), samples=entries)
 
 
-def _digest_of(source: Source, samples: list[int], options: RecordOptions) -> str:
-    """Of the encoded bytes and the options: cheap beside decoding, and never fooled by times."""
-    sha = hashlib.sha256(json.dumps([options.num_classes, options.ignore_label]).encode())
-    for i in samples:
-        sample = source.read(i)
+class _Digest:
+    """A digest of encoded samples and of the options: cheap beside decoding, and never fooled by times."""
+
+    def __init__(self, options: RecordOptions) -> None:
+        self._sha = hashlib.sha256(json.dumps([options.num_classes, options.ignore_label]).encode())
+
+    def add(self, sample: Sample) -> None:
         for part in (sample.key.encode(), sample.image, sample.label):
-            sha.update(hashlib.sha256(part).digest())
-    return sha.hexdigest()
+            self._sha.update(hashlib.sha256(part).digest())
+
+    def text(self) -> str:
+        return self._sha.hexdigest()
+
+
+def _digest_of(samples: Iterator[Sample], options: RecordOptions) -> str:
+    digest = _Digest(options)
+    for sample in samples:
+        digest.add(sample)
+    return digest.text()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
