@@ -212,7 +212,8 @@ def evaluate(
     model.eval()
     try:
         hidden = None if world.is_main else True  # None: where stderr is not a terminal
-        with tqdm(total=len(places), desc="evaluate", unit="image", leave=False, disable=hidden) as bar:
+        progress = tqdm(total=len(places), desc="evaluate", unit="image", leave=False, disable=hidden)
+        with world.together(), progress as bar:  # who fails alone must not leave the others waiting in the sum
             while batch := list(islice(loaded, batch_size)):
                 scales, labels = zip(*batch, strict=True)
                 views = [

@@ -32,7 +32,8 @@ def select_device(target: str, local_rank: int = 0) -> torch.device:
         raise UserError("--device_target=GPU: no CUDA GPU is usable here; see python -m deeplab_fast.runtime")
     if target == "CPU" or not available:
         return torch.device("cpu")
-    if local_rank >= torch.cuda.device_count():
+    processes = max(local_rank + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # each of them finds the same
+    if processes > torch.cuda.device_count():
         raise UserError(f"torchrun started more processes than the {torch.cuda.device_count()} GPUs of this host")
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
