@@ -310,7 +310,7 @@ class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
     )
     ckpt_path: str = flag("", "Checkpoint or weights to evaluate.")
     batch_size: int = flag(32, "Images a batch.", minimum=1)
-    report: str = flag("", "Folder for metrics.json; default the checkpoint's.")
+    report: str = flag("", "Folder for the metrics file, metrics-CHECKPOINT-DATA.json; default the checkpoint's.")
     compile: bool = flag(False, "Compile the network with torch.compile.")
 
 

@@ -1,6 +1,10 @@
 """Evaluate a checkpoint: ``python -m deeplab_fast.eval`` (see ``--help``)."""
 
+import itertools
 import json
+import logging
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +14,19 @@ from .cli import parse_flags, run
 from .config import EvalConfig, validate, validate_image
 from .data.classes import class_names
 from .data.records import RecordSource
-from .data.sources import Source, list_source, write_text
+from .data.sources import Source, keys_digest, list_source
 from .distributed import process_group, world_from_environment
 from .errors import UserError
 from .evaluator import Protocol, evaluate
+from .files import check_folder, make_folder, replace_file
 from .inference import trained_model
 from .metrics import Scores
 from .model.layers import use_fused
+from .provenance import as_json, deciding_flags, differences, weights_digest
 from .runtime import check_precision, place, prepare_backends, select_device, versions
 
-METRICS_FILE = "metrics.json"
+logger = logging.getLogger("deeplab_fast")
+
 DESCRIPTION = "Evaluate a checkpoint by the recipe's protocol: per-class IoU, mIoU, pixel accuracy."
 EPILOG = """example: python -m deeplab_fast.eval --ckpt_path=ckpt/best.pt --data_root=VOC2012
  --data_lst=VOC2012/voc_val_lst.txt --scales_type=1 --flip=True. Model, classes and crop size come from the
@@ -27,6 +34,8 @@ EPILOG = """example: python -m deeplab_fast.eval --ckpt_path=ckpt/best.pt --data
 
 
 def open_source(config: EvalConfig) -> Source:
+    if config.data_file and config.data_lst:
+        raise UserError("--data_file and --data_lst: expected one of them, not both")
     if config.data_file:
         return RecordSource(config.data_file, verify=config.verify)
     if config.data_lst:
@@ -35,7 +44,7 @@ def open_source(config: EvalConfig) -> Source:
 
 
 def as_record(config: EvalConfig, scores: Scores, names: list[str], images: int) -> dict[str, Any]:
-    """What ``metrics.json`` holds: protocol, figures, confusion matrix (rows: truth), versions."""
+    """Return what the metrics file holds: protocol, figures, confusion matrix (rows: truth), versions."""
     record = scores.as_record()
     return {
         "protocol": {
@@ -51,7 +60,7 @@ def as_record(config: EvalConfig, scores: Scores, names: list[str], images: int)
         "images": images,
         "miou": record["miou"],
         "pixel_accuracy": record["pixel_accuracy"],
-        "per_class_iou": dict(zip(names, record["per_class_iou"], strict=True)),
+        "per_class_iou": dict(zip(_unique(names), record["per_class_iou"], strict=True)),
         "classes": names,
         "confusion_matrix": scores.confusion.tolist(),
         "precision": config.precision,
@@ -59,27 +68,115 @@ def as_record(config: EvalConfig, scores: Scores, names: list[str], images: int)
     }
 
 
-def write_metrics(folder: Path, record: dict[str, Any]) -> Path:
-    path = folder / METRICS_FILE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--report={folder}: cannot be made ({error.strerror})") from None
-    write_text(path, json.dumps(record, indent=1) + "\n")
+def _unique(names: list[str]) -> list[str]:
+    """Return the names, those that occur twice with their class's number."""
+    return [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
+
+
+def open_report(config: EvalConfig) -> Path:
+    """Make the folder for the metrics file and find out now, not after the evaluation, whether it can be written."""
+    folder = Path(config.report) if config.report else Path(config.ckpt_path).parent
+    flag = f"--report={folder}" if config.report else f"{folder}, the checkpoint's folder (--report=DIR takes another)"
+    check_folder(folder, flag)
+    make_folder(folder, flag)
+    return folder
+
+
+def metrics_name(config: EvalConfig) -> str:
+    """Name an evaluation after its checkpoint, data and protocol, as in ``metrics-best-voc_val_lst-ms-flip``."""
+    protocol = (["ms"] if config.scales_type else []) + (["flip"] if config.flip else [])
+    return "-".join(["metrics", _stem(config.ckpt_path), _stem(config.data_file or config.data_lst), *protocol])
+
+
+def _stem(path: str) -> str:
+    """Return a file's name without its suffix, nor what a glob has."""
+    return re.sub(r"[^\w.+=@-]+", "_", Path(path).resolve().stem).strip("-_")[:80]
+
+
+def provenance(config: EvalConfig, source: Source, weights: str) -> dict[str, Any]:
+    """Return what the figures are made from, but for the labels' content; ``weights`` is their digest."""
+    paths = {name: getattr(config, name) for name in ("data_root", "data_lst", "data_file")}
+    return as_json(
+        {
+            "weights": weights,
+            "data": {name: str(Path(path).resolve()) for name, path in paths.items() if path},
+            "samples": keys_digest(source),
+            "flags": deciding_flags(config),
+        }
+    )
+
+
+def write_metrics(folder: Path, name: str, record: dict[str, Any]) -> Path:
+    """Write ``folder/name.json``, with a number where another evaluation has that name already; returns the path.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    paths = (folder / f"{name}{'' if n == 1 else f'-{n}'}.json" for n in itertools.count(1))
+    for path in paths:
+        if not os.path.lexists(path):
+            break
+        before = _provenance_in(path)
+        if before == record["provenance"]:
+            break
+        other = differences(record["provenance"], before) if before else "no evaluation of this program"
+        logger.info("%s stays: other %s", path, other)
+    with replace_file(path) as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path
 
 
+def _provenance_in(path: Path) -> dict[str, Any] | None:
+    """Return what the figures of a metrics file are made from, or None where it is another kind of file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    found = content.get("provenance") if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def deliver(table: str, folder: Path, name: str, record: dict[str, Any]) -> None:
+    """Print the table, then write the metrics file: where one fails, the other is still there.
+
+    Raises:
+        UserError: the file cannot be written; says that the figures are printed.
+    """
+    printed = False
+    try:
+        print(table, flush=True)
+        printed = True
+    finally:
+        try:
+            path = write_metrics(folder, name, record)
+        except UserError as error:
+            raise UserError(f"{error}{'; the figures are printed above' if printed else ''}") from None
+    print(f"metrics {path}")
+
+
 def main(argv: list[str]) -> int:
-    flags = parse_flags(EvalConfig, argv, "deeplab_fast.eval", DESCRIPTION, EPILOG)
-    validate(EvalConfig(**flags))
     world = world_from_environment()
-    device = select_device(flags.get("device_target", "auto"), world.local_rank)
-    config, model = trained_model(EvalConfig, flags)
-    validate_image(config)
-    check_precision(config.precision, device)
-    prepare_backends(device)
-    source = open_source(config)
+    try:
+        flags = parse_flags(EvalConfig, argv, "deeplab_fast.eval", DESCRIPTION, EPILOG)
+        validate(EvalConfig(**flags))
+        device = select_device(flags.get("device_target", "auto"), world.local_rank)
+    except UserError:
+        if world.local_rank == 0:
+            raise
+        return 2  # the first process of this host has the same flags and says it
+    if not world.is_main:
+        logger.setLevel(logging.WARNING)
     with process_group(world, device):
+        with world.together():
+            config, model = trained_model(EvalConfig, flags)
+            validate_image(config)
+            check_precision(config.precision, device)
+            prepare_backends(device)
+            source = open_source(config)
+            names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
+            if world.is_main:
+                folder = open_report(config)
+                made_from = provenance(config, source, weights_digest(model))
         network: nn.Module = place(model, device)
         use_fused(network, config.fused)
         if config.compile:
@@ -97,12 +194,11 @@ def main(argv: list[str]) -> int:
             world,
             config.fused,
         )
-        if world.is_main:
-            names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
-            folder = Path(config.report) if config.report else Path(config.ckpt_path).parent
-            path = write_metrics(folder, as_record(config, scores, names, len(source)))
-            print(scores.table(names))
-            print(f"metrics {path}")
+        with world.together():
+            if world.is_main:
+                made_from["labelled_pixels"] = scores.confusion.sum(1).tolist()
+                record = {**as_record(config, scores, names, len(source)), "provenance": made_from}
+                deliver(scores.table(names), folder, metrics_name(config), record)
     return 0
 
 

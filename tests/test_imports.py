@@ -20,7 +20,7 @@ LAYERS = [
     {"checkpoint", "board"},
     {"seal"},
     {"ops"},
-    {"cli", "runtime", "distributed", "files"},
+    {"cli", "runtime", "distributed", "files", "provenance"},
     {"config"},
     {"errors"},
 ]

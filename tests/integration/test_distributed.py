@@ -80,7 +80,7 @@ def test_without_sync_bn_the_saved_weights_are_what_was_evaluated(builtin, pretr
     _, found = train(tmp_path, builtin, 2, *flags)
     data = [f"--data_root={builtin}", f"--data_lst={builtin}/val.txt"]
     run_cli("eval", f"--ckpt_path={tmp_path / 'best.pt'}", "--device_target=CPU", "--batch_size=2", *data)
-    again = json.loads((tmp_path / "metrics.json").read_text())
+    again = json.loads((tmp_path / "metrics-best-val.json").read_text())
     assert again["miou"] == pytest.approx(found[-1]["miou"], abs=1e-6)
 
 

@@ -29,7 +29,8 @@ def trained(tmp_path_factory, builtin):
 def test_eval(flags, trained, builtin, tmp_path, capsys):
     data = [f"--data_root={builtin}", f"--data_lst={builtin}/val.txt", "--num_workers=0"]
     evaluate_program.main([f"--ckpt_path={trained}", f"--report={tmp_path / 'r'}", *data, *flags])
-    metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    name = f"metrics-best-val{'-ms-flip' if flags else ''}.json"
+    metrics = json.loads((tmp_path / "r" / name).read_text())
     assert metrics["protocol"]["crop_size"] == 65
     assert metrics["protocol"]["flip"] is bool(flags)
     assert len(metrics["protocol"]["scales"]) == (5 if flags else 1)
@@ -42,7 +43,7 @@ def test_eval(flags, trained, builtin, tmp_path, capsys):
     assert metrics["images"] == 7
     out = capsys.readouterr().out
     assert "triangle" in out
-    assert "metrics.json" in out
+    assert name in out
 
 
 def test_predict(trained, builtin, tmp_path, capsys):
@@ -75,9 +76,9 @@ def test_a_bare_state_dict_or_a_run_folder_is_enough(trained, builtin, tmp_path,
     torch.save(bare, tmp_path / "raw.pth")
     data = [f"--data_root={builtin}", f"--data_lst={builtin}/val.txt", "--num_workers=0", f"--report={tmp_path}"]
     figures = []
-    for path, flags in ((tmp_path / "raw.pth", ["--crop_size=65"]), (trained.parent, [])):
+    for path, name, flags in ((tmp_path / "raw.pth", "raw", ["--crop_size=65"]), (trained.parent, "best", [])):
         evaluate_program.main([f"--ckpt_path={path}", *data, *flags])
-        figures.append(json.loads((tmp_path / "metrics.json").read_text())["confusion_matrix"])
+        figures.append(json.loads((tmp_path / f"metrics-{name}-val.json").read_text())["confusion_matrix"])
     assert figures[0] == figures[1]
 
 

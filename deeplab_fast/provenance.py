@@ -1,0 +1,44 @@
+"""What a result was made from, stored beside it: two results with the same provenance are the same result."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+# Flags that change a result by rounding at most, or that say where things are: their content counts instead.
+_INDIFFERENT = {
+    *("device_target", "fused", "num_workers", "batch_size", "compile"),
+    *("freeze_bn", "dropout"),  # nothing trains here
+    *("ckpt_path", "data_root", "data_lst", "data_file", "report", "input", "output", "overwrite"),
+}
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """SHA-256 of the names, types, shapes and values of a model's parameters and buffers."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
+
+
+def deciding_flags(config: Any) -> dict[str, Any]:
+    """The fields of a configuration that decide a result, as JSON has them."""
+    flags = {k: v for k, v in dataclasses.asdict(config).items() if k not in _INDIFFERENT}
+    return as_json(flags)
+
+
+def as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """``value`` as it comes back from a JSON file: tuples are lists."""
+    return dict(json.loads(json.dumps(value)))
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Name what differs between two provenances, flags with the value each has in ``one``."""
+    found = [key for key in one if key != "flags" and one[key] != other.get(key)]
+    flags, others = one.get("flags", {}), other.get("flags", {})
+    found += [f"--{name}={flags.get(name)}" for name in sorted({*flags, *others}) if flags.get(name) != others.get(name)]
+    return ", ".join(found)
