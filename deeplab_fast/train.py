@@ -222,7 +222,17 @@ def finish(state: TrainState, held_out: Source | None, folder: Path, names: list
     """Draw the report and print where it is and how good the model became."""
     config = state.config
     protocol = Protocol.of(config, config.precision)
-    report = write_report(folder, state.evaluation_model, held_out, protocol, state.device, names, config.ignore_label)
+    report = write_report(
+        folder,
+        state.evaluation_model,
+        held_out,
+        protocol,
+        state.device,
+        names,
+        config.ignore_label,
+        config.fused,
+        weights=f"{'averaged' if config.ema_decay else 'last'} weights, step {state.step}",
+    )
     best = folder / BEST
     if held_out is not None and state.best_miou >= 0 and best.is_file():
         content = load(best)
