@@ -119,8 +119,8 @@ def write_metrics(folder: Path, name: str, record: dict[str, Any]) -> Path:
         before = _provenance_in(path)
         if before == record["provenance"]:
             break
-        other = differences(record["provenance"], before) if before else "no evaluation of this program"
-        logger.info("%s stays: other %s", path, other)
+        why = f"this one differs in {differences(record['provenance'], before)}" if before else "it is another file"
+        logger.info("%s stays: %s", path, why)
     with replace_file(path) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path

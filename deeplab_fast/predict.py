@@ -1,9 +1,12 @@
 """Segment images with a checkpoint: ``python -m deeplab_fast.predict`` (see ``--help``)."""
 
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -14,14 +17,18 @@ from .data.folders import find_images as search
 from .data.sources import read_bytes
 from .errors import UserError
 from .evaluator import Protocol
+from .files import check_folder
 from .inference import trained_model
+from .mask_folder import DESCRIPTION_FILE, MaskFolder, find_results, target_files
 from .model.layers import use_fused
 from .ops import decode_image
+from .provenance import deciding_flags, weights_digest
 from .report import palette, predict
-from .runtime import check_precision, place, prepare_backends, select_device
+from .runtime import check_precision, place, prepare_backends, select_device, versions
 
 logger = logging.getLogger("deeplab_fast")
 
+JPEG_MAX_SIDE = 65500  # libjpeg's
 DESCRIPTION = "Segment images: for each, NAME.png with the classes (palette PNG) and NAME_overlay.jpg."
 
 
@@ -33,6 +40,7 @@ class PredictConfig(ProtocolConfig, DeviceConfig, ImageConfig, ModelConfig):
     input: str = flag("", "An image, or a folder whose images are segmented, those in its subfolders too.")
     output: str = flag("", "Folder for the results.")
     overlay: float = flag(0.5, "Opacity of the classes' colours over the image; 0: no overlay.", minimum=0, maximum=1)
+    overwrite: bool = flag(False, "Replace results that are there, whatever they were made from.")
 
 
 def find_images(given: str) -> list[tuple[Path, Path]]:
@@ -50,12 +58,25 @@ def find_images(given: str) -> list[tuple[Path, Path]]:
     return [(p, p.relative_to(path).with_suffix("")) for p in found.files]
 
 
+def without_results(images: list[tuple[Path, Path]], root: Path) -> list[tuple[Path, Path]]:
+    """Leave out, and count, what earlier predictions wrote into folders below ``root``."""
+    parents = {parent for path, _ in images for parent in path.parents if root in parent.parents}
+    results = {folder for folder in parents if (folder / DESCRIPTION_FILE).is_file()}
+    kept = [(path, name) for path, name in images if not results.intersection(path.parents)]
+    if len(kept) < len(images):
+        where = ", ".join(str(folder) for folder in sorted(results))
+        logger.info("left out: %d results of earlier predictions in %s", len(images) - len(kept), where)
+    if not kept:
+        raise UserError(f"--input={root}: no image but results of earlier predictions")
+    return kept
+
+
 def check_targets(images: list[tuple[Path, Path]], out: Path) -> None:
     """Raise :class:`UserError` where a result would replace an input or another result."""
     inputs = {path.resolve() for path, _ in images}
     sources: dict[Path, Path] = {}
     for path, name in images:
-        for target in targets(out / name):
+        for target in target_files(out / name):
             if target.resolve() in inputs:
                 raise UserError(f"--output={out}: {target} is an input; expected another folder")
         if name in sources:
@@ -63,9 +84,95 @@ def check_targets(images: list[tuple[Path, Path]], out: Path) -> None:
         sources[name] = path
 
 
-def targets(stem: Path) -> tuple[Path, Path]:
-    """Files of one result: classes and overlay."""
-    return stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_overlay.jpg")
+class Result(NamedTuple):
+    """The encoded image, its classes with their palette and, where the flags want one, the overlay."""
+
+    data: bytes
+    mask: Image.Image
+    overlay: Image.Image | None
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A network on its device and the way from an image file to the pictures of its classes."""
+
+    config: PredictConfig
+    model: torch.nn.Module
+    device: torch.device
+
+    def segment(self, path: Path) -> Result:
+        """Segment an image file.
+
+        Raises:
+            UserError: it cannot be read or decoded, or is too large for memory or for a JPEG; names ``path``.
+        """
+        try:
+            return self._segment(path)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Not within the handler: the error holds the frames, and they what was allocated.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise UserError(f"{path}: not enough memory for it")
+
+    def _segment(self, path: Path) -> Result:
+        data = read_bytes(path)
+        image = decode_image(data, str(path))
+        opacity = self.config.overlay
+        if opacity and max(image.shape[:2]) > JPEG_MAX_SIDE:
+            size = f"{image.shape[1]}x{image.shape[0]} pixels"
+            raise UserError(f"{path}: {size}; a JPEG has at most {JPEG_MAX_SIDE} a side, expected --overlay=0")
+        protocol = Protocol.of(self.config, self.config.precision, self.config.scales, self.config.flip)
+        classes = predict(self.model, [image], protocol, self.device, self.config.fused)[0]
+        colours = palette()
+        mask = Image.fromarray(classes).convert("P")
+        mask.putpalette(colours.tobytes())
+        overlay = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), opacity) if opacity else None
+        return Result(data, mask, overlay)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("not enough memory", "can't allocate memory", "out of memory")  # of torch on a CPU, and of CUDA itself
+    return isinstance(error, RuntimeError) and any(w in str(error) for w in words)
+
+
+@dataclass
+class Tally:
+    """How far a prediction has come."""
+
+    total: int
+    before: int  # done by earlier runs
+    done: int  # with those
+    bad: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.total} image{'' if self.total == 1 else 's'} done"
+
+    def name_bad(self) -> None:
+        """Name the images that could not be segmented."""
+        if self.bad:
+            count = f"{len(self.bad)} of {self.total} image{'' if self.total == 1 else 's'}"
+            print("\n  ".join([f"error: {count} could not be segmented:", *self.bad]), file=sys.stderr)
+
+
+def segment(segmenter: Segmenter, folder: MaskFolder, pending: list[tuple[Path, Path]], tally: Tally) -> None:
+    """Segment the images one by one into ``folder``; those that cannot be used are noted in ``tally``.
+
+    Raises:
+        UserError: a result cannot be written.
+    """
+    with tqdm(pending, desc="predict", total=tally.total, initial=tally.done, unit="image", disable=None) as progress:
+        for path, stem in progress:
+            try:
+                result = segmenter.segment(path)
+            except UserError as error:
+                tally.bad.append(str(error))
+                continue
+            folder.write(stem, result.data, result.mask, result.overlay)
+            tally.done += 1
 
 
 def main(argv: list[str]) -> int:
@@ -74,34 +181,42 @@ def main(argv: list[str]) -> int:
     for name in ("input", "output"):
         if not flags.get(name):
             raise UserError(f"--{name}: missing")
-    images = find_images(flags["input"])
-    check_targets(images, Path(flags["output"]))
+    images = without_results(find_images(flags["input"]), Path(flags["input"]))
+    out = Path(flags["output"])
+    check_targets(images, out)
+    check_folder(out, f"--output={out}")
     device = select_device(flags.get("device_target", "auto"))
     config, model = trained_model(PredictConfig, flags)
     validate_image(config)
     check_precision(config.precision, device)
     prepare_backends(device)
+    made_from = {"weights": weights_digest(model), "flags": deciding_flags(config)}
+    folder = MaskFolder(out, made_from, with_overlay=bool(config.overlay))
+    found = find_results(folder, images, config.overwrite)
+    folder.make_folders(name for _, name in images)
+    facts = {"checkpoint": config.ckpt_path, "versions": versions()}
+    if not found.conflicts:
+        folder.describe(**facts)
     model = place(model, device)
     use_fused(model, config.fused)
-    protocol = Protocol.of(config, config.precision, config.scales, config.flip)
-    colours = palette()
-    out = Path(config.output)
-    for path, name in tqdm(images, desc="predict", unit="image", disable=None):
-        image = decode_image(read_bytes(path), str(path))
-        classes = predict(model, [image], protocol, device, config.fused)[0]
-        mask_file, overlay_file = targets(out / name)
-        try:
-            mask_file.parent.mkdir(parents=True, exist_ok=True)
-            labels = Image.fromarray(classes).convert("P")
-            labels.putpalette(colours.tobytes())
-            labels.save(mask_file)
-            if config.overlay:
-                blend = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), config.overlay)
-                blend.save(overlay_file, quality=92)
-        except OSError as error:
-            raise UserError(f"--output={out}: cannot be written ({error.strerror})") from None
-    print(f"{len(images)} image{'' if len(images) == 1 else 's'} segmented into {out}")
-    return 0
+    tally = Tally(len(images), len(found.done), len(found.done), [])
+    pending = [image for image in images if image[1] not in found.done]
+    again = "run again without --overwrite" if config.overwrite and not found.conflicts else "run again"
+    try:
+        segment(Segmenter(config, model, device), folder, pending, tally)
+        if found.conflicts and not tally.bad:
+            folder.describe(**facts)  # not before: what was not made again yet is another's
+    except UserError as error:
+        tally.name_bad()
+        raise UserError(f"{error}; {tally}, {again} to continue") from None
+    except KeyboardInterrupt:
+        tally.name_bad()
+        print(f"{tally}, {again} to continue", file=sys.stderr)
+        raise
+    before = f", {tally.before} of them by an earlier run" if tally.before else ""
+    print(f"{tally.done} image{'' if tally.done == 1 else 's'} segmented into {out}{before}")
+    tally.name_bad()
+    return 1 if tally.bad else 0
 
 
 if __name__ == "__main__":

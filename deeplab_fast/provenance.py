@@ -40,5 +40,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """Name what differs between two provenances, flags with the value each has in ``one``."""
     found = [key for key in one if key != "flags" and one[key] != other.get(key)]
     flags, others = one.get("flags", {}), other.get("flags", {})
-    found += [f"--{name}={flags.get(name)}" for name in sorted({*flags, *others}) if flags.get(name) != others.get(name)]
+    found += [
+        f"--{name}={flags.get(name)}" for name in sorted({*flags, *others}) if flags.get(name) != others.get(name)
+    ]
     return ", ".join(found)

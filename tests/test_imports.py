@@ -14,7 +14,7 @@ LAYERS = [
     {"profile"},
     {"step"},
     {"state"},
-    {"report", "inference", "roofline"},
+    {"report", "inference", "roofline", "mask_folder"},
     {"evaluator", "run_folder"},
     {"loss", "optim", "average", "metrics", "log", "model", "data"},
     {"checkpoint", "board"},

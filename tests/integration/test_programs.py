@@ -57,7 +57,7 @@ def test_predict(trained, builtin, tmp_path, capsys):
     assert Image.open(tmp_path / f"{name}_overlay.jpg").size == image.size
     one = [f"--ckpt_path={trained}", f"--input={builtin / 'images' / '00003.jpg'}", f"--output={tmp_path / 'one'}"]
     predict.main([*one, "--overlay=0"])
-    assert [p.name for p in (tmp_path / "one").iterdir()] == ["00003.png"]
+    assert sorted(p.name for p in (tmp_path / "one").iterdir()) == ["00003.png", "predict.json"]
 
 
 def test_predict_replaces_neither_an_input_nor_another_result(trained, tmp_path):

@@ -1,0 +1,172 @@
+"""The folder that prediction writes: which results are there, what they were made from, and no other's replaced.
+
+``predict.json`` says what made the folder's results. Each mask carries a mark of the same and of its image's content:
+a result is done where its files are complete and the mark is that of this checkpoint, these flags and this image.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from .errors import UserError
+from .files import make_folder, replace_file
+from .provenance import differences
+
+DESCRIPTION_FILE = "predict.json"
+_MARK = "deeplab_fast"  # keyword of the PNG's text
+_PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
+_PNG_END, _JPEG_END = b"\0\0\0\0IEND\xaeB`\x82", b"\xff\xd9"
+
+
+def target_files(stem: Path) -> tuple[Path, Path]:
+    """Return the files of one result: classes and overlay."""
+    return stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_overlay.jpg")
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """The results below ``root`` and what they are made from."""
+
+    root: Path
+    provenance: dict[str, Any]
+    with_overlay: bool
+
+    def described(self) -> dict[str, Any] | None:
+        """Return the provenance in ``predict.json``, or None where there is no such file.
+
+        Raises:
+            UserError: the file is another's.
+        """
+        path = self.root / DESCRIPTION_FILE
+        if not os.path.lexists(path):
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["provenance"]
+            return dict(found)
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            raise UserError(f"{path}: does not say what made the results here; expected another --output") from None
+
+    def describe(self, **facts: Any) -> None:
+        """Write ``predict.json``: the provenance, and ``facts`` for the reader."""
+        with replace_file(self.root / DESCRIPTION_FILE) as partial:
+            content = {**facts, "provenance": self.provenance}
+            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def make_folders(self, stems: Iterable[Path]) -> None:
+        """Make the folders of all results, so that one that is missing later was removed."""
+        for parent in sorted({stem.parent for stem in stems} | {Path()}):
+            make_folder(self.root / parent, f"--output={self.root}")
+
+    def mark(self, image: bytes) -> str:
+        """Return what a mask made from the file content ``image`` carries."""
+        made_from = json.dumps(self.provenance, sort_keys=True).encode()
+        return f"{hashlib.sha256(made_from).hexdigest()} {hashlib.sha256(image).hexdigest()}"
+
+    def is_complete(self, stem: Path) -> bool:
+        """Tell whether all files of a result are there from beginning to end."""
+        mask, overlay = target_files(self.root / stem)
+        return _ends_with(mask, _PNG_END) and (not self.with_overlay or _ends_with(overlay, _JPEG_END))
+
+    def conflict(self, stem: Path, image: bytes) -> str:
+        """Say why the mask that is there is not one of ``image`` by this checkpoint and these flags; empty if it is."""
+        mask = target_files(self.root / stem)[0]
+        found, expected = _read_mark(mask).split(), self.mark(image).split()
+        if len(found) != 2:
+            return "" if _is_cut_short(mask) else "is no result of this program"
+        if found[0] != expected[0]:
+            return "is the result of another checkpoint or other flags"
+        return "" if found[1] == expected[1] else "is the result of another image, or of this one before it was changed"
+
+    def write(self, stem: Path, image: bytes, mask: Image.Image, overlay: Image.Image | None) -> None:
+        """Write a result, the mask last: where it is, all of it is.
+
+        Raises:
+            UserError: the disk is full, or the folder is gone.
+        """
+        mask_file, overlay_file = target_files(self.root / stem)
+        text = PngInfo()
+        text.add_text(_MARK, self.mark(image))
+        if overlay is not None:
+            with replace_file(overlay_file, durable=False) as partial:
+                overlay.save(partial, quality=92)
+        with replace_file(mask_file, durable=False) as partial:
+            mask.save(partial, pnginfo=text)
+
+
+def _ends_with(path: Path, end: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(end), os.SEEK_END)
+            return file.read() == end
+    except OSError:  # missing, or shorter than that
+        return False
+
+
+def _is_cut_short(mask: Path) -> bool:
+    """Tell whether a file is the beginning of a PNG, or empty: what a power cut or a full disk leaves."""
+    try:
+        with mask.open("rb") as file:
+            return _PNG_BEGIN.startswith(file.read(len(_PNG_BEGIN))) and not _ends_with(mask, _PNG_END)
+    except OSError:  # a folder, a link to nothing
+        return False
+
+
+def _read_mark(mask: Path) -> str:
+    """Return a mask's mark; empty where it has none or is not a PNG."""
+    try:
+        with Image.open(mask, formats=("PNG",)) as image:
+            return str(image.info.get(_MARK, ""))
+    except Exception:  # whatever a damaged file makes Pillow say
+        return ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What of a prediction is there already: results ``done``, by name, and what in their place is another's."""
+
+    done: set[Path]
+    conflicts: list[str]
+
+
+def find_results(folder: MaskFolder, images: Iterable[tuple[Path, Path]], overwrite: bool) -> Found:
+    """Look for what is done and what is in the way; ``images`` holds pairs of image and result name.
+
+    ``overwrite``: results of others are made again, and where all that is there is ours, it too.
+
+    Raises:
+        UserError: without ``overwrite``, results of others would be replaced.
+    """
+    described = folder.described()
+    is_ours = described == folder.provenance
+    advice = "choose another --output, or --overwrite=True to replace what is there"
+    if described is not None and not is_ours and not overwrite:
+        other = differences(folder.provenance, described)
+        raise UserError(f"--output={folder.root}: holds results of another run, which differs in {other}; {advice}")
+    found = Found(set(), [])
+    for path, stem in images:
+        mask, overlay = target_files(folder.root / stem)
+        if not os.path.lexists(mask):
+            if described is None and folder.with_overlay and os.path.lexists(overlay):
+                found.conflicts.append(f"{overlay} is no result of this program")
+            continue
+        if overwrite and is_ours:
+            continue
+        try:
+            image = path.read_bytes()
+        except OSError:
+            continue  # named when its turn comes
+        if why := folder.conflict(stem, image):
+            found.conflicts.append(f"{mask} {why}")
+        elif folder.is_complete(stem):
+            found.done.add(stem)
+    if found.conflicts and not overwrite:
+        more = f" (and {len(found.conflicts) - 1} more)" if len(found.conflicts) > 1 else ""
+        raise UserError(f"{found.conflicts[0]}{more}; remove it, {advice}")
+    return found

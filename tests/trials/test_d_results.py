@@ -1,0 +1,450 @@
+"""Results: predictions, evaluations and exports are not lost, nor replaced by others, without a word."""
+
+import errno
+import importlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deeplab_fast import cli
+from deeplab_fast.config import ModelConfig
+from deeplab_fast.model import build_model
+from tests.trials.samples import CLASSES, write_samples
+
+NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def save_network(path, seed):
+    """A small network of three classes with random weights that give several classes."""
+    torch.manual_seed(seed)
+    model = build_model(ModelConfig(backbone="resnet18", num_classes=CLASSES))
+    config = {"backbone": "resnet18", "num_classes": CLASSES, "crop_size": 33}
+    torch.save({"model": model.state_dict(), "config": config}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    return [save_network(folder / name, seed) for seed, name in enumerate(("one.pt", "two.pt"))]
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self):
+        """The one line that says what is wrong."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Run a program as its command line does, in this process."""
+
+    def run(name, *flags):
+        monkeypatch.setattr("sys.argv", [name, *flags])
+        with pytest.raises(SystemExit) as ended:
+            cli.run(importlib.import_module(f"deeplab_fast.{name}").main)
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def predict(call, networks, samples, tmp_path):
+    """Segment the samples' images into ``out``."""
+
+    def run(*flags, network=0, source=samples / "images"):
+        return call(
+            "predict", f"--ckpt_path={networks[network]}", f"--input={source}", f"--output={tmp_path / 'out'}", *flags
+        )
+
+    return run
+
+
+def files(folder):
+    """What each file holds and when it was written."""
+    return {p.relative_to(folder): (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def masks(folder):
+    return sorted(p.name for p in folder.glob("*.png"))
+
+
+def at_reading(monkeypatch, name, act):
+    """Call ``act`` before the file of this name is read."""
+    read = Path.read_bytes
+
+    def read_bytes(self):
+        if self.name == name:
+            act()
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+
+
+ALL = [f"{i:02}.png" for i in range(12)]
+
+
+def truncate(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return whole
+
+
+# ---------------------------------------------------------------- D1: a folder is segmented as far as it can be
+
+
+def test_d1_the_others_are_done_and_the_bad_ones_named(predict, samples, tmp_path):
+    truncate(samples / "images/03.jpg")
+    (samples / "images/05.jpg").write_bytes(b"no image")
+    ended = predict()
+    assert ended.status == 1
+    assert masks(tmp_path / "out") == [name for name in ALL if name not in ("03.png", "05.png")]
+    assert ended.error == "error: 2 of 12 images could not be segmented:"
+    named = ended.err.splitlines()[-2:]
+    assert [Path(line.split(": ")[0].strip()).name for line in named] == ["03.jpg", "05.jpg"]
+    assert "10 images segmented" in ended.out
+
+
+def test_d1_done_ones_are_skipped_when_run_again(predict, samples, tmp_path):
+    whole = truncate(samples / "images/03.jpg")
+    predict()
+    before = files(tmp_path / "out")
+    (samples / "images/03.jpg").write_bytes(whole)
+    ended = predict()
+    after = files(tmp_path / "out")
+    assert ended.status == 0
+    assert "12 images segmented" in ended.out
+    assert "11 of them by an earlier run" in ended.out
+    assert {name: after[name] for name in before if name.suffix != ".json"} == {
+        name: content for name, content in before.items() if name.suffix != ".json"
+    }
+    assert {str(name) for name in after.keys() - before.keys()} == {"03.png", "03_overlay.jpg"}
+    predict("--overwrite=True")
+    again = files(tmp_path / "out")
+    assert all(
+        again[name][0] == after[name][0] and again[name][1] > after[name][1] for name in after if name.suffix == ".png"
+    )
+
+
+def test_d1_a_result_cut_short_is_made_again(predict, tmp_path):
+    predict()
+    before = files(tmp_path / "out")
+    truncate(tmp_path / "out" / "04.png")
+    truncate(tmp_path / "out" / "06_overlay.jpg")
+    assert predict().status == 0
+    after = files(tmp_path / "out")
+    made_again = {str(name) for name in after if after[name] != before[name] and name.suffix == ".png"}
+    assert made_again == {"04.png", "06.png"}
+    assert {name: content for name, (content, _) in after.items()} == {
+        name: content for name, (content, _) in before.items()
+    }
+
+
+@pytest.mark.parametrize(("network", "flags", "words"), [(1, [], "weights"), (0, ["--flip=True"], "--flip=True")])
+def test_d1_results_of_another_checkpoint_or_flag_are_not_taken_for_ours(predict, tmp_path, network, flags, words):
+    predict("--overlay=0")
+    before = files(tmp_path / "out")
+    ended = predict("--overlay=0", *flags, network=network)
+    assert ended.status == 2
+    assert f"differs in {words}; choose another --output, or --overwrite=True" in ended.error
+    assert files(tmp_path / "out") == before
+    assert predict("--overlay=0", *flags, "--overwrite=True", network=network).status == 0
+    assert files(tmp_path / "out").keys() == before.keys()
+    assert all(files(tmp_path / "out")[name][1] > before[name][1] for name in before)
+
+
+def test_d1_an_overwriting_run_that_was_interrupted_goes_on(predict, tmp_path, monkeypatch):
+    predict("--overlay=0")
+    at_reading(monkeypatch, "05.jpg", lambda: None)
+    first = True
+
+    def interrupt():
+        nonlocal first
+        if not first:
+            raise KeyboardInterrupt
+        first = False  # read for what was there before
+
+    with monkeypatch.context() as patch:
+        at_reading(patch, "05.jpg", interrupt)
+        assert predict("--overlay=0", "--overwrite=True", network=1).status == 130
+    half = files(tmp_path / "out")
+    assert predict("--overlay=0", network=1).status == 2  # seven are the first network's
+    assert predict("--overlay=0", network=0).status == 2  # five are the second's
+    assert files(tmp_path / "out") == half
+    ended = predict("--overlay=0", "--overwrite=True", network=1)
+    assert ended.status == 0
+    assert "5 of them by an earlier run" in ended.out
+    assert predict("--overlay=0", network=1).status == 0
+
+
+def test_d1_a_file_of_another_s_is_not_replaced(predict, tmp_path):
+    """A folder of labels drawn by hand, given by mistake."""
+    out = tmp_path / "out"
+    out.mkdir()
+    Image.fromarray(np.ones((80, 96), np.uint8)).save(out / "07.png")
+    before = files(out)
+    ended = predict()
+    assert ended.status == 2
+    assert "07.png is no result of this program; remove it, choose another --output, or --overwrite=True" in ended.error
+    assert files(out) == before
+    assert predict("--overwrite=True").status == 0
+    assert masks(out) == ALL
+
+
+def test_d1_a_result_of_another_image_of_that_name_is_not_taken_for_ours(predict, tmp_path):
+    predict()
+    before = files(tmp_path / "out")
+    other = write_samples(tmp_path / "other", size=(80, 64))
+    ended = predict(source=other / "images")
+    assert ended.status == 2
+    assert "00.png is the result of another image, or of this one before it was changed (and 11 more)" in ended.error
+    assert files(tmp_path / "out") == before
+
+
+def test_d1_a_full_disk_is_one_line_and_what_is_done_stays(predict, tmp_path, monkeypatch):
+    save = Image.Image.save
+
+    def full(self, target, *args, **options):
+        if "06" in str(target):
+            Path(target).write_bytes(b"half")
+            raise NO_SPACE
+        save(self, target, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        ended = predict("--overlay=0")
+    assert ended.status == 2
+    assert "No space left on device" in ended.error
+    assert ended.error.endswith("; 6 of 12 images done, run again to continue")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*ALL[:6], "predict.json"]
+    assert "6 of them by an earlier run" in predict("--overlay=0").out
+    assert masks(tmp_path / "out") == ALL
+
+
+@pytest.mark.parametrize("removed", [".", "sub"])
+def test_d1_a_folder_removed_meanwhile_is_not_made_anew(predict, samples, tmp_path, monkeypatch, removed):
+    """Made anew, it would hold half of the results, and nobody would say so."""
+    (samples / "images/sub").mkdir()
+    for i in (0, 11):
+        (samples / f"images/{i:02}.jpg").rename(samples / f"images/sub/{i:02}.jpg")
+    at_reading(monkeypatch, "10.jpg", lambda: shutil.rmtree(tmp_path / "out" / removed))
+    ended = predict()
+    assert ended.status == 2
+    assert "cannot be written (No such file or directory); " in ended.error
+    assert not (tmp_path / "out" / removed).exists()
+
+
+def test_d1_ctrl_c_says_how_many_are_done_and_the_next_run_goes_on(predict, tmp_path, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        at_reading(patch, "05.jpg", interrupt)
+        ended = predict()
+    assert ended.status == 130
+    assert "5 of 12 images done, run again to continue\n" in ended.err
+    before = files(tmp_path / "out")
+    assert "5 of them by an earlier run" in predict().out
+    after = files(tmp_path / "out")
+    assert all(after[name] == before[name] for name in before if name.suffix != ".json")
+    assert masks(tmp_path / "out") == ALL
+
+
+def test_d1_an_image_that_vanishes_or_needs_too_much_memory_is_a_bad_one(predict, samples, tmp_path, monkeypatch):
+    from deeplab_fast import predict as program
+
+    decode, errors = (
+        program.decode_image,
+        {
+            "03.jpg": MemoryError(),
+            "04.jpg": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB"),
+            "05.jpg": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        },
+    )
+
+    def decode_image(data, where, *args, **options):
+        if error := errors.get(Path(where).name):
+            raise error
+        return decode(data, where, *args, **options)
+
+    monkeypatch.setattr(program, "decode_image", decode_image)
+    at_reading(monkeypatch, "06.jpg", (samples / "images/07.jpg").unlink)
+    ended = predict()
+    assert ended.status == 1
+    named = [line.strip() for line in ended.err.splitlines() if line.startswith("  ")]
+    assert [Path(line.split(":")[0]).name for line in named] == ["03.jpg", "04.jpg", "05.jpg", "07.jpg"]
+    assert all(line.endswith("not enough memory for it") for line in named[:3])
+    assert named[3].endswith("No such file or directory")
+    assert len(masks(tmp_path / "out")) == 8
+
+
+def test_d1_earlier_results_below_the_input_are_no_input(call, networks, samples):
+    flags = [f"--ckpt_path={networks[0]}", f"--input={samples / 'images'}", f"--output={samples / 'images/masks'}"]
+    assert call("predict", *flags).status == 0
+    before = files(samples / "images")
+    ended = call("predict", *flags)
+    assert ended.status == 0
+    assert "left out: 24 results of earlier predictions in" in ended.err
+    assert files(samples / "images").keys() == before.keys()
+
+
+# ---------------------------------------------------------------- D2: targets are checked before the work
+
+
+@pytest.fixture
+def evaluate(call, networks, samples):
+    def run(*flags, network=networks[0], data=("val.txt", samples)):
+        lists = [f"--data_root={data[1]}", f"--data_lst={data[1] / data[0]}", "--num_workers=0", "--batch_size=4"]
+        return call("eval", f"--ckpt_path={network}", *lists, *flags)
+
+    return run
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Whoever begins the work fails."""
+
+    def forbid(*args, **options):
+        pytest.fail("the work was begun")
+
+    monkeypatch.setattr("deeplab_fast.eval.evaluate", forbid)
+    monkeypatch.setattr("deeplab_fast.predict.predict", forbid)
+    monkeypatch.setattr("torch.export.export", forbid)
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_d2_a_report_that_is_a_file_is_found_before_the_evaluation(evaluate, no_work, tmp_path, below):
+    (tmp_path / "report").write_text("mine")
+    ended = evaluate(f"--report={tmp_path / 'report' / below}")
+    assert ended.status == 2
+    assert f"--report={tmp_path / 'report' / below}: {tmp_path / 'report'} is not a folder" in ended.error
+    assert (tmp_path / "report").read_text() == "mine"
+
+
+def test_d2_a_checkpoint_in_a_read_only_folder_is_found_before_the_evaluation(evaluate, no_work, networks, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    ended = evaluate()
+    assert ended.status == 2
+    assert "the checkpoint's folder (--report=DIR takes another): cannot be written (Read-only file sys" in ended.error
+
+
+def test_d2_the_figures_are_printed_where_they_cannot_be_written(evaluate, tmp_path, monkeypatch):
+    write = Path.write_text
+
+    def full(self, *args, **options):
+        if self.suffix == ".json":
+            raise NO_SPACE
+        return write(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        ended = evaluate(f"--report={tmp_path / 'report'}")
+    assert ended.status == 2
+    assert "pixel accuracy" in ended.out
+    assert ended.error.endswith("cannot be written (No space left on device); the figures are printed above")
+    assert list((tmp_path / "report").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["folder", "file/model.pt2", "one.pt"])
+def test_d2_an_export_finds_what_is_in_its_way_before_the_work(call, networks, no_work, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    shutil.copy(networks[0], tmp_path / "one.pt")
+    flags = [f"--ckpt_path={tmp_path / 'one.pt'}", "--format=pt2", f"--output={tmp_path / name}"]
+    ended = call("export", *flags)
+    assert ended.status == 2
+    reasons = {"folder": "is a folder", "file/model.pt2": "file is not a folder", "one.pt": "is the checkpoint itself"}
+    assert reasons[name] in ended.error
+    assert (tmp_path / "one.pt").read_bytes() == networks[0].read_bytes()
+
+
+def test_d2_a_failed_export_leaves_the_earlier_file(networks, tmp_path, monkeypatch):
+    from deeplab_fast import export
+    from deeplab_fast.errors import UserError
+
+    (tmp_path / "model.pt2").write_text("an earlier model")
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    flags = [f"--ckpt_path={networks[0]}", "--format=pt2", "--crop_size=33", f"--output={tmp_path / 'model.pt2'}"]
+    with pytest.raises(UserError, match="outputs differ by"):
+        export.main(flags)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"model.pt2": "an earlier model"}
+
+
+def test_d2_predict_finds_what_is_in_its_way_before_the_work(predict, no_work, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    ended = predict()
+    assert ended.status == 2
+    assert f"--output={tmp_path / 'out'}: {tmp_path / 'out'} is not a folder" in ended.error
+
+
+# ---------------------------------------------------------------- D3: evaluations do not replace each other
+
+
+def figures(folder):
+    return {p.name: json.loads(p.read_text())["images"] for p in folder.glob("*.json")}
+
+
+def test_d3_an_evaluation_is_named_after_checkpoint_data_and_protocol(evaluate, tmp_path):
+    for data in ("val.txt", "train.txt"):
+        for flags in ([], ["--flip=True"]):
+            assert evaluate(f"--report={tmp_path / 'r'}", *flags, data=(data, tmp_path / "data")).status == 0
+    assert figures(tmp_path / "r") == {
+        "metrics-one-val.json": 2,
+        "metrics-one-val-flip.json": 2,
+        "metrics-one-train.json": 10,
+        "metrics-one-train-flip.json": 10,
+    }
+
+
+def test_d3_the_same_evaluation_takes_its_own_place(evaluate, tmp_path):
+    for flags in ([], ["--batch_size=1", "--num_workers=1", "--fused=off"]):  # none of which makes it another
+        ended = evaluate(f"--report={tmp_path / 'r'}", *flags)
+        assert f"metrics {tmp_path}/r/metrics-one-val.json\n" in ended.out
+    assert figures(tmp_path / "r") == {"metrics-one-val.json": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [("weights", "weights"), ("root", "data"), ("labels", "labelled_pixels"), ("file", "another file")]
+)
+def test_d3_another_evaluation_of_the_same_name_stays(evaluate, networks, tmp_path, kind, why):
+    report, other, network = tmp_path / "r", tmp_path / "data", tmp_path / "one.pt"
+    shutil.copy(networks[0], network)
+    report.mkdir()
+    if kind == "file":
+        (report / "metrics-one-val.json").write_text("[1]")
+    else:
+        evaluate(f"--report={report}", network=network)
+    if kind == "weights":
+        shutil.copy(networks[1], network)
+    if kind == "root":
+        other = write_samples(tmp_path / "other" / "data", size=(64, 48))
+    if kind == "labels":
+        Image.fromarray(np.zeros((80, 96), np.uint8)).save(other / "labels/11.png")
+    before = (report / "metrics-one-val.json").read_bytes()
+    ended = evaluate(f"--report={report}", network=network, data=("val.txt", other))
+    assert ended.status == 0
+    assert (report / "metrics-one-val.json").read_bytes() == before
+    assert figures_of_second(report)["images"] == 2
+    assert f"metrics-one-val.json stays: {'it is' if kind == 'file' else 'this one differs in'} {why}" in ended.err
+
+
+def figures_of_second(report):
+    return json.loads((report / "metrics-one-val-2.json").read_text())
