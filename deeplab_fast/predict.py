@@ -2,11 +2,13 @@
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -99,6 +101,7 @@ class Segmenter:
     config: PredictConfig
     model: torch.nn.Module
     device: torch.device
+    colours: NDArray[np.uint8] = field(default_factory=palette)
 
     def segment(self, path: Path) -> Result:
         """Segment an image file.
@@ -125,11 +128,12 @@ class Segmenter:
             raise UserError(f"{path}: {size}; a JPEG has at most {JPEG_MAX_SIDE} a side, expected --overlay=0")
         protocol = Protocol.of(self.config, self.config.precision, self.config.scales, self.config.flip)
         classes = predict(self.model, [image], protocol, self.device, self.config.fused)[0]
-        colours = palette()
         mask = Image.fromarray(classes).convert("P")
-        mask.putpalette(colours.tobytes())
-        overlay = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), opacity) if opacity else None
-        return Result(data, mask, overlay)
+        mask.putpalette(self.colours.tobytes())
+        if not opacity:
+            return Result(data, mask, None)
+        coloured = Image.fromarray(self.colours[classes])
+        return Result(data, mask, Image.blend(Image.fromarray(image), coloured, opacity))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

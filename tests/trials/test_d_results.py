@@ -30,6 +30,12 @@ def save_network(path, seed):
     return path
 
 
+@pytest.fixture
+def samples(tmp_path):
+    """Half as many samples as the other trials have, and smaller."""
+    return write_samples(tmp_path / "data", count=6, size=(48, 40))
+
+
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
@@ -96,7 +102,7 @@ def at_reading(monkeypatch, name, act):
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
 
 
-ALL = [f"{i:02}.png" for i in range(12)]
+ALL = [f"{i:02}.png" for i in range(6)]
 
 
 def truncate(path):
@@ -109,15 +115,15 @@ def truncate(path):
 
 
 def test_d1_the_others_are_done_and_the_bad_ones_named(predict, samples, tmp_path):
-    truncate(samples / "images/03.jpg")
-    (samples / "images/05.jpg").write_bytes(b"no image")
+    truncate(samples / "images/01.jpg")
+    (samples / "images/03.jpg").write_bytes(b"no image")
     ended = predict()
     assert ended.status == 1
-    assert masks(tmp_path / "out") == [name for name in ALL if name not in ("03.png", "05.png")]
-    assert ended.error == "error: 2 of 12 images could not be segmented:"
+    assert masks(tmp_path / "out") == [name for name in ALL if name not in ("01.png", "03.png")]
+    assert ended.error == "error: 2 of 6 images could not be segmented:"
     named = ended.err.splitlines()[-2:]
-    assert [Path(line.split(": ")[0].strip()).name for line in named] == ["03.jpg", "05.jpg"]
-    assert "10 images segmented" in ended.out
+    assert [Path(line.split(": ")[0].strip()).name for line in named] == ["01.jpg", "03.jpg"]
+    assert "4 images segmented" in ended.out
 
 
 def test_d1_done_ones_are_skipped_when_run_again(predict, samples, tmp_path):
@@ -128,8 +134,8 @@ def test_d1_done_ones_are_skipped_when_run_again(predict, samples, tmp_path):
     ended = predict()
     after = files(tmp_path / "out")
     assert ended.status == 0
-    assert "12 images segmented" in ended.out
-    assert "11 of them by an earlier run" in ended.out
+    assert "6 images segmented" in ended.out
+    assert "5 of them by an earlier run" in ended.out
     assert {name: after[name] for name in before if name.suffix != ".json"} == {
         name: content for name, content in before.items() if name.suffix != ".json"
     }
@@ -144,33 +150,33 @@ def test_d1_done_ones_are_skipped_when_run_again(predict, samples, tmp_path):
 def test_d1_a_result_cut_short_is_made_again(predict, tmp_path):
     predict()
     before = files(tmp_path / "out")
-    truncate(tmp_path / "out" / "04.png")
-    truncate(tmp_path / "out" / "06_overlay.jpg")
+    truncate(tmp_path / "out" / "02.png")
+    truncate(tmp_path / "out" / "04_overlay.jpg")
     assert predict().status == 0
     after = files(tmp_path / "out")
     made_again = {str(name) for name in after if after[name] != before[name] and name.suffix == ".png"}
-    assert made_again == {"04.png", "06.png"}
+    assert made_again == {"02.png", "04.png"}
     assert {name: content for name, (content, _) in after.items()} == {
         name: content for name, (content, _) in before.items()
     }
 
 
-@pytest.mark.parametrize(("network", "flags", "words"), [(1, [], "weights"), (0, ["--flip=True"], "--flip=True")])
-def test_d1_results_of_another_checkpoint_or_flag_are_not_taken_for_ours(predict, tmp_path, network, flags, words):
+def test_d1_results_of_another_checkpoint_or_flag_are_not_taken_for_ours(predict, tmp_path):
     predict("--overlay=0")
     before = files(tmp_path / "out")
-    ended = predict("--overlay=0", *flags, network=network)
-    assert ended.status == 2
-    assert f"differs in {words}; choose another --output, or --overwrite=True" in ended.error
-    assert files(tmp_path / "out") == before
-    assert predict("--overlay=0", *flags, "--overwrite=True", network=network).status == 0
-    assert files(tmp_path / "out").keys() == before.keys()
-    assert all(files(tmp_path / "out")[name][1] > before[name][1] for name in before)
+    for network, flags, words in ((1, [], "weights"), (0, ["--flip=True"], "--flip=True")):
+        ended = predict("--overlay=0", *flags, network=network)
+        assert ended.status == 2
+        assert f"differs in {words}; choose another --output, or --overwrite=True" in ended.error
+        assert files(tmp_path / "out") == before
+    assert predict("--overlay=0", "--flip=True", "--overwrite=True", network=1).status == 0
+    after = files(tmp_path / "out")
+    assert after.keys() == before.keys()
+    assert all(after[name][1] > before[name][1] for name in before)
 
 
 def test_d1_an_overwriting_run_that_was_interrupted_goes_on(predict, tmp_path, monkeypatch):
     predict("--overlay=0")
-    at_reading(monkeypatch, "05.jpg", lambda: None)
     first = True
 
     def interrupt():
@@ -180,15 +186,15 @@ def test_d1_an_overwriting_run_that_was_interrupted_goes_on(predict, tmp_path, m
         first = False  # read for what was there before
 
     with monkeypatch.context() as patch:
-        at_reading(patch, "05.jpg", interrupt)
+        at_reading(patch, "02.jpg", interrupt)
         assert predict("--overlay=0", "--overwrite=True", network=1).status == 130
     half = files(tmp_path / "out")
-    assert predict("--overlay=0", network=1).status == 2  # seven are the first network's
-    assert predict("--overlay=0", network=0).status == 2  # five are the second's
+    assert predict("--overlay=0", network=1).status == 2  # four are the first network's
+    assert predict("--overlay=0", network=0).status == 2  # two are the second's
     assert files(tmp_path / "out") == half
     ended = predict("--overlay=0", "--overwrite=True", network=1)
     assert ended.status == 0
-    assert "5 of them by an earlier run" in ended.out
+    assert "2 of them by an earlier run" in ended.out
     assert predict("--overlay=0", network=1).status == 0
 
 
@@ -196,11 +202,11 @@ def test_d1_a_file_of_another_s_is_not_replaced(predict, tmp_path):
     """A folder of labels drawn by hand, given by mistake."""
     out = tmp_path / "out"
     out.mkdir()
-    Image.fromarray(np.ones((80, 96), np.uint8)).save(out / "07.png")
+    Image.fromarray(np.ones((80, 96), np.uint8)).save(out / "04.png")
     before = files(out)
     ended = predict()
     assert ended.status == 2
-    assert "07.png is no result of this program; remove it, choose another --output, or --overwrite=True" in ended.error
+    assert "04.png is no result of this program; remove it, choose another --output, or --overwrite=True" in ended.error
     assert files(out) == before
     assert predict("--overwrite=True").status == 0
     assert masks(out) == ALL
@@ -209,10 +215,10 @@ def test_d1_a_file_of_another_s_is_not_replaced(predict, tmp_path):
 def test_d1_a_result_of_another_image_of_that_name_is_not_taken_for_ours(predict, tmp_path):
     predict()
     before = files(tmp_path / "out")
-    other = write_samples(tmp_path / "other", size=(80, 64))
+    other = write_samples(tmp_path / "other", count=6, size=(32, 40))
     ended = predict(source=other / "images")
     assert ended.status == 2
-    assert "00.png is the result of another image, or of this one before it was changed (and 11 more)" in ended.error
+    assert "00.png is the result of another image, or of this one before it was changed (and 5 more)" in ended.error
     assert files(tmp_path / "out") == before
 
 
@@ -220,7 +226,7 @@ def test_d1_a_full_disk_is_one_line_and_what_is_done_stays(predict, tmp_path, mo
     save = Image.Image.save
 
     def full(self, target, *args, **options):
-        if "06" in str(target):
+        if "03" in str(target):
             Path(target).write_bytes(b"half")
             raise NO_SPACE
         save(self, target, *args, **options)
@@ -230,9 +236,9 @@ def test_d1_a_full_disk_is_one_line_and_what_is_done_stays(predict, tmp_path, mo
         ended = predict("--overlay=0")
     assert ended.status == 2
     assert "No space left on device" in ended.error
-    assert ended.error.endswith("; 6 of 12 images done, run again to continue")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*ALL[:6], "predict.json"]
-    assert "6 of them by an earlier run" in predict("--overlay=0").out
+    assert ended.error.endswith("; 3 of 6 images done, run again to continue")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*ALL[:3], "predict.json"]
+    assert "3 of them by an earlier run" in predict("--overlay=0").out
     assert masks(tmp_path / "out") == ALL
 
 
@@ -240,9 +246,9 @@ def test_d1_a_full_disk_is_one_line_and_what_is_done_stays(predict, tmp_path, mo
 def test_d1_a_folder_removed_meanwhile_is_not_made_anew(predict, samples, tmp_path, monkeypatch, removed):
     """Made anew, it would hold half of the results, and nobody would say so."""
     (samples / "images/sub").mkdir()
-    for i in (0, 11):
+    for i in (0, 5):
         (samples / f"images/{i:02}.jpg").rename(samples / f"images/sub/{i:02}.jpg")
-    at_reading(monkeypatch, "10.jpg", lambda: shutil.rmtree(tmp_path / "out" / removed))
+    at_reading(monkeypatch, "04.jpg", lambda: shutil.rmtree(tmp_path / "out" / removed))
     ended = predict()
     assert ended.status == 2
     assert "cannot be written (No such file or directory); " in ended.error
@@ -254,12 +260,12 @@ def test_d1_ctrl_c_says_how_many_are_done_and_the_next_run_goes_on(predict, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        at_reading(patch, "05.jpg", interrupt)
+        at_reading(patch, "03.jpg", interrupt)
         ended = predict()
     assert ended.status == 130
-    assert "5 of 12 images done, run again to continue\n" in ended.err
+    assert "3 of 6 images done, run again to continue\n" in ended.err
     before = files(tmp_path / "out")
-    assert "5 of them by an earlier run" in predict().out
+    assert "3 of them by an earlier run" in predict().out
     after = files(tmp_path / "out")
     assert all(after[name] == before[name] for name in before if name.suffix != ".json")
     assert masks(tmp_path / "out") == ALL
@@ -271,9 +277,9 @@ def test_d1_an_image_that_vanishes_or_needs_too_much_memory_is_a_bad_one(predict
     decode, errors = (
         program.decode_image,
         {
-            "03.jpg": MemoryError(),
-            "04.jpg": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB"),
-            "05.jpg": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            "00.jpg": MemoryError(),
+            "01.jpg": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB"),
+            "02.jpg": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         },
     )
 
@@ -283,14 +289,14 @@ def test_d1_an_image_that_vanishes_or_needs_too_much_memory_is_a_bad_one(predict
         return decode(data, where, *args, **options)
 
     monkeypatch.setattr(program, "decode_image", decode_image)
-    at_reading(monkeypatch, "06.jpg", (samples / "images/07.jpg").unlink)
+    at_reading(monkeypatch, "03.jpg", (samples / "images/04.jpg").unlink)
     ended = predict()
     assert ended.status == 1
     named = [line.strip() for line in ended.err.splitlines() if line.startswith("  ")]
-    assert [Path(line.split(":")[0]).name for line in named] == ["03.jpg", "04.jpg", "05.jpg", "07.jpg"]
+    assert [Path(line.split(":")[0]).name for line in named] == ["00.jpg", "01.jpg", "02.jpg", "04.jpg"]
     assert all(line.endswith("not enough memory for it") for line in named[:3])
     assert named[3].endswith("No such file or directory")
-    assert len(masks(tmp_path / "out")) == 8
+    assert len(masks(tmp_path / "out")) == 2
 
 
 def test_d1_earlier_results_below_the_input_are_no_input(call, networks, samples):
@@ -299,7 +305,7 @@ def test_d1_earlier_results_below_the_input_are_no_input(call, networks, samples
     before = files(samples / "images")
     ended = call("predict", *flags)
     assert ended.status == 0
-    assert "left out: 24 results of earlier predictions in" in ended.err
+    assert "left out: 12 results of earlier predictions in" in ended.err
     assert files(samples / "images").keys() == before.keys()
 
 
@@ -409,8 +415,8 @@ def test_d3_an_evaluation_is_named_after_checkpoint_data_and_protocol(evaluate, 
     assert figures(tmp_path / "r") == {
         "metrics-one-val.json": 2,
         "metrics-one-val-flip.json": 2,
-        "metrics-one-train.json": 10,
-        "metrics-one-train-flip.json": 10,
+        "metrics-one-train.json": 4,
+        "metrics-one-train-flip.json": 4,
     }
 
 
@@ -435,9 +441,9 @@ def test_d3_another_evaluation_of_the_same_name_stays(evaluate, networks, tmp_pa
     if kind == "weights":
         shutil.copy(networks[1], network)
     if kind == "root":
-        other = write_samples(tmp_path / "other" / "data", size=(64, 48))
+        other = write_samples(tmp_path / "other" / "data", count=6, size=(64, 48))
     if kind == "labels":
-        Image.fromarray(np.zeros((80, 96), np.uint8)).save(other / "labels/11.png")
+        Image.fromarray(np.zeros((40, 48), np.uint8)).save(other / "labels/05.png")
     before = (report / "metrics-one-val.json").read_bytes()
     ended = evaluate(f"--report={report}", network=network, data=("val.txt", other))
     assert ended.status == 0
