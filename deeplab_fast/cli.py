@@ -8,18 +8,17 @@ import argparse
 import dataclasses
 import difflib
 import logging
+import math
 import os
 import signal
 import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import yaml
-
 from .errors import Interrupted, TrainingDiverged, UserError
+from .yaml_flags import read_yaml_flags
 
 C = TypeVar("C")
 
@@ -104,10 +103,18 @@ def _underscored(token: str) -> str:
 
 
 def parse_bool(text: str) -> bool:
-    value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
-    if value is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected True or False")
-    return value
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r}: expected True or False")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a finite number")
+    return number
 
 
 def _converter(annotation: Any, choices: Any = None) -> Callable[[str], Any]:
@@ -115,7 +122,7 @@ def _converter(annotation: Any, choices: Any = None) -> Callable[[str], Any]:
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     if typing.get_origin(annotation) is tuple:
-        item = typing.get_args(annotation)[0]
+        item = _finite if typing.get_args(annotation)[0] is float else typing.get_args(annotation)[0]
 
         def convert(text: str) -> Any:
             words = text.strip("[]() ").replace(",", " ").split()
@@ -131,7 +138,7 @@ def _converter(annotation: Any, choices: Any = None) -> Callable[[str], Any]:
 
         def number(text: str) -> Any:
             try:
-                return annotation(text)
+                return int(text) if annotation is int else _finite(text)
             except ValueError:
                 kind = "a whole number" if annotation is int else "a number"
                 raise argparse.ArgumentTypeError(f"{text!r}: expected {kind}") from None
@@ -186,27 +193,7 @@ def _default_text(value: Any) -> str:
 
 def _read_yaml(parser: Parser, path: str) -> dict[str, Any]:
     """Values of a YAML file of flags, converted and checked exactly as the command line's."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise UserError(f"--config={path}: {reason}; expected a YAML file of flags") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"--config={path}{place}: not valid YAML") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"--config={path}: expected lines of 'flag: value'")
-    tokens = []
-    for key, value in content.items():
-        if value is None or key == "config":
-            continue
-        if isinstance(value, dict):
-            raise UserError(f"--config={path}, key {key}: holds a mapping; expected one value")
-        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        tokens.append(f"--{key}={text}")
+    tokens = [f"--{name}={text}" for name, text in read_yaml_flags(path).items()]
     try:
         return vars(parser.parse_args(tokens))
     except UserError as error:

@@ -6,6 +6,7 @@ once and a subject is a heading in ``--help``.
 """
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ def check_value(name: str, value: Any, metadata: Any) -> None:
     for single in value if isinstance(value, tuple) else (value,):
         if not isinstance(single, int | float) or isinstance(single, bool):
             continue
+        if isinstance(single, float) and not math.isfinite(single):
+            raise UserError(f"--{name}={value}: expected a finite number")
         for limit, ok, words in (
             (metadata.get("minimum"), lambda v, m: v >= m, "at least"),
             (metadata.get("maximum"), lambda v, m: v <= m, "at most"),
@@ -347,6 +350,8 @@ def validate_train(config: TrainConfig) -> None:
         raise UserError(
             f"--class_weights: {len(config.class_weights)} weights; expected {config.num_classes}, one for each class"
         )
+    if config.class_weights and not any(w for i, w in enumerate(config.class_weights) if i != config.ignore_label):
+        raise UserError("--class_weights: all 0; expected a class that counts")
     if config.recompute_activations:
         useless = {"fused": ("off",), "speed": ("compile", "compile+graph"), "backbone": ("resnet18", "resnet34")}
         for name, values in useless.items():

@@ -21,7 +21,7 @@ LAYERS = [
     {"seal"},
     {"ops"},
     {"cli", "runtime", "distributed", "files", "provenance"},
-    {"config"},
+    {"config", "yaml_flags"},
     {"errors"},
 ]
 

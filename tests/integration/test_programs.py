@@ -142,8 +142,8 @@ def test_prepare_lists_on_real_data(shared_data, tmp_path, capsys):
         assert f"{count} samples (the full data set has" in out
     data = [f"--data_root={tmp_path}", f"--data_lst={tmp_path}/vocaug_train_lst.txt"]
     prepare.main(["records", *data, f"--dst_path={tmp_path}/r/aug.tar", "--num_shards=4"])
-    prepare.main(["check", f"--data_file={tmp_path}/r/aug.tar", f"--data_root={tmp_path}", "--absent_classes=1,2,bus,14,train",
-                  f"--val_data_lst={tmp_path}/voc_val_lst.txt"])  # fmt: skip
+    prepare.main(["check", f"--data_file={tmp_path}/r/aug.tar", f"--data_root={tmp_path}",
+                  f"--val_data_lst={tmp_path}/voc_val_lst.txt", "--absent_classes=1,2,bus,14,train"])  # fmt: skip
     assert "aeroplane" in capsys.readouterr().out
 
 
