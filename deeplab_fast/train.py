@@ -10,7 +10,7 @@ from typing import Any
 from .checkpoint import BEST, CheckpointFolder, Resumable, load
 from .cli import parse_flags, run
 from .config import TrainConfig, validate_train
-from .data.classes import class_names
+from .data.classes import check_held_out, class_names, described_flags
 from .data.records import RecordSource
 from .data.schedule import Schedule
 from .data.sources import Source, keys_digest, list_source
@@ -68,6 +68,8 @@ def resolve(flags: dict[str, Any], on_gpu: bool) -> TrainConfig:
     asked = TrainConfig(**flags)
     if asked.is_builtin:
         flags = builtin_preset(on_gpu) | flags
+    else:
+        flags = flags | described_flags(flags, asked.data_file, asked.data_lst, asked.data_root)
     if not flags.get("train_dir"):
         flags = flags | {"train_dir": "runs/builtin" if asked.is_builtin else f"runs/{asked.model}"}
     config = TrainConfig(**flags)
@@ -92,7 +94,10 @@ def open_sources(config: TrainConfig) -> tuple[Source, Source | None, list[str]]
         held_out = RecordSource(config.val_data_file, "val_data_file", config.verify)
     elif config.val_data_lst:
         held_out = list_source(config.val_data_root or config.data_root, config.val_data_lst)
-    return source, held_out, class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
+    names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
+    if held_out is not None:
+        check_held_out(names, config.val_data_file, config.val_data_lst, config.val_data_root or config.data_root)
+    return source, held_out, names
 
 
 def find_checkpoint(checkpoints: CheckpointFolder, resume: str) -> Resumable | None:

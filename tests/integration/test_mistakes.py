@@ -46,7 +46,12 @@ def label_of_another_size(data):
 
 
 def label_out_of_range(data):
+    (data / "classes.txt").unlink()
     return ["--data_lst=train.txt", "--num_classes=2"], "expected 0 to 1 (--num_classes=2) or 255 (--ignore_label)"
+
+
+def another_number_of_classes(data):
+    return ["--data_lst=train.txt", "--num_classes=5"], "classes.txt names 6 classes; expected --num_classes=6"
 
 
 def truncated_jpeg(data):
@@ -112,7 +117,8 @@ def gpu_without_one(data):
 
 
 MISTAKES = [
-    missing_file, missing_list, list_line_with_one_field, label_of_another_size, label_out_of_range, truncated_jpeg,
+    missing_file, missing_list, list_line_with_one_field, label_of_another_size, label_out_of_range,
+    another_number_of_classes, truncated_jpeg,
     unknown_model, crop_zero, wrong_checkpoint, unwritable_train_dir, disk_path_instead_of_shard, bad_yaml_key,
     fp16_on_cpu, unknown_flag, word_for_a_number, scales_swapped, more_than_one_data_source, gpu_without_one,
 ]  # fmt: skip
