@@ -276,6 +276,9 @@ class RunConfig:
         False,
         "Write where the sixth to eighth step's time goes: profile.json (a Chrome trace) and profile.md, a table.",
     )
+    process_timeout: int = flag(
+        300, "Seconds that processes wait for each other; then all end, and who is missing is named.", minimum=1
+    )
     sync_bn: bool = flag(False, "BatchNorm statistics over all processes.")
     is_distributed: bool = flag(False, "Accepted for the recipe's sake; torchrun decides.")
     seed: int = flag(1, "Of weights, order, augmentation and dropout.", minimum=0, maximum=2**31 - 1)
@@ -312,6 +315,9 @@ class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
         choices=VERIFY,
     )
     ckpt_path: str = flag("", "Checkpoint or weights to evaluate.")
+    process_timeout: int = flag(
+        300, "Seconds that processes wait for each other; then all end, and who is missing is named.", minimum=1
+    )
     batch_size: int = flag(32, "Images a batch.", minimum=1)
     report: str = flag("", "Folder for the metrics file, metrics-CHECKPOINT-DATA.json; default the checkpoint's.")
     compile: bool = flag(False, "Compile the network with torch.compile.")

@@ -1,16 +1,25 @@
 """The processes of one training run, started by torchrun; one process without it."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from .errors import UserError
+from .roll_call import RollCall
+
+# Exchanges of what the hosts know, not the devices: small, over gloo, and nothing waits for a GPU. None: the default
+# group does it.
+_hosts: dist.ProcessGroup | None = None
+
+_END_S = 30  # a process whose peers are lost ends within this time, whatever its libraries still wait for
 
 
 @dataclass(frozen=True)
@@ -31,11 +40,35 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether any process says True; waits for all of them."""
+    def any(self, flag: bool, device: torch.device | None = None) -> bool:
+        """Whether any process says True; waits for all of them, and for no ``device``."""
         if self.size == 1:
             return flag
-        return bool(self.sum(torch.tensor(float(flag), device=device)).item())
+        said = torch.tensor([int(flag)], dtype=torch.int32)
+        dist.all_reduce(said, dist.ReduceOp.MAX, group=_hosts)
+        return bool(said.item())
+
+    def first_error(self, error: UserError | None) -> UserError | None:
+        """Return the error of the first process that has one, the same on all; None where none has.
+
+        Costs an exchange of four bytes between the hosts, and a second one only where there is an error.
+        """
+        if not self.any(error is not None):
+            return None
+        texts = self.gather(None if error is None else str(error))
+        return UserError(next(text for text in texts if text is not None))
+
+    @contextmanager
+    def alike(self) -> Iterator[None]:
+        """A block that raises :class:`UserError` on every process, the same one, where it does on any."""
+        error: UserError | None = None
+        try:
+            yield
+        except UserError as caught:
+            error = caught
+        error = self.first_error(error)
+        if error is not None:
+            raise error
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -55,11 +88,17 @@ class World:
         if error is not None:
             raise error
 
+    def end_alike(self, error: UserError) -> NoReturn:
+        """Raise an error that every process has: the main one says it, the others exit with status 2 in silence."""
+        if self.is_main:
+            raise error
+        raise SystemExit(2)
+
     def gather(self, value: Any) -> list[Any]:
         """Every process's ``value``, by rank."""
         found = [value] * self.size
         if self.size > 1:
-            dist.all_gather_object(found, value)
+            dist.all_gather_object(found, value, group=_hosts)
         return found
 
     def share_buffers(self, module: nn.Module) -> None:
@@ -70,7 +109,7 @@ class World:
 
     def barrier(self) -> None:
         if self.size > 1:
-            dist.barrier()
+            self.gather(None)
 
 
 def world_from_environment() -> World:
@@ -82,21 +121,101 @@ def world_from_environment() -> World:
 
 
 @contextmanager
-def process_group(world: World, device: torch.device, recorded: bool = False) -> Iterator[None]:
+def process_group(world: World, device: torch.device, timeout_s: float = 300, recorded: bool = False) -> Iterator[None]:
     """Join the other processes (NCCL on GPUs, gloo on CPUs), and leave them at the end.
 
-    ``recorded``: their exchange becomes part of a CUDA graph, whose work NCCL's watchdog cannot ask after.
+    ``timeout_s``: longest time to wait for another process. ``recorded``: their exchange becomes part of a CUDA graph,
+    whose work NCCL's watchdog cannot ask after.
+
+    Raises:
+        UserError: a process has ended or does not answer; says which. Of those that wait for it one raises this, the
+            others exit with status 2 in silence; all of them do where one that left says its own error.
     """
     if world.size == 1:
         yield
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if not dist.is_backend_available(backend):
-        raise UserError(f"this torch was built without {backend}, which {world.size} processes need")
+    for name in {backend, "gloo"}:
+        if not dist.is_backend_available(name):
+            raise UserError(f"this torch was built without {name}, which {world.size} processes need")
     if recorded:
         os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
-    dist.init_process_group(backend, rank=world.rank, world_size=world.size)
+    store = _meet(world, timeout_s)
+    roll = RollCall(dist.PrefixStore("roll_call", store), world.rank, world.size)
     try:
+        _join(backend, store, world, timeout_s)
         yield
-    finally:
+    except BaseException as error:
+        if not _is_lost(error):
+            roll.leave()
+            _leave()
+            raise
+        lost = _lost(error, roll, timeout_s)
+    else:
+        _leave()
+        return
+    raise lost
+
+
+def _meet(world: World, timeout_s: float) -> dist.Store:
+    """Connect to the store that torchrun's environment names.
+
+    Raises:
+        UserError: it does not answer, or not all processes come.
+    """
+    try:
+        store, _, _ = next(
+            iter(dist.rendezvous("env://", world.rank, world.size, timeout=timedelta(seconds=timeout_s)))
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"rank {world.rank} of {world.size} does not meet the others within {timeout_s:g} s (--process_timeout):"
+            f" {_first_line(error)}"
+        ) from None
+    return store
+
+
+def _join(backend: str, store: dist.Store, world: World, timeout_s: float) -> None:
+    global _hosts
+    # The hosts' exchange ends first: it can say who is missing, NCCL's watchdog can only end the process.
+    limits = {"gloo": timedelta(seconds=timeout_s), "nccl": timedelta(seconds=timeout_s + 60)}
+    shared = dist.PrefixStore("group", store)
+    dist.init_process_group(backend, store=shared, rank=world.rank, world_size=world.size, timeout=limits[backend])
+    if backend != "gloo":
+        _hosts = dist.new_group(backend="gloo", timeout=limits["gloo"])
+
+
+def _leave() -> None:
+    global _hosts
+    _hosts = None
+    if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Tell whether an exchange failed: another process has ended, or did not answer in time."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "Gloo", "NCCL"))
+
+
+def _lost(error: BaseException, roll: RollCall, timeout_s: float) -> BaseException:
+    """Find out who is missing, and return what this process raises. The group is not left: that would wait for them."""
+    missing = roll.missing()
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(_END_S)
+    if missing.is_said or not missing.speaks:
+        return SystemExit(2)
+    again = "what was saved stands: give the same command again to continue"
+    if not missing.places:
+        return UserError(f"the processes lost their connection ({_first_line(error)}); {again}")
+    who = " and ".join(missing.places)
+    return UserError(
+        f"{who} ended without a word or did not answer for {timeout_s:g} s (--process_timeout), so all processes end;"
+        f" {again}"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

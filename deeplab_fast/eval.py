@@ -166,7 +166,7 @@ def main(argv: list[str]) -> int:
         return 2  # the first process of this host has the same flags and says it
     if not world.is_main:
         logger.setLevel(logging.WARNING)
-    with process_group(world, device):
+    with process_group(world, device, flags.get("process_timeout", EvalConfig.process_timeout)):
         with world.together():
             config, model = trained_model(EvalConfig, flags)
             validate_image(config)

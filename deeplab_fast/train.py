@@ -153,7 +153,11 @@ def train(config: TrainConfig, world: World) -> int:
     folder = Path(config.train_dir)
     checkpoints = CheckpointFolder(folder, config.model, config.keep_checkpoint_max)
     found: Resumable | None = None
-    with process_group(world, device, "graph" in config.speed), StopRequest().listening() as stop, ExitStack() as held:
+    with (
+        process_group(world, device, config.process_timeout, "graph" in config.speed),
+        StopRequest().listening() as stop,
+        ExitStack() as held,
+    ):
         with world.together():  # what one process does for all
             if world.is_main:
                 open_run_folder(folder)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -134,8 +134,9 @@ def fit(
         TrainingDiverged: a loss is NaN or infinite.
     """
     config, world = state.config, state.world
-    loader = build_loader(config, source, schedule, state.device)
-    step, plan = choose_step(state)
+    with world.together():
+        loader = build_loader(config, source, schedule, state.device)
+        step, plan = choose_step(state)
     if log is not None:
         log.say(f"data: {loader.plan}")
         log.say(f"speed: {plan}")
@@ -166,19 +167,30 @@ def fit(
     def save_as_due() -> None:
         save(checkpoints.save if _stays(state) else checkpoints.save_last)
 
+    def evaluate_now(val_source: Source) -> None:
+        flush()
+        try:
+            _evaluate(state, val_source, checkpoints, log, stop)
+        except UserError as error:
+            save_and_end(error)
+
+    def save_and_end(error: UserError) -> NoReturn:
+        """Save the steps done, then end with an error that every process has."""
+        if state.step != saved_step:
+            save_as_due()
+        world.end_alike(error)
+
     state.network.train()
     if val_source is not None and _evaluation_due(state):
-        _evaluate(state, val_source, checkpoints, log, stop)
+        evaluate_now(val_source)
         save_as_due()
     block.restart_clock()
     while state.step < state.total_steps:
         fetch = _Timed(batches)
-        try:
-            group = list(islice(fetch, config.accumulate_steps))
-        except UserError as error:
-            if world.size == 1 and state.step != saved_step:  # with several, the others are waiting elsewhere
-                save(checkpoints.save_last)
-            raise UserError(f"{error}; 'prepare check' finds all such files") from None
+        group, error = _take(fetch, config.accumulate_steps)
+        error = world.first_error(error)  # before the step, whose exchanges all processes must come to, or none
+        if error is not None:
+            save_and_end(UserError(f"{error}; 'prepare check' finds all such files"))
         block.data_s += fetch.seconds
         loss = step(group)
         block.add(loss, [key for batch in group for key in batch.keys])
@@ -187,15 +199,14 @@ def fit(
             flush()
         stopping = long_ago = False
         if boundary or world.size == 1:  # processes stop and save at the same step: they agree where they meet anyway
-            stopping = world.any(stop.signal is not None, state.device) and state.step < state.total_steps
-            long_ago = world.any(time.monotonic() - saved_at >= 60 * config.save_minutes, state.device)
+            stopping = world.any(stop.signal is not None) and state.step < state.total_steps
+            long_ago = world.any(time.monotonic() - saved_at >= 60 * config.save_minutes)
         if stopping:
             save_as_due()
             break
         due = False
         if val_source is not None and (due := _evaluation_due(state)):
-            flush()
-            _evaluate(state, val_source, checkpoints, log, stop)
+            evaluate_now(val_source)
         if due or long_ago or _stays(state):
             save_as_due()
 
@@ -222,6 +233,14 @@ def build_loader(config: TrainConfig, source: Source, schedule: Schedule, device
         BadSamples(config.on_bad_sample == "skip", config.max_bad_samples),
     )
     return open_loader(TrainingSet(source, augment, config.num_classes, config.seed), schedule, options)
+
+
+def _take(batches: Iterator[Batch], count: int) -> tuple[list[Batch], UserError | None]:
+    """The next ``count`` batches, or why one of them cannot be made."""
+    try:
+        return list(islice(batches, count)), None
+    except UserError as error:
+        return [], error
 
 
 class _Timed:
@@ -270,25 +289,25 @@ def _evaluate(
         state.world,
         config.fused,
     )
-    state.evaluated = state.step
     best = checkpoints.folder / BEST
-    better = scores.miou > state.best_miou
-    if log is not None and not better and not best.exists():
-        logger.warning("%s is gone: it now holds the weights of this evaluation", best)
-        better = True
+    better = scores.miou > state.best_miou  # never where there is no mIoU: it is NaN then
+    with state.world.alike(), stop.deferred():
+        if log is not None:
+            log.evaluation({"step": state.step, "epoch": state.epoch, **scores.as_record()})
+            if not better and not best.exists() and not math.isnan(scores.miou):
+                logger.warning("%s is gone: it now holds the weights of this evaluation", best)
+                better = True
+            if better:
+                content = {
+                    "format": WEIGHTS_FORMAT,
+                    "model": state.evaluation_model.state_dict(),
+                    "step": state.step,
+                    "epoch": state.epoch,
+                    "miou": scores.miou,
+                    "config": asdict(config),
+                    "versions": versions(),
+                }
+                save_atomically(content, best)
+    state.evaluated = state.step
     if better:
         state.best_miou = scores.miou
-    if log is not None:
-        log.evaluation({"step": state.step, "epoch": state.epoch, **scores.as_record()})
-        if better:
-            content = {
-                "format": WEIGHTS_FORMAT,
-                "model": state.evaluation_model.state_dict(),
-                "step": state.step,
-                "epoch": state.epoch,
-                "miou": scores.miou,
-                "config": asdict(config),
-                "versions": versions(),
-            }
-            with stop.deferred():
-                save_atomically(content, best)

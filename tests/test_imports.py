@@ -21,7 +21,7 @@ LAYERS = [
     {"seal"},
     {"ops"},
     {"cli", "runtime", "distributed", "files", "provenance"},
-    {"config", "yaml_flags"},
+    {"config", "yaml_flags", "roll_call"},
     {"errors"},
 ]
 
