@@ -188,12 +188,14 @@ class TrainDataConfig:
     )
     on_bad_sample: str = flag(
         "error",
-        "A sample that cannot be used stops the run, or is skipped: another takes its place.",
+        "A sample that cannot be used stops the run, or is skipped: another takes its place; a held-out one is left out"
+        " of every evaluation.",
         choices=("error", "skip"),
     )
     max_bad_samples: int = flag(
         100,
-        "Samples that --on_bad_sample=skip may skip; counted anew by each process and at each resume.",
+        "Samples that --on_bad_sample=skip may skip; counted anew by each process and at each resume, and for the"
+        " held-out data.",
         minimum=0,
     )
     cache_dir: str = flag("", "Where the built-in data set is kept; default ~/.cache/deeplab_fast.")
@@ -315,6 +317,11 @@ class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
         choices=VERIFY,
     )
     ckpt_path: str = flag("", "Checkpoint or weights to evaluate.")
+    on_bad_sample: str = flag(
+        "error",
+        "A sample that cannot be used stops the evaluation, or is skipped: the figures say over how many images.",
+        choices=("error", "skip"),
+    )
     process_timeout: int = flag(
         300, "Seconds that processes wait for each other; then all end, and who is missing is named.", minimum=1
     )

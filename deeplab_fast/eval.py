@@ -43,7 +43,7 @@ def open_source(config: EvalConfig) -> Source:
     raise UserError("--data_lst: missing; give --data_root and --data_lst, or --data_file")
 
 
-def as_record(config: EvalConfig, scores: Scores, names: list[str], images: int) -> dict[str, Any]:
+def as_record(config: EvalConfig, scores: Scores, names: list[str]) -> dict[str, Any]:
     """Return what the metrics file holds: protocol, figures, confusion matrix (rows: truth), versions."""
     record = scores.as_record()
     return {
@@ -57,7 +57,8 @@ def as_record(config: EvalConfig, scores: Scores, names: list[str], images: int)
         },
         "checkpoint": config.ckpt_path,
         "data": config.data_file or config.data_lst,
-        "images": images,
+        "images": scores.images,
+        "skipped": list(scores.skipped),
         "miou": record["miou"],
         "pixel_accuracy": record["pixel_accuracy"],
         "per_class_iou": dict(zip(_unique(names), record["per_class_iou"], strict=True)),
@@ -182,22 +183,23 @@ def main(argv: list[str]) -> int:
         if config.compile:
             network.compile(dynamic=False)
         protocol = Protocol.of(config, config.precision, config.scales, config.flip)
-        scores = evaluate(
-            network,
-            source,
-            protocol,
-            config.num_classes,
-            config.ignore_label,
-            device,
-            config.batch_size,
-            config.num_workers,
-            world,
-            config.fused,
-        )
         with world.together():
+            scores = evaluate(
+                network,
+                source,
+                protocol,
+                config.num_classes,
+                config.ignore_label,
+                device,
+                config.batch_size,
+                config.num_workers,
+                world,
+                config.fused,
+                config.on_bad_sample == "skip",
+            )
             if world.is_main:
                 made_from["labelled_pixels"] = scores.confusion.sum(1).tolist()
-                record = {**as_record(config, scores, names, len(source)), "provenance": made_from}
+                record = {**as_record(config, scores, names), "provenance": made_from}
                 deliver(scores.table(names), folder, metrics_name(config), record)
     return 0
 

@@ -133,13 +133,17 @@ def aligns_corners(model: torch.nn.Module) -> bool:
     return bool(getattr(model, "align_corners", True))
 
 
-def _load(
-    source: Source, sizes: list[int], num_classes: int, ignore_label: int, index: int
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Every scale of image ``index``, and its truth."""
-    sample = source.read(index)
-    image, label = decode_pair(sample)
-    check_values(label, sample.label_where, num_classes, ignore_label)
+_Loaded = tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]
+
+
+def _load(source: Source, sizes: list[int], num_classes: int, ignore_label: int, index: int) -> _Loaded | UserError:
+    """Every scale of image ``index``, and its truth; or why it cannot be used."""
+    try:
+        sample = source.read(index)
+        image, label = decode_pair(sample)
+        check_values(label, sample.label_where, num_classes, ignore_label)
+    except UserError as error:
+        return error
     return [view_of(image, size) for size in sizes], label
 
 
@@ -190,8 +194,11 @@ def evaluate(
     num_workers: int = 0,
     world: World | None = None,
     fused: str = "auto",
+    skip_bad: bool = False,
 ) -> Scores:
     """Scores of ``model`` on every sample of ``source``, each counted once over all processes.
+
+    ``skip_bad``: a sample that cannot be used is left out, named, and listed in the scores; else it is an error.
 
     A pass through the network has no more pixels than ``batch_size`` images of the crop size, at any scale, and fewer
     where the GPU's memory is not enough, which is said. Nothing waits for a GPU but the end.
@@ -199,34 +206,67 @@ def evaluate(
     The model's training mode is restored afterwards. The main process shows a progress bar.
 
     Raises:
-        UserError: a sample cannot be used; names its file. Or one image alone does not fit in the GPU's memory.
+        UserError: a sample cannot be used; names its file. Or one image alone does not fit in the GPU's memory. Every
+            process raises the same.
     """
     world = world or World()
     places = range(world.rank, len(source), world.size)
+    rounds = -(-len(range(0, len(source), world.size)) // batch_size)  # as many on every process
     load = partial(_load, source, protocol.sizes, num_classes, ignore_label)
     loaded = ordered_map(load, places, num_workers, batch_size)
     counter = ConfusionCounter(num_classes, ignore_label, device)
     batches = _Batches(model, protocol, device, batch_size, fused)
-    pinned = device.type == "cuda"
     was_training = model.training
     model.eval()
+    skipped: list[str] = []
     try:
         hidden = None if world.is_main else True  # None: where stderr is not a terminal
-        progress = tqdm(total=len(places), desc="evaluate", unit="image", leave=False, disable=hidden)
-        with world.together(), progress as bar:  # who fails alone must not leave the others waiting in the sum
-            while batch := list(islice(loaded, batch_size)):
-                scales, labels = zip(*batch, strict=True)
-                views = [
-                    View(*(_stack(arrays, pinned) for arrays in zip(*scale, strict=True)))
-                    for scale in zip(*scales, strict=True)
-                ]
-                found = batches.predict(views, [label.shape for label in labels])
-                truth = _flat(labels, pinned).to(device, non_blocking=True)
-                counter.add(truth, torch.cat([classes.view(-1) for classes in found]))
-                bar.update(len(batch))
+        with tqdm(total=len(places), desc="evaluate", unit="image", leave=False, disable=hidden) as bar:
+            for _ in range(rounds):
+                taken = list(islice(loaded, batch_size))
+                with world.alike():
+                    usable, reasons = _usable(taken, skip_bad)
+                    if usable:
+                        _count(usable, batches, counter)
+                skipped += reasons
+                bar.update(len(taken))
     finally:
         model.train(was_training)
-    return Scores(world.sum(counter.total()).cpu().numpy())
+        loaded.close()  # type: ignore[attr-defined]
+    left_out = tuple(reason for part in world.gather(skipped) for reason in part)
+    if len(left_out) == len(source):
+        raise UserError(f"evaluation: none of {len(source)} samples can be used; the first: {left_out[0]}")
+    return Scores(world.sum(counter.total()).cpu().numpy(), len(source) - len(left_out), left_out)
+
+
+def _usable(loaded: Sequence[_Loaded | UserError], skip_bad: bool) -> tuple[list[_Loaded], list[str]]:
+    """Part what could be loaded from the reasons why the rest could not, which are said.
+
+    Raises:
+        UserError: there is one, and ``skip_bad`` is False.
+    """
+    usable, reasons = [], []
+    for item in loaded:
+        if not isinstance(item, UserError):
+            usable.append(item)
+        elif not skip_bad:
+            raise item
+        else:
+            reasons.append(str(item))
+            logger.warning("evaluation: left out: %s", item)
+    return usable, reasons
+
+
+def _count(loaded: Sequence[_Loaded], batches: _Batches, counter: ConfusionCounter) -> None:
+    """Predict a batch and add it to the confusion matrix. Does not wait for a GPU."""
+    pinned = batches.device.type == "cuda"
+    scales, labels = zip(*loaded, strict=True)
+    views = [
+        View(*(_stack(arrays, pinned) for arrays in zip(*scale, strict=True))) for scale in zip(*scales, strict=True)
+    ]
+    found = batches.predict(views, [label.shape for label in labels])
+    truth = _flat(labels, pinned).to(batches.device, non_blocking=True)
+    counter.add(truth, torch.cat([classes.view(-1) for classes in found]))
 
 
 def _flat(labels: Sequence[np.ndarray], pinned: bool) -> Tensor:

@@ -160,12 +160,15 @@ class RunLog:
             logger.info("step %d/%d  %s", record["step"], self._total, words)
 
     def evaluation(self, record: dict[str, Any]) -> None:
-        """Log one evaluation: ``step``, ``epoch``, ``miou``, ``per_class_iou``, ``pixel_accuracy``."""
+        """Log one evaluation: ``step``, ``epoch`` and what :meth:`Scores.as_record` gives."""
         self.metrics.write(record)
         self.metrics.flush()
         for name in ("miou", "pixel_accuracy"):
-            self.board.scalar(f"val/{name}", record[name], record["step"])
-        self.say(f"epoch {record['epoch']}: mIoU {record['miou']:.4f}, pixel accuracy {record['pixel_accuracy']:.4f}")
+            if record[name] is not None:
+                self.board.scalar(f"val/{name}", record[name], record["step"])
+        miou = "no mIoU (the truth holds one class at most)" if record["miou"] is None else f"mIoU {record['miou']:.4f}"
+        skipped = f" over {record['images']} images, {len(record['skipped'])} left out" if "skipped" in record else ""
+        self.say(f"epoch {record['epoch']}: {miou}, pixel accuracy {record['pixel_accuracy']:.4f}{skipped}")
 
     def say(self, message: str) -> None:
         with tqdm.external_write_mode(file=sys.stderr):

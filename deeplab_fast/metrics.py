@@ -12,10 +12,20 @@ class Scores:
     """What a confusion matrix (rows: truth, columns: prediction) says.
 
     ``iou`` is NaN for a class that neither truth nor prediction contains; ``miou`` is the mean over
-    the others (Everingham et al., "The PASCAL visual object classes challenge", section 4.3).
+    the others (Everingham et al., "The PASCAL visual object classes challenge", section 4.3). Where the truth holds one
+    class or none it is NaN: a network that knows no other class would get 1.
+
+    ``images`` counts the samples; ``skipped`` says of each that could not be used why.
     """
 
     confusion: NDArray[np.int64]
+    images: int = 0
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def true_classes(self) -> int:
+        """Number of classes that the truth holds."""
+        return int((self.confusion.sum(1) > 0).sum())
 
     @property
     def iou(self) -> NDArray[np.float64]:
@@ -26,8 +36,7 @@ class Scores:
 
     @property
     def miou(self) -> float:
-        iou = self.iou
-        return float(np.nanmean(iou)) if not np.isnan(iou).all() else 0.0
+        return float(np.nanmean(self.iou)) if self.true_classes > 1 else float("nan")
 
     @property
     def pixel_accuracy(self) -> float:
@@ -41,11 +50,15 @@ class Scores:
         return np.divide(np.diag(self.confusion), truth, out=np.full_like(truth, np.nan), where=truth > 0)
 
     def as_record(self) -> dict[str, Any]:
-        """``miou``, ``per_class_iou`` (null for absent classes), ``pixel_accuracy``."""
+        """Return ``miou`` (null where the truth holds fewer than two classes), ``per_class_iou`` (null for absent
+        classes), ``pixel_accuracy``, ``images`` and, where there are any, the ``skipped``.
+        """
         return {
-            "miou": self.miou,
+            "miou": None if np.isnan(self.miou) else self.miou,
             "per_class_iou": [None if np.isnan(v) else float(v) for v in self.iou],
             "pixel_accuracy": self.pixel_accuracy,
+            "images": self.images,
+            **({"skipped": list(self.skipped)} if self.skipped else {}),
         }
 
     def table(self, names: list[str]) -> str:
@@ -57,10 +70,21 @@ class Scores:
             share = pixels / max(1, truth.sum())
             found = "     -" if np.isnan(accuracy) else _percent(accuracy)
             lines.append(f"{name:<{width}}  {_percent(iou)}    {found}  {share:6.1%}")
-        lines.append(f"{'mean':<{width}}  {_percent(self.miou)}    pixel accuracy {self.pixel_accuracy:.1%}")
-        present = int((~np.isnan(self.iou)).sum())
-        lines.append(f"(mean over the {present} classes that occur in truth or prediction)")
+        mean = "     -" if np.isnan(self.miou) else _percent(self.miou)
+        lines.append(f"{'mean':<{width}}  {mean}    pixel accuracy {self.pixel_accuracy:.1%}")
+        if np.isnan(self.miou):
+            lines.append(f"(no mIoU: {no_miou(self.true_classes)})")
+        else:
+            present = int((~np.isnan(self.iou)).sum())
+            lines.append(f"(mean over the {present} classes that occur in truth or prediction)")
+        if self.skipped:
+            lines.append(f"(over {self.images} images; {len(self.skipped)} could not be used)")
         return "\n".join(lines)
+
+
+def no_miou(true_classes: int) -> str:
+    """Say why there is no mIoU where the truth holds that many classes, 0 or 1."""
+    return f"the truth holds {'one class only' if true_classes else 'no labelled pixel'}"
 
 
 def _percent(value: float) -> str:

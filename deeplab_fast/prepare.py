@@ -9,7 +9,7 @@ import numpy as np
 from .cli import parse_flags, run
 from .config import flag, validate
 from .data.check import Findings, check_source, suggested_weights
-from .data.classes import check_held_out, class_names, class_numbers, described_flags, read_class_names
+from .data.classes import check_same_classes, class_names, class_numbers, described_flags, read_class_names
 from .data.records import RecordOptions, RecordSource, verify_shards, write_records
 from .data.sources import FileSource, Source, folder_source, list_source
 from .data.split import write_split
@@ -181,7 +181,7 @@ def check(argv: list[str]) -> int:
     validate(config)
     names = class_names(config.num_classes, config.data_file, config.data_lst, _root(config))
     if held_out is not None:
-        check_held_out(names, config.val_data_file, config.val_data_lst, config.data_root)
+        check_same_classes(names, config.val_data_file, config.val_data_lst, config.data_root)
     absent = class_numbers(config.absent_classes, names, "absent_classes")
     findings = check_source(source, config.num_classes, config.ignore_label, config.num_workers, held_out, absent)
     findings.problems[:0] = [*verify_shards(source), *verify_shards(held_out)]

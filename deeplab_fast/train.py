@@ -10,7 +10,7 @@ from typing import Any
 from .checkpoint import BEST, CheckpointFolder, Resumable, load
 from .cli import parse_flags, run
 from .config import TrainConfig, validate_train
-from .data.classes import check_held_out, class_names, described_flags
+from .data.classes import check_same_classes, class_names, described_flags
 from .data.records import RecordSource
 from .data.schedule import Schedule
 from .data.sources import Source, keys_digest, list_source
@@ -25,6 +25,7 @@ from .model.weights import load_pretrained
 from .report import write_report
 from .run_folder import CONFIG, locked, move_aside, open_run_folder, refuse_to_overwrite
 from .runtime import StopRequest, check_precision, prepare_backends, seed_everything, select_device
+from .start import check_held_out, check_labels
 from .state import TrainState, as_it_began, build_state, connected
 from .trainer import fit
 
@@ -96,7 +97,7 @@ def open_sources(config: TrainConfig) -> tuple[Source, Source | None, list[str]]
         held_out = list_source(config.val_data_root or config.data_root, config.val_data_lst)
     names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
     if held_out is not None:
-        check_held_out(names, config.val_data_file, config.val_data_lst, config.val_data_root or config.data_root)
+        check_same_classes(names, config.val_data_file, config.val_data_lst, config.val_data_root or config.data_root)
     return source, held_out, names
 
 
@@ -172,6 +173,11 @@ def train(config: TrainConfig, world: World) -> int:
             if found is not None:
                 config = as_it_began(config, found.content)
             source, held_out, names = open_sources(config)
+            if world.is_main:
+                check_labels(config, source, names)
+        with world.together():
+            if held_out is not None:
+                held_out = check_held_out(config, held_out, world)
             schedule = Schedule(
                 len(source), config.batch_size, config.seed, world.rank, world.size, config.accumulate_steps
             )
@@ -245,7 +251,8 @@ def finish(state: TrainState, held_out: Source | None, folder: Path, names: list
     best = folder / BEST
     if held_out is not None and state.best_miou >= 0 and best.is_file():
         content = load(best)
-        at_end = [r["miou"] for r in read_json_lines(folder / METRICS) if "miou" in r and r["step"] == state.step]
+        measured = [r for r in read_json_lines(folder / METRICS) if r.get("miou") is not None]
+        at_end = [r["miou"] for r in measured if r["step"] == state.step]
         last = f"held-out mIoU {at_end[-1]:.4f} at the end" if at_end else "held-out mIoU not measured at the end"
         print(f"{last}; best {content['miou']:.4f} in epoch {content['epoch']}: {best}")
     print(f"report {report}")

@@ -288,6 +288,7 @@ def _evaluate(
         config.num_workers,
         state.world,
         config.fused,
+        config.on_bad_sample == "skip",
     )
     best = checkpoints.folder / BEST
     better = scores.miou > state.best_miou  # never where there is no mIoU: it is NaN then

@@ -14,7 +14,7 @@ LAYERS = [
     {"profile"},
     {"step"},
     {"state"},
-    {"report", "inference", "roofline", "mask_folder"},
+    {"report", "inference", "roofline", "mask_folder", "start"},
     {"evaluator", "run_folder"},
     {"loss", "optim", "average", "metrics", "log", "model", "data"},
     {"checkpoint", "board"},

@@ -23,14 +23,21 @@ def test_against_scikit_learn(present):
 
 
 def test_a_class_only_predicted_counts_as_zero():
+    scores = Scores(np.array([[4, 0, 1], [0, 5, 0], [0, 0, 0]]))
+    assert scores.iou.tolist() == [0.8, 1.0, 0.0]
+    assert scores.miou == pytest.approx(0.6)
+
+
+def test_one_true_class_gives_no_mean():
     scores = Scores(np.array([[4, 1], [0, 0]]))
-    assert scores.iou.tolist() == [0.8, 0.0]
-    assert scores.miou == pytest.approx(0.4)
+    assert np.isnan(scores.miou)
+    assert scores.as_record()["miou"] is None
+    assert "no mIoU: the truth holds one class only" in scores.table(["sky", "grass"])
 
 
 def test_nothing_counted():
     scores = Scores(np.zeros((3, 3), np.int64))
-    assert scores.miou == 0
+    assert np.isnan(scores.miou)
     assert scores.pixel_accuracy == 0
     assert scores.as_record()["per_class_iou"] == [None] * 3
 

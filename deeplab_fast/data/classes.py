@@ -119,7 +119,7 @@ def class_names(count: int, data_file: str = "", data_lst: str = "", data_root: 
     return found.names if found and found.names else [f"class {i}" for i in range(count)]
 
 
-def check_held_out(
+def check_same_classes(
     names: Sequence[str], val_data_file: str = "", val_data_lst: str = "", val_data_root: str = ""
 ) -> None:
     """Raise :class:`UserError` where held-out data describes other classes, or in another order, than ``names``."""
