@@ -252,6 +252,10 @@ class RunConfig:
         " is there moves to its subfolder previous-N.",
         choices=("auto", "True", "False"),
     )
+    resume_elsewhere: bool = flag(
+        False,
+        "Continue with another number of processes or another --batch_size: the images a step stay, dealt out anew.",
+    )
     save_steps: int = flag(3000, "Steps between checkpoints that stay.", minimum=1)
     save_minutes: float = flag(
         10.0,

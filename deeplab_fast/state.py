@@ -15,6 +15,7 @@ from .average import WeightAverage
 from .config import TrainConfig
 from .data.schedule import Schedule
 from .distributed import World
+from .elsewhere import check_dealt_alike
 from .errors import UserError
 from .loss import Criterion, LossOptions, build_criterion
 from .model import DeepLabV3
@@ -27,7 +28,13 @@ logger = logging.getLogger("deeplab_fast")
 # Flags that decide which samples a step sees or what a state means: a run cannot continue with others.
 _FIXED = (
     *("model", "backbone", "head", "num_classes", "multi_grid", "aspp_rates"),
-    *("precision", "batch_size", "accumulate_steps", "seed", "ema_decay", "decay_norm"),
+    *("precision", "seed", "ema_decay", "decay_norm"),
+)
+
+# Flags that do not decide what a run computes, or whose change was said already.
+_INDIFFERENT = (
+    *("train_dir", "resume", "resume_elsewhere", "num_workers", "data_file", "augment_on", "process_timeout"),
+    *("batch_size", "accumulate_steps", "verify", "save_minutes", "keep_checkpoint_max"),
 )
 
 # What a run did that began before there was such a flag: it goes on so.
@@ -107,11 +114,10 @@ class TrainState:
             raise UserError(
                 f"{name} was trained on other samples; give the same data to continue, or another --train_dir"
             )
-        if content["world_size"] != self.world.size:
-            raise UserError(f"{name} was trained by {content['world_size']} processes; this run has {self.world.size}")
+        check_dealt_alike(self.config, content, self.world.size, name)
         for key, value in asdict(self.config).items():
             old = saved.get(key, value)
-            if old != value and key not in ("train_dir", "resume", "num_workers", "data_file", "augment_on", "verify"):
+            if old != value and key not in _INDIFFERENT:
                 logger.warning(
                     "--%s was %s and is now %s: the run is not the one that was interrupted", key, old, value
                 )

@@ -16,6 +16,7 @@ from .data.schedule import Schedule
 from .data.sources import Source, keys_digest, list_source
 from .data.synthetic import CLASSES, builtin_data
 from .distributed import World, process_group, world_from_environment
+from .elsewhere import dealt_anew
 from .errors import UserError
 from .evaluator import Protocol
 from .files import replace_file
@@ -178,6 +179,8 @@ def train(config: TrainConfig, world: World) -> int:
         with world.together():
             if held_out is not None:
                 held_out = check_held_out(config, held_out, world)
+            if config.resume_elsewhere and found is not None:
+                config = dealt_anew(config, found.content, world.size, str(found.path))
             schedule = Schedule(
                 len(source), config.batch_size, config.seed, world.rank, world.size, config.accumulate_steps
             )

@@ -14,6 +14,7 @@ LAYERS = [
     {"profile"},
     {"step"},
     {"state"},
+    {"elsewhere"},
     {"report", "inference", "roofline", "mask_folder", "start"},
     {"evaluator", "run_folder"},
     {"loss", "optim", "average", "metrics", "log", "model", "data"},

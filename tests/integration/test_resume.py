@@ -142,7 +142,7 @@ def test_what_a_run_leaves(uninterrupted):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--batch_size=5"], "--batch_size=5: .*was trained with 4"),
+        (["--batch_size=5"], "was trained by 1 process x --batch_size=4 x .*; this run has 1 process x --batch_size=5"),
         (["--aspp_rates=6,12"], r"--aspp_rates=\(6, 12\): .*was trained with"),
         (["--precision=bf16"], "--precision=bf16: .*was trained with fp32"),
         (["--data_file={records}/val.tar"], "was trained on other samples"),
