@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from deeplab_fast import checkpoint
 from deeplab_fast.errors import UserError
 
-from .deeplabv3 import CLASSIFIER
-from .resnet import ARCHITECTURES, Bottleneck
+from ..deeplabv3 import CLASSIFIER
+from ..resnet import ARCHITECTURES, Bottleneck
 
 logger = logging.getLogger("deeplab_fast")
 
