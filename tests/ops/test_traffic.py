@@ -20,6 +20,15 @@ LAYERS = {
     "layer4, inner": (32 * 33 * 33, 512),
     "ASPP": (32 * 33 * 33, 256),
 }
+# Bytes moved, of the least that a pass can move: what ops/README.md says. Beyond the maps themselves it is the channels'
+# constants, which each tile asks the L2 cache for; tiles of 16 rows were measured to be faster in spite of it.
+MOST = {
+    "moments_kernel": 1.004,
+    "norm_relu_sums_kernel": 1.012,
+    "norm_relu_kernel": 1.25,
+    "norm_relu_backward_kernel": 1.25,
+}
+MOST_BY_TALL_TILES = 1.084  # of at least 64 rows
 
 
 def norm_launches(rows, channels, dtype, residual, device="meta", running=False):
@@ -45,16 +54,15 @@ def norm_launches(rows, channels, dtype, residual, device="meta", running=False)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("residual", [False, True])
 def test_each_pass_moves_little_more_than_it_must(layer, dtype, residual):
-    """Each input read once and each output written once, within 10 %; small tiles ask the L2 cache for the channels'
-    constants more often, and were measured to be faster for it.
-    """
+    """Each input read once and each output written once, within ``MOST``."""
     from deeplab_fast.ops.triton.traffic import traffic
 
     for made in norm_launches(*layer, dtype, residual):
         moved, least = traffic(made)
-        print(f"{made.kernel.__name__}: {moved / 1e6:.1f} MB, {moved / least:.3f} of the least")
-        small = len(made.grid) == 1 and made.tile.rows < 64  # a reduction reads them once a program
-        assert moved <= (1.30 if small else 1.10) * least, made.kernel.__name__
+        name = made.kernel.__name__
+        print(f"{name}: {moved / 1e6:.1f} MB, {moved / least:.4f} of the least")
+        most = MOST[name] if made.tile.rows < 64 else min(MOST[name], MOST_BY_TALL_TILES)
+        assert moved <= most * least, name
 
 
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="counts the interpreter's accesses")
