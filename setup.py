@@ -5,7 +5,7 @@ JPEG (libjpeg-turbo), PNG (libpng), deflate (libdeflate: labels faster than libp
 rest of the metadata is in pyproject.toml. Neither torch nor the network is needed here.
 
 ``DEEPLAB_FAST_WITHOUT=cuda,jpeg`` leaves parts out by choice; ``DEEPLAB_FAST_SANITIZE=address,undefined``
-builds for the sanitizers.
+builds for the sanitizers. Both are unset by an empty value, 0, false, no or off.
 """
 
 import os
@@ -44,8 +44,18 @@ LIBRARIES = {"jpeg": "jpeg", "png": "png", "deflate": "deflate"}
 FLAGS = ["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
 
 
+def words_of(variable: str) -> list[str]:
+    """The words of an environment variable, commas between; none where it is unset or says no."""
+    words = [word.strip() for word in os.environ.get(variable, "").lower().split(",")]
+    return [word for word in words if word not in ("", "0", "false", "no", "off")]
+
+
 def excluded() -> set[str]:
-    return set(filter(None, os.environ.get("DEEPLAB_FAST_WITHOUT", "").lower().split(",")))
+    """The parts that are left out by choice. Ends the build where one is unknown: it would be built all the same."""
+    parts = set(words_of("DEEPLAB_FAST_WITHOUT"))
+    if unknown := sorted(parts - ADVICE.keys()):
+        raise SystemExit(f"error: DEEPLAB_FAST_WITHOUT={','.join(unknown)}: expected some of {', '.join(ADVICE)}")
+    return parts
 
 
 def find_nvcc() -> str | None:
@@ -88,7 +98,7 @@ class BuildExtension(build_ext):
         try:
             self.add_libraries(ext)
             self.add_cuda(ext)
-            sanitize = os.environ.get("DEEPLAB_FAST_SANITIZE")
+            sanitize = ",".join(words_of("DEEPLAB_FAST_SANITIZE"))
             if sanitize:
                 flags = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-g"]
                 ext.extra_compile_args += flags

@@ -1,11 +1,12 @@
 """The only import of the compiled extension; keeps the reason where it, or a part of it, is not there."""
 
 import importlib
-import os
 from functools import lru_cache
 from types import ModuleType
 
 import torch
+
+from ..switches import environment_switch
 
 _PARTS = ("JPEG", "PNG", "deflate", "CUDA")
 _MISSING = "missing: "
@@ -13,8 +14,12 @@ _MISSING = "missing: "
 
 @lru_cache(maxsize=1)
 def load() -> tuple[ModuleType | None, str]:
-    """The extension module, or None and why not."""
-    if os.environ.get("DEEPLAB_FAST_NO_EXT"):
+    """The extension module, or None and why not.
+
+    Raises:
+        UserError: DEEPLAB_FAST_NO_EXT is neither on nor off.
+    """
+    if environment_switch("DEEPLAB_FAST_NO_EXT"):
         return None, "switched off by DEEPLAB_FAST_NO_EXT"
     try:
         return importlib.import_module("deeplab_fast._C"), ""

@@ -8,8 +8,10 @@ import os
 
 import torch
 
+from ...switches import ON
+
 # Triton reads the variable when a kernel is decorated, so it must not change afterwards.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ON
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _OLDEST = (8, 0)  # bf16 and the asynchronous copies begin there
 _INSTALLED = importlib.util.find_spec("triton") is not None
