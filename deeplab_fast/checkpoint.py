@@ -135,10 +135,13 @@ class CheckpointFolder:
             path.rename(kept)
             logger.warning("%s is a copy of another checkpoint; it is now %s", path, kept.name)
         self._write(content, step, path)
-        own = [p for p in self.all() if (facts := _facts(p)) and facts.get("run") == content["run"]]
+        self._remove_oldest(content["run"])
+        return path
+
+    def _remove_oldest(self, run: str) -> None:
+        own = [path for path in self.all() if (facts := _facts(path)) and facts.get("run") == run]
         for old in own[: -self.keep]:
             old.unlink(missing_ok=True)
-        return path
 
     def save_last(self, content: dict[str, Any], step: int) -> Path:
         """Write ``last.pt`` over the one before."""
@@ -150,8 +153,9 @@ class CheckpointFolder:
         facts |= {"format": FORMAT, "step_in_epoch": step_in_epoch, "model": self.model}
         save_atomically({"format": FORMAT, **content}, path, facts)
 
-    def remove_last(self, run: str) -> None:
-        """Remove ``last.pt``, if this run wrote it: a complete run has its numbered checkpoint."""
+    def tidy(self, run: str) -> None:
+        """Remove what a complete run leaves over, even one killed while it did so: old ones, and its ``last.pt``."""
+        self._remove_oldest(run)
         path = self.folder / LAST
         facts = _facts(path)
         if facts is not None and facts.get("run") == run:

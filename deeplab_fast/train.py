@@ -4,8 +4,11 @@ import dataclasses
 import json
 import logging
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from .checkpoint import BEST, CheckpointFolder, Resumable, load
 from .cli import parse_flags, run
@@ -143,6 +146,91 @@ def describe(state: TrainState, samples: int, held_out: int) -> str:
     )
 
 
+@dataclass
+class Run:
+    """A run before its first step: ``logged`` is the step of the last evaluation that its logs keep."""
+
+    state: TrainState
+    source: Source
+    schedule: Schedule
+    held_out: Source | None
+    names: list[str]
+    logged: int
+
+
+def take_folder(config: TrainConfig, checkpoints: CheckpointFolder, world: World, held: ExitStack) -> Resumable | None:
+    """Lock the run folder for as long as ``held`` is, and find what the run continues from, the same on all processes.
+
+    Raises:
+        UserError: the folder cannot be written, is in use, or holds what must not be written over.
+    """
+    found: Resumable | None = None
+    with world.together():  # what one process does for all
+        if world.is_main:
+            open_run_folder(checkpoints.folder)
+            held.enter_context(locked(checkpoints.folder))
+            found = find_checkpoint(checkpoints, config.resume)
+            if config.is_builtin:
+                builtin_data(config.cache_dir)
+    path = world.gather(None if found is None else found.path)[0]
+    with world.together():
+        if path is not None and not world.is_main:
+            if not path.is_file():
+                raise UserError(
+                    f"--train_dir={path.parent}: not the same folder for all processes; expected a shared disk"
+                )
+            found = Resumable(path, checkpoints.read(path), [])
+    return found
+
+
+def prepare_run(config: TrainConfig, device: torch.device, world: World, found: Resumable | None) -> Run:
+    """Open and check the data, build the model, and load what the run continues from. All processes come here together.
+
+    Raises:
+        UserError: the data, the weights or the checkpoint are of no use; says why.
+    """
+    with world.together():
+        if found is not None:
+            config = as_it_began(config, found.content)
+            if config.resume_elsewhere:
+                config = dealt_anew(config, found.content, world.size, str(found.path))
+        source, held_out, names = open_sources(config)
+        if world.is_main:
+            check_labels(config, source, names)
+    with world.together():
+        if held_out is not None:
+            held_out = check_held_out(config, held_out, world)
+        schedule = Schedule(
+            len(source), config.batch_size, config.seed, world.rank, world.size, config.accumulate_steps
+        )
+        seed_everything(config.seed)
+        model = build_model(config)
+        if config.ckpt_pre_trained and found is None:
+            load_pretrained(model, config.ckpt_pre_trained, config.filter_weight)
+        held_out_digest = keys_digest(held_out) if held_out is not None else ""
+        state = build_state(config, model, device, world, schedule, keys_digest(source), held_out_digest)
+        if found is not None:
+            continue_from(state, found)
+    return Run(state, source, schedule, held_out, names, found.content["evaluated"] if found is not None else 0)
+
+
+def begin(run: Run, checkpoints: CheckpointFolder, is_new: bool) -> RunLog:
+    """Write what comes before any result, and open the logs; only the main process does.
+
+    A new run saves its state first: where there are results, there is something to continue from.
+    """
+    state, folder = run.state, checkpoints.folder
+    with replace_file(folder / CONFIG) as partial:
+        partial.write_text(json.dumps(dataclasses.asdict(state.config), indent=1) + "\n")
+    if is_new:
+        checkpoints.save_last(state.state_dict(), state.step_in_epoch)
+    if state.step >= state.total_steps:
+        logger.info("already complete at step %d; raise --train_epochs or --max_steps to train on", state.step)
+    log = RunLog(folder, state.total_steps, state.step, run.logged)
+    log.say(describe(state, len(run.source), len(run.held_out) if run.held_out is not None else 0))
+    return log
+
+
 def train(config: TrainConfig, world: World) -> int:
     """Train as configured; returns the exit status."""
     device = select_device(config.device_target, world.local_rank)
@@ -152,63 +240,23 @@ def train(config: TrainConfig, world: World) -> int:
         raise UserError(
             "--is_distributed=True: start the processes with torchrun --nproc-per-node=N -m deeplab_fast.train"
         )
-    folder = Path(config.train_dir)
-    checkpoints = CheckpointFolder(folder, config.model, config.keep_checkpoint_max)
-    found: Resumable | None = None
+    checkpoints = CheckpointFolder(Path(config.train_dir), config.model, config.keep_checkpoint_max)
     with (
         process_group(world, device, config.process_timeout, "graph" in config.speed),
         StopRequest().listening() as stop,
         ExitStack() as held,
     ):
-        with world.together():  # what one process does for all
-            if world.is_main:
-                open_run_folder(folder)
-                held.enter_context(locked(folder))
-                found = find_checkpoint(checkpoints, config.resume)
-                if config.is_builtin:
-                    builtin_data(config.cache_dir)
-        path = world.gather(found.path if found is not None else None)[0]
-        with world.together():
-            if path is not None and not world.is_main:
-                found = Resumable(path, read_shared(checkpoints, path), [])
-            if found is not None:
-                config = as_it_began(config, found.content)
-            source, held_out, names = open_sources(config)
-            if world.is_main:
-                check_labels(config, source, names)
-        with world.together():
-            if held_out is not None:
-                held_out = check_held_out(config, held_out, world)
-            if config.resume_elsewhere and found is not None:
-                config = dealt_anew(config, found.content, world.size, str(found.path))
-            schedule = Schedule(
-                len(source), config.batch_size, config.seed, world.rank, world.size, config.accumulate_steps
-            )
-            seed_everything(config.seed)
-            model = build_model(config)
-            if config.ckpt_pre_trained and found is None:
-                load_pretrained(model, config.ckpt_pre_trained, config.filter_weight)
-            held_out_digest = keys_digest(held_out) if held_out is not None else ""
-            state = build_state(config, model, device, world, schedule, keys_digest(source), held_out_digest)
-            if found is not None:
-                continue_from(state, found)
-            logged = found.content["evaluated"] if found is not None else 0
-            found = None  # its tensors were copied
-        with world.together():
-            if world.is_main:
-                with replace_file(folder / CONFIG) as partial:
-                    partial.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
-                if path is None:  # before any result: where there are results there is a checkpoint
-                    checkpoints.save_last(state.state_dict(), state.step_in_epoch)
-        if state.step >= state.total_steps and world.is_main:
-            logger.info("already complete at step %d; raise --train_epochs or --max_steps to train on", state.step)
+        found = take_folder(config, checkpoints, world, held)
+        run = prepare_run(config, device, world, found)
+        state, is_new = run.state, found is None
+        del found  # its tensors were copied
         log: RunLog | None = None
-        if world.is_main:
-            log = RunLog(folder, state.total_steps, state.step, logged)
-            log.say(describe(state, len(source), len(held_out) if held_out is not None else 0))
+        with world.together():
+            if world.is_main:
+                log = begin(run, checkpoints, is_new)
         try:
             with connected(state):
-                fit(state, source, schedule, held_out, checkpoints, log, stop)
+                fit(state, run.source, run.schedule, run.held_out, checkpoints, log, stop)
         finally:
             if log is not None:
                 log.close()
@@ -216,24 +264,11 @@ def train(config: TrainConfig, world: World) -> int:
             if world.is_main:
                 logger.info("stopped by %s at step %d; run again to continue", stop.signal.name, state.step)
             return 128 + stop.signal
-        if world.is_main:
-            finish(state, held_out, folder, names)
-            checkpoints.remove_last(state.run)
-        world.barrier()
+        with world.together():
+            if world.is_main:
+                finish(state, run.held_out, checkpoints.folder, run.names)
+                checkpoints.tidy(state.run)
     return 0
-
-
-def read_shared(checkpoints: CheckpointFolder, path: Path) -> dict[str, Any]:
-    """Read the checkpoint that the main process found.
-
-    Raises:
-        UserError: this process sees another folder, or the file is damaged.
-    """
-    if not path.is_file():
-        raise UserError(
-            f"--train_dir={checkpoints.folder}: not the same folder for all processes; expected a shared disk"
-        )
-    return checkpoints.read(path)
 
 
 def finish(state: TrainState, held_out: Source | None, folder: Path, names: list[str]) -> None:

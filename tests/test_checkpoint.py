@@ -49,9 +49,9 @@ def test_last_takes_its_place_among_the_numbered(tmp_path):
     folder.save_last(content(6), 6)
     folder.save(content(10, epoch=2), 4)
     assert [p.name for p in folder.newest_first()] == [f"{MODEL}-2_4.pt", LAST, f"{MODEL}-1_4.pt"]
-    folder.remove_last("another run")
+    folder.tidy("another run")
     assert LAST in names(tmp_path)
-    folder.remove_last("mine")
+    folder.tidy("mine")
     assert LAST not in names(tmp_path)
 
 
