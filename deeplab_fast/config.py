@@ -16,6 +16,7 @@ from .errors import UserError
 
 MODELS = ("deeplab_v3_s16", "deeplab_v3_s8")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
+HEADS = ("recipe", "torchvision", "smp")
 PRECISIONS = ("fp32", "bf16", "fp16")
 FUSED = ("auto", "on", "off")
 VERIFY = ("auto", "always", "never")
@@ -93,17 +94,21 @@ class ModelConfig:
     num_classes: int = flag(21, "Classes, background included.", minimum=2, maximum=256)
     head: str = flag(
         "recipe",
-        "Head and atrous stages: 'recipe' (multi-grid, 1x1 classifier after ASPP, align_corners) or"
-        " 'torchvision' (its extra 3x3 convolution; its weights give its outputs).",
-        choices=("recipe", "torchvision"),
+        "Head and atrous stages: 'recipe' (multi-grid, 1x1 classifier after ASPP, align_corners), 'torchvision' or"
+        " 'smp' (segmentation_models_pytorch): their extra 3x3 convolution; their weights give their outputs.",
+        choices=HEADS,
     )
     multi_grid: tuple[int, ...] = flag(
         (1, 2, 4), "Dilation of layer4's blocks as multiples of its rate.", minimum=1, empty=False
     )
-    aspp_rates: tuple[int, ...] = flag((), "Rates of ASPP's 3x3 branches; default 6,12,18.", minimum=1)
+    aspp_rates: tuple[int, ...] = flag(
+        (),
+        "Rates of ASPP's 3x3 branches; default 6,12,18 (12,24,36 with head torchvision at stride 8, and smp).",
+        minimum=1,
+    )
     dropout: float | None = flag(
         None,
-        "Probability of dropping before the classifier; default 0.7 (torchvision head 0.5).",
+        "Probability of dropping before the classifier; default 0.7 (heads torchvision and smp 0.5).",
         minimum=0,
         maximum=0.99,
     )
@@ -117,7 +122,7 @@ class ModelConfig:
     def effective_dropout(self) -> float:
         if self.dropout is not None:
             return self.dropout
-        return 0.5 if self.head == "torchvision" else 0.7
+        return 0.7 if self.head == "recipe" else 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

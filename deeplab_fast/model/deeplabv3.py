@@ -58,10 +58,11 @@ class DeepLabV3(nn.Module):
 
 
 def aspp_rates(config: ModelConfig) -> tuple[int, ...]:
-    """The configured rates, or the default of the head: 6, 12, 18, doubled at OS8 for torchvision's."""
+    """The configured rates, or the head's: 6, 12, 18, doubled for torchvision's at OS8, and for smp's at either."""
     if config.aspp_rates:
         return config.aspp_rates
-    return (12, 24, 36) if config.head == "torchvision" and config.output_stride == 8 else (6, 12, 18)
+    doubled = config.head == "smp" or (config.head == "torchvision" and config.output_stride == 8)
+    return (12, 24, 36) if doubled else (6, 12, 18)
 
 
 def build_model(config: ModelConfig) -> DeepLabV3:
@@ -74,15 +75,14 @@ def build_model(config: ModelConfig) -> DeepLabV3:
         raise UserError(f"--backbone={config.backbone}: expected one of {', '.join(ARCHITECTURES)}")
     architecture = ARCHITECTURES[config.backbone]
     stride = config.output_stride
-    torchvision = config.head == "torchvision"
-    if torchvision:
+    if config.head == "torchvision":
         stages = torchvision_stages(architecture.blocks, stride)
-    else:
-        stages = recipe_stages(architecture.blocks, stride, config.multi_grid)
+    else:  # smp dilates as the recipe does without a multi-grid
+        stages = recipe_stages(architecture.blocks, stride, config.multi_grid if config.head == "recipe" else (1,))
     backbone = ResNet(architecture, stages)
     aspp = ASPP(backbone.out_channels, aspp_rates(config), config.effective_dropout)
-    head = Head(aspp, config.num_classes, torchvision)
-    model = DeepLabV3(backbone, head, align_corners=not torchvision)
+    head = Head(aspp, config.num_classes, extra=config.head != "recipe")
+    model = DeepLabV3(backbone, head, align_corners=config.head != "torchvision")
     _initialise(model)
     if config.freeze_bn:
         freeze_batch_norm(model)
