@@ -3,6 +3,7 @@
 import logging
 import pickle
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ FORMAT = "deeplab_fast.checkpoint/2"
 WEIGHTS_FORMAT = "deeplab_fast.weights/2"  # best.pt: weights and figures, nothing to continue from
 _UNSEALED_FORMAT = "deeplab_fast.checkpoint/1"  # before there were digests
 BEST, LAST = "best.pt", "last.pt"
+_REFUSED = re.compile(r"GLOBAL (\S+)")
 _NAME = re.compile(rf"({'|'.join(MODELS)})-([1-9]\d*)_([1-9]\d*)\.pt")
 
 # What a checkpoint of a run must hold.
@@ -45,9 +47,10 @@ def save_atomically(content: dict[str, Any], path: Path, facts: dict[str, Any] |
         seal.write(content, file, facts or {})
 
 
-def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Content of a file written by torch.save, tensors and plain values only, once its digest was found right.
+def load(path: Path, device: str | torch.device = "cpu", allow: Sequence[Any] = ()) -> dict[str, Any]:
+    """Load a file written by torch.save, once its digest was found right.
 
+    It may hold tensors, plain values and objects of the classes in ``allow``, and nothing else.
     A file that is not ours has the checksums of its zip parts compared instead, where it has them.
 
     Raises:
@@ -55,7 +58,9 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """
     try:
         sealed = seal.check(path)
-        content = torch.load(path, map_location=device, weights_only=True)
+        known = torch.serialization.get_safe_globals()  # they would be taken out at the end of the block
+        with torch.serialization.safe_globals([one for one in allow if one not in known]):
+            content = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         raise UnreadableFile(f"{path}: {error.strerror or error}") from None
     except Damaged as error:
@@ -73,8 +78,8 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     """torch's own words run over many lines and speak of loading the file all the same."""
     if path.stat().st_size == 0:
         return "the file is empty"
-    if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
-        return "it holds more than tensors and plain values; save a state_dict"
+    if isinstance(error, pickle.UnpicklingError) and (found := _REFUSED.search(str(error))):
+        return f"it holds more than tensors and plain values, {found[1]}; save a state_dict"
     return "damaged, cut short, or of another kind"
 
 
