@@ -1,29 +1,38 @@
 """What evaluation, prediction and export share: a trained model as its checkpoint describes it."""
 
 import dataclasses
+import types
+import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .checkpoint import BEST
-from .config import ImageConfig, ModelConfig, validate
+from .config import ImageConfig, ModelConfig, check_value, validate
 from .errors import UserError
 from .model import DeepLabV3, build_model
-from .model.weights import infer_config, load_exactly, read_weights
+from .model.weights import (
+    WeightFile,
+    assumed_config,
+    infer_config,
+    load_exactly,
+    read_weights,
+    refuse_other_networks,
+)
 
 C = TypeVar("C", bound=ModelConfig)
 
-_STORED = {f.name for c in (ModelConfig, ImageConfig) for f in dataclasses.fields(c)} - {"freeze_bn"}
+_STORED = {f.name: f for c in (ModelConfig, ImageConfig) for f in dataclasses.fields(c) if f.name != "freeze_bn"}
 
 
 def trained_model(config_class: type[C], flags: dict[str, Any]) -> tuple[C, DeepLabV3]:
     """Configuration and model (fp32, CPU, in evaluation mode) of ``--ckpt_path``.
 
     A run folder stands for its ``best.pt``. Flags not given take the values stored in the checkpoint
-    or, where it is not one of ours, what its tensors say.
+    or, where it is not one of ours, what its tensors and its origin say.
 
     Raises:
-        UserError: no checkpoint given, not readable, of another model than the flags say, or with a weight that is
-            no number.
+        UserError: no checkpoint given, not readable, of another network than ours or than the flags say, or with a
+            weight that is no number.
     """
     if not flags.get("ckpt_path"):
         raise UserError("--ckpt_path: missing; expected a checkpoint (.pt, .pth or .safetensors)")
@@ -32,18 +41,43 @@ def trained_model(config_class: type[C], flags: dict[str, Any]) -> tuple[C, Deep
         path = path / BEST
         flags = flags | {"ckpt_path": str(path)}
     file = read_weights(path)
-    stored = {
-        k: tuple(v) if isinstance(v, list) else v
-        for k, v in file.config.items()
-        if k in _STORED and not isinstance(v, dict)
-    }
-    config = config_class(**{**infer_config(file), **stored, **flags})
+    refuse_other_networks(file)
+    stored = stored_config(file)
+    given = {**infer_config(file), **stored, **flags}
+    if not stored or ("model" not in stored and given.get("head") != "recipe"):
+        given |= assumed_config(file, given)
+    config = config_class(**given)
     validate(config)
     model = build_model(config)
     load_exactly(model, file)
-    for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all():
-            raise UserError(
-                f"{path}: {name} holds NaN or infinity; expected finite weights (did the training diverge?)"
-            )
     return config, model.eval()
+
+
+def stored_config(file: WeightFile) -> dict[str, Any]:
+    """Return the flags of the network and its images that a file stores; none where its 'config' is another program's.
+
+    Raises:
+        UserError: the file is of this program and a value is not what the flag takes.
+    """
+    found = {k: tuple(v) if isinstance(v, list) else v for k, v in file.config.items() if k in _STORED}
+    hints = {**typing.get_type_hints(ModelConfig), **typing.get_type_hints(ImageConfig)}
+    for name, value in found.items():
+        try:
+            if not _is_of_type(value, hints[name]):
+                raise UserError(f"--{name}={value!r}: a {type(value).__name__}, expected another type")
+            check_value(name, value, _STORED[name].metadata)
+        except UserError as error:
+            if not file.is_ours:
+                return {}
+            raise UserError(f"{file.path}: damaged configuration: {error}") from None
+    return found
+
+
+def _is_of_type(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of_type(item, typing.get_args(kind)[0]) for item in value)
+    if isinstance(kind, types.UnionType):
+        return any(_is_of_type(value, one) for one in typing.get_args(kind))
+    if isinstance(value, bool) and kind is not bool:
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)

@@ -206,7 +206,7 @@ def prepare_run(config: TrainConfig, device: torch.device, world: World, found: 
         seed_everything(config.seed)
         model = build_model(config)
         if config.ckpt_pre_trained and found is None:
-            load_pretrained(model, config.ckpt_pre_trained, config.filter_weight)
+            load_pretrained(model, config.ckpt_pre_trained, config.filter_weight, config.allow_partial)
         held_out_digest = keys_digest(held_out) if held_out is not None else ""
         state = build_state(config, model, device, world, schedule, keys_digest(source), held_out_digest)
         if found is not None:

@@ -6,7 +6,8 @@ import torch
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
-from deeplab_fast.model.weights import infer_config, load_exactly, load_pretrained, read_weights
+from deeplab_fast.model.weights import assumed_config, infer_config, load_exactly, load_pretrained, read_weights
+from deeplab_fast.model.weights.wrappers import bare_name
 
 
 def model(classes=5, backbone="resnet18", **options):
@@ -116,3 +117,36 @@ def test_exact_loading_refuses_what_does_not_fit(saved):
         load_exactly(model(6), read_weights(path))
     with pytest.raises(UserError, match=r"has no classifier\.1\.weight"):
         load_exactly(model(head="torchvision"), read_weights(path))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "conv1.weight",
+        "module.conv1.weight",
+        "_orig_mod.module.module.conv1.weight",
+        "model.net._orig_mod.conv1.weight",
+        "network._fsdp_wrapped_module.conv1._checkpoint_wrapped_module.weight",
+    ],
+)
+def test_names_without_wrappers(key):
+    assert bare_name(key) == "conv1.weight"
+
+
+def test_a_content_that_holds_itself_ends(tmp_path):
+    content = {"epoch": 1}
+    content["model"] = content
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"holds no tensor under a name; expected a state dict, found 'epoch', 'model'"):
+        read_weights(tmp_path / "x.pth")
+
+
+def test_an_aspp_with_other_rates_names_the_flag(saved):
+    _, path = saved
+    with pytest.raises(UserError, match="see --aspp_rates and --backbone"):
+        load_pretrained(model(aspp_rates=(6, 12)), path)
+    other = model(aspp_rates=(6, 12))
+    torch.save(other.state_dict(), path)
+    with pytest.raises(UserError, match="its ASPP has 2 atrous branches; give their rates with --aspp_rates"):
+        assumed_config(read_weights(path), {})
+    load_exactly(other, read_weights(path))

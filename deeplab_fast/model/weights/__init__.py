@@ -1,5 +1,15 @@
 """Weights from files: read any of them, tell what network they are of, load all of it or start from it."""
 
-from .load import WeightFile, infer_config, load_exactly, load_pretrained, read_weights
+from .infer import assumed_config, infer_config
+from .load import load_exactly, load_pretrained, refuse_other_networks
+from .read import WeightFile, read_weights
 
-__all__ = ["WeightFile", "infer_config", "load_exactly", "load_pretrained", "read_weights"]
+__all__ = [
+    "WeightFile",
+    "assumed_config",
+    "infer_config",
+    "load_exactly",
+    "load_pretrained",
+    "read_weights",
+    "refuse_other_networks",
+]

@@ -1,0 +1,55 @@
+"""Make of a file's tensor one that the network can hold, or say in one line why it cannot."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deeplab_fast.errors import UserError
+
+_CONVERTED = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_COUNT = "num_batches_tracked"
+
+
+def shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
+
+
+def usable(path: Path, key: str, tensor: Tensor) -> Tensor:
+    """Return a dense, finite fp32 tensor of the same values; BatchNorm's count of batches as it is.
+
+    Raises:
+        UserError: the tensor has no values, is of another kind or type, or holds a value that cannot be a weight.
+    """
+    reason = _reason_against(key, tensor)
+    if reason is not None:
+        raise UserError(f"{path}: {key} {reason}")
+    if key.endswith(_COUNT):
+        return tensor.detach()
+    converted = tensor.detach().to(torch.float32)
+    if not converted.isfinite().all():
+        raise UserError(f"{path}: {key} holds NaN or infinity; expected finite weights (did the training diverge?)")
+    if key.endswith("running_var") and (converted < 0).any():
+        raise UserError(f"{path}: {key} holds a variance below 0; expected BatchNorm's running variance")
+    return converted
+
+
+def _reason_against(key: str, tensor: Tensor) -> str | None:
+    if tensor.is_meta:
+        return "is a meta tensor without values; expected a file saved from a network whose weights are in memory"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        return f"is a {kind} tensor; expected a dense one (save tensor.to_dense())"
+    if tensor.is_quantized:
+        return f"is quantised ({_type(tensor)}); expected the floating-point weights from before"
+    if tensor.is_complex():
+        return f"is complex ({_type(tensor)}); expected real weights"
+    if key.endswith(_COUNT):
+        return None if tensor.numel() == 1 else f"is {shape(tensor)}; expected one number"
+    if tensor.dtype not in _CONVERTED:
+        return f"is of type {_type(tensor)}; expected float32, float16, bfloat16 or float64"
+    return None
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

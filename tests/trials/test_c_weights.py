@@ -1,0 +1,426 @@
+"""Weights of others: which network they are of, what may stand beside them, what of them is used."""
+
+import argparse
+import json
+import logging
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.peers import Torchvision
+from deeplab_fast import eval as evaluate_program
+from deeplab_fast import export, predict, train
+from deeplab_fast.config import ModelConfig
+from deeplab_fast.errors import UserError
+from deeplab_fast.inference import trained_model
+from deeplab_fast.model import build_model
+from deeplab_fast.model.weights import load_exactly, load_pretrained, read_weights
+from deeplab_fast.predict import PredictConfig
+from tests.trials.samples import CLASSES, small, write_samples
+
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+SIDE = 65  # images of this size and --crop_size are not resized
+
+
+def with_statistics(network):
+    """``network`` in evaluation mode, with running statistics that are not the initial ones."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return network.eval()
+
+
+def as_training_script_saves(network, **args):
+    """What torchvision's references/segmentation/train.py writes."""
+    return {
+        "model": network.state_dict(),
+        "optimizer": {"state": {}, "param_groups": [{"lr": 0.01, "params": [0]}]},
+        "lr_scheduler": {"last_epoch": 3, "_last_lr": [0.01]},
+        "epoch": 0,
+        "args": argparse.Namespace(data_path=Path("/data"), lr=0.01, aux_loss=True, device="cuda", **args),
+    }
+
+
+def network_of(content, path, **flags):
+    """Configuration and network that evaluation, prediction and export make of a file."""
+    torch.save(content, path)
+    return trained_model(PredictConfig, {"ckpt_path": str(path), **flags})
+
+
+def bare_model(backbone="resnet18", **options):
+    torch.manual_seed(1)
+    return with_statistics(build_model(ModelConfig(backbone=backbone, num_classes=CLASSES, **options)))
+
+
+def assert_same_outputs(ours, theirs, size=(97, 65)):
+    """``theirs`` maps images to logits of their size."""
+    x = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, found = theirs(x), ours.predict(x)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max().clamp(min=1)
+
+
+def train_briefly(samples, tmp_path, weights, *flags):
+    data = [f"--data_root={samples}", f"--data_lst={samples}/train.txt", f"--train_dir={tmp_path / 'run'}"]
+    train.main([*small(*data, "--max_steps=1", "--eval_epochs=0", f"--ckpt_pre_trained={weights}", *flags)])
+
+
+@pytest.fixture(scope="module")
+def published(torchvision_segmentation, tmp_path_factory):
+    """torchvision's DeepLabV3 (stride 8, rates 12, 24, 36), its file, and images with its class maps."""
+    torch.manual_seed(0)
+    network = with_statistics(
+        torchvision_segmentation.deeplabv3_resnet50(
+            weights=None, weights_backbone=None, num_classes=CLASSES, aux_loss=True
+        )
+    )
+    folder = tmp_path_factory.mktemp("published")
+    torch.save(as_training_script_saves(network), folder / "model_0.pth")
+    data = write_samples(folder / "data", count=4, size=(SIDE, SIDE))
+    return network, folder / "model_0.pth", data
+
+
+@pytest.fixture(scope="module")
+def network():
+    return bare_model()
+
+
+def truth(network, image_file):
+    """The class of each pixel by ``network``, and whether it is clear: by more than rounding."""
+    from deeplab_fast.ops import decode_image
+
+    image = torch.from_numpy(decode_image(image_file.read_bytes(), str(image_file)).astype(np.float32) / 255)
+    with torch.no_grad():
+        scores = network(((image - MEAN) / STD).permute(2, 0, 1)[None])["out"][0]
+    best = scores.topk(2, dim=0).values
+    return scores.argmax(0).numpy(), (best[0] - best[1] > 1e-3).numpy()
+
+
+def test_c1_predict_gives_torchvision_s_classes(published, tmp_path, caplog):
+    network, path, data = published
+    flags = [f"--ckpt_path={path}", f"--input={data / 'images'}", f"--output={tmp_path}", f"--crop_size={SIDE}"]
+    with caplog.at_level(logging.INFO):
+        predict.main([*flags, "--device_target=CPU"])
+    assert "output stride 8, ASPP rates 12/24/36, as torchvision has it (otherwise give --model, --aspp_rates)" in (
+        caplog.text
+    )
+    seen = set()
+    for image_file in sorted((data / "images").iterdir()):
+        expected, clear = truth(network, image_file)
+        found = np.asarray(Image.open(tmp_path / f"{image_file.stem}.png"))
+        assert clear.mean() > 0.95
+        assert (found == expected)[clear].all()
+        seen |= set(np.unique(expected))
+    assert len(seen) > 1
+
+
+def test_c1_eval_counts_torchvision_s_classes(published, tmp_path):
+    network, path, data = published
+    flags = [f"--ckpt_path={path}", f"--data_root={data}", f"--data_lst={data}/train.txt", f"--report={tmp_path}"]
+    evaluate_program.main([*flags, f"--crop_size={SIDE}", "--num_workers=0", "--device_target=CPU"])
+    found = np.array(json.loads(next(tmp_path.glob("metrics*.json")).read_text())["confusion_matrix"])
+    expected, unclear = np.zeros((CLASSES, CLASSES), int), 0
+    for line in (data / "train.txt").read_text().splitlines():
+        image_file, label_file = (data / name for name in line.split())
+        classes, clear = truth(network, image_file)
+        np.add.at(expected, (np.asarray(Image.open(label_file)), classes), 1)
+        unclear += int((~clear).sum())
+    assert found.sum() == expected.sum()
+    assert np.abs(found - expected).sum() <= 2 * unclear
+
+
+def test_c1_export_gives_torchvision_s_outputs(published, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    network, path, _ = published
+    export.main([f"--ckpt_path={path}", f"--output={tmp_path / 'm.onnx'}", "--crop_size=33"])
+    x = torch.randn(1, 3, 33, 33, generator=torch.Generator().manual_seed(0))
+    session = runtime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"image": x.numpy()})
+    with torch.no_grad():
+        expected = network(x)["out"]
+    assert (torch.from_numpy(found) - expected).abs().max() <= 1e-4 * expected.abs().max().clamp(min=1)
+
+
+def test_c1_resnet101_without_the_auxiliary_head(torchvision_segmentation, tmp_path):
+    torch.manual_seed(0)
+    build = torchvision_segmentation.deeplabv3_resnet101
+    theirs = with_statistics(build(weights=None, weights_backbone=None, num_classes=CLASSES, aux_loss=None))
+    config, ours = network_of(theirs.state_dict(), tmp_path / "w.pth")
+    assert (config.model, config.backbone, config.head) == ("deeplab_v3_s8", "resnet101", "torchvision")
+    assert_same_outputs(ours, lambda x: theirs(x)["out"])
+
+
+def test_c1_what_no_tensor_tells_is_said_and_flags_and_a_configuration_decide(tmp_path, caplog):
+    sentence = "output stride 16, ASPP rates 6/12/18, multi-grid 1/2/4 (otherwise give"
+    own = bare_model(model="deeplab_v3_s8")
+    with caplog.at_level(logging.INFO):
+        config, _ = network_of(own.state_dict(), tmp_path / "w.pth")
+        assert config.model == "deeplab_v3_s16"
+        assert sentence in caplog.text
+        caplog.clear()
+        config, _ = network_of(own.state_dict(), tmp_path / "w.pth", model="deeplab_v3_s8")
+        assert config.model == "deeplab_v3_s8"
+        assert "taken to have ASPP rates 6/12/18, multi-grid 1/2/4 (otherwise give --aspp_rates, --multi_grid)" in (
+            caplog.text
+        )
+        caplog.clear()
+        stored = {"format": "deeplab_fast.weights/1", "model": own.state_dict()}
+        stored["config"] = {"model": "deeplab_v3_s8", "backbone": "resnet18", "num_classes": CLASSES}
+        torch.save(stored, tmp_path / "own.pt")
+        config, ours = trained_model(PredictConfig, {"ckpt_path": str(tmp_path / "own.pt")})
+    assert "taken to have" not in caplog.text
+    assert_same_outputs(ours, own.predict)
+
+
+def test_c1_another_program_s_config_is_not_taken_for_ours(published, tmp_path):
+    network, _, _ = published
+    content = {"state_dict": network.state_dict(), "config": {"model": "deeplabv3_resnet50", "backbone": "resnet18"}}
+    config, _ = network_of(content, tmp_path / "w.pth")
+    assert (config.model, config.backbone) == ("deeplab_v3_s8", "resnet50")
+
+
+class Malicious:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_c2_arguments_and_numpy_numbers_beside_the_weights(tmp_path):
+    own = bare_model()
+    beside = {
+        "args": argparse.Namespace(lr=0.1, out=Path("runs"), nested=argparse.Namespace(n=np.int64(3))),
+        "best_score": np.float64(0.77),
+        "flags": [np.bool_(True), np.float32(0.5), np.uint8(3)],
+        "per_class": np.linspace(0, 1, 21),
+    }
+    allowed = set(torch.serialization.get_safe_globals())
+    _, ours = network_of({"model_state": own.state_dict(), "cur_itrs": 30000, **beside}, tmp_path / "w.pth")
+    assert_same_outputs(ours, own.predict)
+    # The same classes stay forbidden elsewhere, and nothing hidden among them is executed.
+    assert set(torch.serialization.get_safe_globals()) == allowed
+    for place in ("args", "best_score"):
+        command = f"touch {tmp_path}/executed"
+        hidden = argparse.Namespace(x=Malicious(command)) if place == "args" else Malicious(command)
+        words = r"holds more than tensors and plain values, \S+\.system; save a state_dict"
+        with pytest.raises(UserError, match=words):
+            network_of({"model_state": own.state_dict(), **beside, place: hidden}, tmp_path / "bad.pth")
+    assert not (tmp_path / "executed").exists()
+
+
+def renamed(state, *pairs):
+    for old, new in pairs:
+        state = {new + key.removeprefix(old) if key.startswith(old) else key: value for key, value in state.items()}
+    return state
+
+
+def wrapped_in(prefix):
+    return lambda state: {f"{prefix}{key}": value for key, value in state.items()}
+
+
+WRAPPINGS = {
+    "model_state_dict": lambda state: {"epoch": 3, "model_state_dict": state, "loss": torch.tensor(0.5)},
+    "net": lambda state: {"net": state, "acc": 91.2},
+    "state_dict in model": lambda state: {"model": {"state_dict": state}},
+    "Lightning": lambda state: {
+        "state_dict": {**wrapped_in("model.")(state), "criterion.weight": torch.ones(3)},
+        "pytorch-lightning_version": "2.4.0",
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "Lightning, DDP, compiled": lambda state: {"state_dict": wrapped_in("net._orig_mod.module.model.")(state)},
+    "compiled backbone": lambda state: renamed(state, ("backbone.", "backbone._orig_mod.")),
+    "averaged": lambda state: {
+        "state_dict": {key: torch.zeros_like(value) for key, value in state.items()},
+        "state_dict_ema": wrapped_in("module.")(state),
+    },
+    "torchvision's averaged": lambda state: {
+        "model": {key: torch.zeros_like(value) for key, value in state.items()},
+        "model_ema": {"n_averaged": torch.tensor(5), **wrapped_in("module.")(state)},
+    },
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_c3_wrappers_are_peeled(wrapping, network, tmp_path, caplog):
+    state = network.state_dict()
+    content = WRAPPINGS[wrapping](state)
+    with caplog.at_level(logging.INFO):
+        _, ours = network_of(content, tmp_path / "w.ckpt")
+    for key, value in ours.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    if wrapping == "Lightning":
+        assert "not used, as it stands beside the network: criterion (1)" in caplog.text
+    if "averaged" in wrapping:
+        assert "_ema'; also there: '" in caplog.text
+
+
+def test_c3_two_networks_in_one_state_dict_are_refused(tmp_path):
+    state = bare_model().state_dict()
+    both = {**wrapped_in("model.")(state), **wrapped_in("net.")(state)}
+    with pytest.raises(UserError, match=r"holds both model\.backbone\S+ and net\.backbone\S+; expected one network"):
+        network_of({"state_dict": both}, tmp_path / "w.ckpt")
+
+
+class LikeSmp(nn.Module):
+    """segmentation_models_pytorch's DeepLabV3 at stride 8, from torchvision's parts, under its names."""
+
+    def __init__(self):
+        super().__init__()
+        from torchvision.models import resnet
+        from torchvision.models.segmentation.deeplabv3 import ASPP
+
+        self.encoder = resnet.resnet18(weights=None)
+        del self.encoder.fc
+        for stage, rate in ((self.encoder.layer3, 2), (self.encoder.layer4, 4)):
+            for conv in (m for m in stage.modules() if isinstance(m, nn.Conv2d)):
+                size = conv.kernel_size[0]
+                conv.stride, conv.dilation, conv.padding = (1, 1), (rate, rate), (size // 2 * rate,) * 2
+        parts = OrderedDict(aspp=ASPP(512, [12, 24, 36]), conv=nn.Conv2d(256, 256, 3, padding=1, bias=False))
+        self.decoder = nn.Sequential(OrderedDict(**parts, bn=nn.BatchNorm2d(256), relu=nn.ReLU()))
+        self.segmentation_head = nn.Sequential(nn.Conv2d(256, CLASSES, 1))
+
+    def forward(self, x):
+        e, size = self.encoder, x.shape[-2:]
+        x = e.maxpool(e.relu(e.bn1(e.conv1(x))))
+        x = self.segmentation_head(self.decoder(e.layer4(e.layer3(e.layer2(e.layer1(x))))))
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def test_c3_segmentation_models_pytorch(torchvision_segmentation, tmp_path, caplog):
+    torch.manual_seed(0)
+    theirs = with_statistics(LikeSmp())
+    content = {"state_dict": wrapped_in("model.")(theirs.state_dict())}
+    with caplog.at_level(logging.INFO):
+        config, ours = network_of(content, tmp_path / "w.ckpt")
+    assert (config.head, config.model, config.backbone) == ("smp", "deeplab_v3_s8", "resnet18")
+    assert "as segmentation_models_pytorch has it" in caplog.text
+    assert_same_outputs(ours, theirs, (96, 64))
+    of_timm = renamed(theirs.state_dict(), ("encoder.", "encoder.model."))
+    with pytest.raises(UserError, match="another network: it has an encoder of timm"):
+        network_of(of_timm, tmp_path / "w.ckpt")
+
+
+def test_c3_deeplabv3plus_pytorch_at_its_stride(torchvision_segmentation, tmp_path, caplog):
+    torch.manual_seed(0)
+    theirs = with_statistics(Torchvision("resnet50", CLASSES, "deeplab_v3_s16"))
+    state = renamed(theirs.state_dict(), ("classifier.", "classifier.classifier."))
+    content = {"model_state": state, "cur_itrs": 30000, "best_score": np.float64(0.7)}
+    with caplog.at_level(logging.INFO):
+        _, ours = network_of(content, tmp_path / "w.pth")
+    assert "output stride 16, ASPP rates 6/12/18, as VainF/DeepLabV3Plus-Pytorch has it" in caplog.text
+    assert_same_outputs(ours, theirs)
+
+
+def mmsegmentation(stem="plain"):
+    """Names and shapes of a mmsegmentation DeepLabV3 around our ResNet-18."""
+    state = {k: v for k, v in bare_model().state_dict().items() if k.startswith("backbone.")}
+    if stem == "deep":
+        state = {f"backbone.stem.{i}.weight": torch.zeros(32, 32, 3, 3) for i in (0, 3, 6)} | {
+            k: v for k, v in state.items() if "backbone.conv1" not in k and "backbone.bn1" not in k
+        }
+    state["decode_head.image_pool.1.conv.weight"] = torch.zeros(512, 512, 1, 1)
+    state["decode_head.aspp_modules.0.conv.weight"] = torch.zeros(512, 512, 1, 1)
+    state["decode_head.bottleneck.conv.weight"] = torch.zeros(512, 2560, 3, 3)
+    state["decode_head.conv_seg.weight"] = torch.zeros(CLASSES, 512, 1, 1)
+    return {"meta": {"CLASSES": ("a", "b", "c")}, "state_dict": state}
+
+
+def test_c3_mmsegmentation_gives_its_backbone_alone(samples, tmp_path, caplog):
+    with pytest.raises(UserError, match="another network: it has mmsegmentation's ASPP, whose last convolution is 3x3"):
+        network_of(mmsegmentation(), tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO):
+        train_briefly(samples, tmp_path, tmp_path / "w.pth")
+    assert "backbone layer4        25 of 25" in caplog.text
+    assert "decode_head." in caplog.text
+    torch.save(mmsegmentation("deep"), tmp_path / "v1c.pth")
+    with pytest.raises(UserError, match="another backbone: it has a stem of three convolutions"):
+        train_briefly(samples, tmp_path / "deep", tmp_path / "v1c.pth")
+
+
+def test_c4_too_few_tensors_are_an_error_unless_allowed(samples, tmp_path, caplog):
+    weights = tmp_path / "w.pth"
+    torch.save({"conv1.weight": torch.randn(64, 3, 7, 7)}, weights)
+    with pytest.raises(UserError, match=r"fills 1 of 100 tensors of the backbone; expected at least 90%.*--allow_par"):
+        train_briefly(samples, tmp_path, weights)
+    with caplog.at_level(logging.INFO):
+        train_briefly(samples, tmp_path, weights, "--allow_partial=True")
+    assert "backbone stem          1 of 5; the others start anew" in caplog.text
+    assert "backbone layer4        0 of 25; starts anew" in caplog.text
+
+
+def test_c4_another_depth_is_named(samples, tmp_path):
+    """A ResNet-101 fills every tensor of a ResNet-50: names and shapes alone do not tell them apart."""
+    deep = {k: v for k, v in bare_model("resnet101").state_dict().items() if k.startswith("backbone.")}
+    torch.save(deep, tmp_path / "w.pth")
+    words = "its backbone is resnet101, this model's resnet50; --backbone=resnet101 fits"
+    with pytest.raises(UserError, match=words):
+        train_briefly(samples, tmp_path, tmp_path / "w.pth", "--backbone=resnet50")
+
+
+def test_c4_a_classifier_behind_another_head_starts_anew(samples, tmp_path, caplog):
+    torch.save(bare_model(head="torchvision").state_dict(), tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO):
+        train_briefly(samples, tmp_path, tmp_path / "w.pth")
+    assert "has a 3x3 convolution before its classifier, unlike this model: the classifier starts anew" in caplog.text
+    assert "classifier             0 of 2; starts anew (another head)" in caplog.text
+
+
+def negative(weight):
+    return -weight.abs()
+
+
+KEY = "backbone.layer1.0.conv1.weight"
+KINDS = {
+    "sparse": (KEY, torch.Tensor.to_sparse, "is a sparse_coo tensor; expected a dense one"),
+    "meta": (KEY, lambda w: w.to("meta"), "is a meta tensor without values"),
+    "quantised": (KEY, lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), r"is quantised \(qint8\)"),
+    "complex": (KEY, lambda w: torch.complex(w, w), r"is complex \(complex64\); expected real weights"),
+    "whole numbers": (KEY, lambda w: w.to(torch.int8), "is of type int8; expected float32"),
+    "bool": (KEY, lambda w: w > 0, "is of type bool; expected float32"),
+    "8 bit": (KEY, lambda w: w.to(torch.float8_e4m3fn), "is of type float8_e4m3fn; expected float32"),
+    "NaN": (KEY, lambda w: w * float("nan"), "holds NaN or infinity"),
+    "too large": (KEY, lambda w: w.double() * 1e300, "holds NaN or infinity"),
+    "variance": ("backbone.bn1.running_var", negative, "holds a variance below 0"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore")
+def test_c5_what_is_no_weight_is_refused_in_one_line(kind, network, tmp_path):
+    key, broken, words = KINDS[kind]
+    state = dict(network.state_dict())
+    state[key] = broken(state[key])
+    torch.save(state, tmp_path / "w.pth")
+    for use in (load_pretrained, lambda model, path: load_exactly(model, read_weights(path))):
+        with pytest.raises(UserError, match=words) as caught:
+            use(network, tmp_path / "w.pth")
+        assert str(caught.value).startswith(f"{tmp_path / 'w.pth'}: {key} ")
+        assert "\n" not in str(caught.value)
+
+
+def test_c5_half_and_double_precision_are_converted_and_it_is_said(tmp_path, caplog):
+    own = bare_model().half()
+    with caplog.at_level(logging.INFO):
+        _, ours = network_of(own.state_dict(), tmp_path / "w.pth")
+    assert f"{len(list(own.parameters())) + 2 * 26} float16 tensors become float32" in caplog.text
+    for key, value in ours.state_dict().items():
+        assert torch.equal(value, own.state_dict()[key].to(value.dtype))
+
+
+def test_e6_prefixes_are_taken_off_in_any_order_and_as_often_as_they_occur(tmp_path):
+    torch.manual_seed(1)
+    state = build_model(ModelConfig(backbone="resnet18", num_classes=3)).state_dict()
+    for prefix in ("_orig_mod.module.", "module._orig_mod.", "module.module.", "_orig_mod.module._orig_mod."):
+        torch.save({prefix + key: value for key, value in state.items()}, tmp_path / "w.pth")
+        _, ours = trained_model(PredictConfig, {"ckpt_path": str(tmp_path / "w.pth")})
+        for key, value in ours.state_dict().items():
+            assert torch.equal(value, state[key]), (prefix, key)
