@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,41 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.distributed import World
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
-from deeplab_fast.runtime import DTYPES, autocast, place
+from deeplab_fast.runtime import autocast, place
 from deeplab_fast.state import build_state
 from deeplab_fast.step import choose_step
 
+from .agreement import Truth, gradients_of
+from .graphed import GraphedCallable
 from .peers import Torchvision
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an implementation is: whose network, compiled by which mode of torch.compile (None: eager), recomputing
+    activations or not, and whether the whole step is a CUDA graph. Ours is one wherever there is a GPU.
+    """
+
+    is_ours: bool
+    compiled: str | None = None
+    recomputes: bool = False
+    is_graphed: bool = False
+
 
 OURS, OURS_COMPILED, OURS_RECOMPUTED = "ours", "ours-compile", "ours-recompute"
 EAGER, COMPILED, AUTOTUNED = "torchvision-eager", "torchvision-compile", "torchvision-max-autotune"
-NAMES = (OURS, OURS_COMPILED, OURS_RECOMPUTED, EAGER, COMPILED, AUTOTUNED)
+EAGER_GRAPHED, COMPILED_GRAPHED = "torchvision-eager-graph", "torchvision-compile-graph"
+KINDS = {
+    OURS: Kind(is_ours=True),
+    OURS_COMPILED: Kind(is_ours=True, compiled="default"),
+    OURS_RECOMPUTED: Kind(is_ours=True, recomputes=True),
+    EAGER: Kind(is_ours=False),
+    EAGER_GRAPHED: Kind(is_ours=False, is_graphed=True),
+    COMPILED: Kind(is_ours=False, compiled="default"),
+    COMPILED_GRAPHED: Kind(is_ours=False, compiled="default", is_graphed=True),
+    AUTOTUNED: Kind(is_ours=False, compiled="max-autotune"),
+}
+NAMES = tuple(KINDS)
 IGNORE = 255
 _LR, _MOMENTUM, _DECAY = 1e-4, 0.9, 1e-4
 
@@ -42,21 +68,27 @@ class StepConfig:
 
 @dataclass
 class Implementation:
-    """``loss`` runs forward and backward, leaving gradients; ``step`` updates too. Both return the loss."""
+    """``loss`` runs forward and backward, leaving gradients; ``step`` updates too. Both return the loss.
+
+    ``network`` holds the parameters; ``runs`` is it as it is called, compiled or not. ``training`` configures ours,
+    ``graphed`` is a peer's step where that is a CUDA graph.
+    """
 
     name: str
     network: nn.Module
+    runs: nn.Module
     loss: Callable[[], Tensor]
     step: Callable[[], Tensor]
+    training: TrainConfig | None = None
+    graphed: GraphedCallable | None = None
 
-    def gradient(self) -> tuple[float, Tensor]:
-        """The loss, and all gradients in the order of their names, fp64."""
+    def gradient(self) -> tuple[float, dict[str, Tensor]]:
+        """The loss, and the gradients by name, fp64."""
         self.network.zero_grad(set_to_none=True)
         loss = self.loss().item()
-        named = sorted(self.network.named_parameters())
-        flat = torch.cat([p.grad.flatten().double() for _, p in named if p.grad is not None])
+        gradients = gradients_of(self.network)
         self.network.zero_grad(set_to_none=True)
-        return loss, flat
+        return loss, gradients
 
 
 @dataclass
@@ -67,11 +99,11 @@ class Data:
     labels: Tensor
 
     @classmethod
-    def random(cls, config: StepConfig, device: torch.device) -> "Data":
+    def random(cls, config: StepConfig, device: torch.device, seed: int = 0) -> "Data":
         """Squares of a class, each class a colour under noise: of labels without any order the gradient is the small
         rest of much that cancels, which rounding drowns. And zeros would run faster than data does.
         """
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(seed)
         n, side, square = config.batch_size, config.crop_size, max(config.crop_size // 4, 8)
         squares = torch.randint(0, config.num_classes, (n, *[-(-side // square)] * 2), generator=generator)
         labels = squares.repeat_interleave(square, 1).repeat_interleave(square, 2)[:, :side, :side]
@@ -93,8 +125,12 @@ def some_of(allowed: Sequence[str], name: str, value: str) -> list[str]:
 def build(
     name: str, weights: dict[str, Any], config: StepConfig, precision: str, device: torch.device, data: Data
 ) -> Implementation:
-    """One that has not run yet, with ``weights`` (:func:`first_weights`) and without dropout."""
-    return (_ours if name in (OURS, OURS_COMPILED) else _torchvision)(name, weights, config, precision, device, data)
+    """One of ``NAMES`` that has not run yet, with ``weights`` (:func:`first_weights`) and without dropout.
+
+    Raises:
+        UserError: it needs a GPU, and ``device`` is none.
+    """
+    return (_ours if KINDS[name].is_ours else _torchvision)(name, weights, config, precision, device, data)
 
 
 def first_weights(config: StepConfig) -> dict[str, Any]:
@@ -112,8 +148,8 @@ def _ours(
     """The trainer's own step: schedule, loss, bookkeeping and all."""
     fixed: dict[str, Any] = {"head": "torchvision", "dropout": 0.0, "max_steps": 10**6, "weight_decay": _DECAY}
     given = {k: getattr(config, k) for k in ("model", "backbone", "num_classes", "batch_size", "crop_size", "fused")}
-    speed = "auto" if name != OURS_COMPILED else ("compile+graph" if device.type == "cuda" else "compile")
-    fixed["recompute_activations"] = name == OURS_RECOMPUTED
+    speed = "auto" if KINDS[name].compiled is None else ("compile+graph" if device.type == "cuda" else "compile")
+    fixed["recompute_activations"] = KINDS[name].recomputes
     train = TrainConfig(**fixed, **given, precision=precision, base_lr=_LR, momentum=_MOMENTUM, speed=speed)
     model = build_model(train)
     model.load_state_dict(weights)
@@ -130,21 +166,23 @@ def _ours(
         share.backward()
         return share.detach()
 
-    return Implementation(name, model, loss, lambda: step([batch]))
+    return Implementation(name, model, state.network, loss, lambda: step([batch]), train)
 
 
 def _torchvision(
     name: str, weights: dict[str, Any], config: StepConfig, precision: str, device: torch.device, data: Data
 ) -> Implementation:
     """As its users would train it fast: channels-last, autocast, torch's fused SGD, a GradScaler in fp16, and cuDNN's
-    algorithms chosen by timing them, which our own step, to be repeatable, does without.
+    algorithms chosen by timing them, which our own step, to be repeatable, does without; and, where its name says so,
+    the whole step in a CUDA graph, as ours is.
     """
     model = Torchvision(config.backbone, config.num_classes, config.model)
     model.load_state_dict(weights)
     model = without_dropout(place(model, device).train())
     network: Any = model
-    if name != EAGER:
-        network = torch.compile(model, mode="max-autotune" if name == AUTOTUNED else None)
+    mode = KINDS[name].compiled
+    if mode is not None:
+        network = torch.compile(model, mode=mode)
     optimiser = torch.optim.SGD(model.parameters(), lr=_LR, momentum=_MOMENTUM, weight_decay=_DECAY, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     labels = data.labels.long()  # its loss wants int64: converted outside the timing, in its favour
@@ -167,7 +205,8 @@ def _torchvision(
         optimiser.zero_grad(set_to_none=True)
         return found.detach()
 
-    return Implementation(name, model, loss, _by_fastest_algorithms(step))
+    graphed = GraphedCallable(step, device) if KINDS[name].is_graphed else None
+    return Implementation(name, model, network, loss, _by_fastest_algorithms(graphed or step), graphed=graphed)
 
 
 def _by_fastest_algorithms(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -178,28 +217,17 @@ def _by_fastest_algorithms(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return timed
 
 
-class Truth(NamedTuple):
-    """Loss and gradient of torchvision's network, eager, without autocast."""
-
-    loss: float
-    gradient: Tensor
-
-    def errors(self, loss: float, gradient: Tensor) -> dict[str, float]:
-        """Relative, of the loss and of all gradients together."""
-        difference = float((gradient - self.gradient).norm() / self.gradient.norm())
-        return {"loss": abs(loss - self.loss) / abs(self.loss), "gradient": difference}
-
-
 def truth(weights: dict[str, Any], config: StepConfig, dtype: torch.dtype, device: torch.device, data: Data) -> Truth:
-    """In ``dtype``, which is to be far more precise than what is compared with it."""
+    """Loss and gradients of torchvision's network, eager, without autocast, in ``dtype``: far more precise than what is
+    compared with it.
+    """
     model = Torchvision(config.backbone, config.num_classes, config.model)
     model.load_state_dict(weights)
     model = without_dropout(place(model, device).to(dtype).train())
     logits = model(data.images.to(dtype))
     loss = F.cross_entropy(logits, data.labels.long(), ignore_index=IGNORE)
     loss.backward()
-    named = sorted(model.named_parameters())
-    return Truth(loss.item(), torch.cat([p.grad.flatten().double() for _, p in named if p.grad is not None]))
+    return Truth(loss.item(), gradients_of(model))
 
 
 def without_dropout(model: Torchvision) -> Torchvision:
@@ -208,18 +236,3 @@ def without_dropout(model: Torchvision) -> Torchvision:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return model
-
-
-def disagreement(errors: dict[str, float], plain: dict[str, float], precision: str) -> str | None:
-    """What is wrong, where ``errors`` are more than twice ``plain``, which are torchvision's eager network's in that
-    precision, and more than rounding; or None.
-
-    Of the loss, a single number whose error may be anything below its usual size, rounding is an eighth of the
-    precision's ``eps``, in fp32 1e-5; of the gradient 1e-5. A gradient of zeros (off by 1) never passes.
-    """
-    rounding = {"fp32": 1e-5}.get(precision, torch.finfo(DTYPES[precision]).eps / 8)
-    limits = {"loss": max(2 * plain["loss"], rounding), "gradient": min(max(2 * plain["gradient"], 1e-5), 0.9)}
-    for what, limit in limits.items():
-        if not errors[what] <= limit:
-            return f"error of the {what} is {errors[what]:.1e}; expected at most {limit:.1e}"
-    return None
