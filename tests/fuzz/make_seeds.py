@@ -153,7 +153,8 @@ def shard_of(files, tar_format=tarfile.GNU_FORMAT):
     return data[: tar.offset + 2 * tarfile.BLOCKSIZE], offsets
 
 
-def index_of(files, offsets, **change):
+def index_of(files, offsets, checksums=True, **change):
+    """The index of a shard; without checksums, of the first format."""
     keys = [name.removesuffix(".jpg") for name in files if name.endswith(".jpg")]
     samples = [
         {
@@ -166,13 +167,20 @@ def index_of(files, offsets, **change):
         for key in keys
     ]
     index = {"format": "deeplab_fast.index/1", "bytes": "BYTES", "sha256": "", "source": "", "class_pixels": [1, 2]}
+    if checksums:
+        part = {"set": "s", "shard": 0, "shards": 1, "samples": len(samples)}
+        index |= {"format": "deeplab_fast.index/2", "part": part}
+        for sample in samples:
+            sample["image_crc32"] = zlib.crc32(files[f"{sample['key']}.jpg"])
+            sample["label_crc32"] = zlib.crc32(files[f"{sample['key']}.png"])
     return json.dumps({**index, "samples": samples, **change}).replace('"BYTES"', "BYTES").encode()
 
 
 def dataset_of(**change):
-    shard = {"file": "s-00000.tar", "samples": 1, "bytes": 1, "sha256": ""}
+    shard = {"file": "s-00000.tar", "samples": 1, "bytes": "BYTES", "sha256": ""}
     entry = {"classes": ["a", "b"], "num_classes": 2, "ignore_label": 255, "samples": 1, "shards": [shard]}
-    return json.dumps({"format": "deeplab_fast.dataset/1", "sets": {"s": {**entry, **change}}}).encode()
+    description = {"format": "deeplab_fast.dataset/1", "sets": {"s": {**entry, **change}}}
+    return json.dumps(description).replace('"BYTES"', "BYTES").encode()
 
 
 def records():
@@ -181,6 +189,8 @@ def records():
     files = {"a.jpg": image, "a.png": label}
     shard, offsets = shard_of(files)
     yield "index", container(shard, index_of(files, offsets))
+    yield "index-1", container(shard, index_of(files, offsets, checksums=False))
+    yield "part", container(shard, index_of(files, offsets, part={"set": "s", "shard": 1, "shards": 3, "samples": 7}))
     yield "index-dataset", container(shard, index_of(files, offsets), dataset_of())
     yield "no-index", container(shard)
     yield "no-sample", container(shard, index_of({}, offsets))

@@ -1,12 +1,13 @@
 """Fuzzes the reading of records, with atheris: ``python records_index.py [FLAG ...] [CORPUS ...]``.
 
 An input is a shard, its index and its set's description (see ``container`` in make_seeds.py); ``BYTES`` in the
-index stands for the shard's size. Samples are opened, read and decoded. Anything that comes out other than a
-:class:`UserError` is a finding, and so is a place that the native loader cannot be given.
+index or the description stands for the shard's size. Samples are opened, verified, read and decoded. Anything that
+comes out other than a :class:`UserError` is a finding, and so is a place that the native loader cannot be given.
 """
 
 import contextlib
 import json
+import logging
 import random
 import struct
 import sys
@@ -115,14 +116,17 @@ def mutate(data, max_size, seed):
 def check_places(source, index, name):
     """Places go to the native loader as int64."""
     for place in source.places(index):
-        if not all(type(value) is int and 0 <= value <= INT64_MAX for value in place):
+        if not all(type(value) is int and 0 <= value <= INT64_MAX for value in place[:3]):
             raise AssertionError(f"{name}: {place} is no place in a file")
+        if type(place.checksum) is not int or not -1 <= place.checksum < 1 << 32:
+            raise AssertionError(f"{name}: {place} has a checksum that is none")
 
 
 def read_all(folder):
     source = records.RecordSource(folder / "s.tar")
     keys_digest(source)
     records.dataset_entry(source.shards)
+    " ".join(records.verify_shards(source)).encode()
     for i in range(min(len(source), SAMPLES)):
         check_places(source, i, source.key(i))
         " ".join(source.where(i)).encode()
@@ -135,7 +139,7 @@ def one_input(data):
     for name, content in (
         ("s-00000.tar", shard),
         ("s-00000.idx", index.replace(b"BYTES", b"%d" % len(shard))),
-        ("dataset.json", dataset),
+        ("dataset.json", dataset.replace(b"BYTES", b"%d" % len(shard))),
     ):
         if content or name.endswith(".tar"):
             (FOLDER / name).write_bytes(content)
@@ -149,6 +153,7 @@ def one_input(data):
 
 
 if __name__ == "__main__":
+    logging.getLogger("deeplab_fast").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         FOLDER = Path(folder)
         atheris.Setup(sys.argv, one_input, custom_mutator=mutate)
