@@ -1,3 +1,6 @@
+import dataclasses
+import json
+
 import pytest
 
 from deeplab_fast.cli import parse_flags
@@ -35,6 +38,13 @@ def test_yaml_then_command_line(tmp_path):
     )
     flags = parse(f"--config={tmp_path / 'c.yaml'}", "--base_lr=0.3")
     assert flags == {"base_lr": 0.3, "batch_size": 8, "class_weights": (1.0, 2.0, 3.0), "sync_bn": True}
+
+
+def test_a_runs_own_configuration_is_a_file_of_flags(tmp_path):
+    config = TrainConfig(class_weights=(1.0, 2.0), num_classes=2, fused="off", data_file="a b.tar")
+    text = json.dumps(dataclasses.asdict(config), indent=1)
+    (tmp_path / "config.json").write_text(text, encoding="utf-8-sig")
+    assert TrainConfig(**parse(f"--config={tmp_path / 'config.json'}")) == config
 
 
 @pytest.mark.parametrize(

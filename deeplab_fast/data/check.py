@@ -94,7 +94,8 @@ def _check_all(
             " colours will not agree"
         )
     if ignored:
-        findings.notes.append(f"{len(ignored)} labels hold nothing but the ignore label: {some_of(ignored)}")
+        count = f"{len(ignored)} labels hold" if len(ignored) > 1 else "1 label holds"
+        findings.notes.append(f"{count} nothing but the ignore label: {some_of(ignored)}")
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,9 @@ def repetitions(list_file: str | Path, images: Sequence[str], labels: Sequence[s
     lines = Counter(zip(images, labels, strict=True))
     if repeated := [pair[0] for pair, count in lines.items() if count > 1]:
         more = len(images) - len(lines)
-        said.append(f"{list_file}: {more:,} lines repeat others, and count again: {some_of(repeated)}")
+        count = f"{more:,} lines repeat others, and count" if more > 1 else "1 line repeats another, and counts"
+        said.append(f"{list_file}: {count} again: {some_of(repeated)}")
     if several := [image for image, count in Counter(image for image, _ in lines).items() if count > 1]:
-        said.append(f"{list_file}: {len(several):,} images have several labels: {some_of(several)}")
+        count = f"{len(several):,} images have" if len(several) > 1 else "1 image has"
+        said.append(f"{list_file}: {count} several labels: {some_of(several)}")
     return said

@@ -53,3 +53,8 @@ def test_missing_list_root_and_file(tmp_path):
     source = list_source(tmp_path, tmp_path / "l.txt", must_exist=False)
     with pytest.raises(UserError, match=r"a\.jpg: No such file"):
         source.read(0)
+
+
+def test_keys_that_collide_take_the_smallest_number_free():
+    paths = ["x/a.jpg", "x/a_2.jpg", "x/a.png", "x/a.jpeg", "x/a_2.png"]
+    assert unique_keys(paths) == ["x/a", "x/a_2", "x/a_3", "x/a_4", "x/a_2_2"]
