@@ -1,13 +1,12 @@
 """What evaluation, prediction and export share: a trained model as its checkpoint describes it."""
 
 import dataclasses
-import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .checkpoint import BEST
-from .config import ImageConfig, ModelConfig, check_value, validate
+from .config import ImageConfig, ModelConfig, check_type, check_value, validate
 from .errors import UserError
 from .model import DeepLabV3, build_model
 from .model.weights import (
@@ -63,21 +62,10 @@ def stored_config(file: WeightFile) -> dict[str, Any]:
     hints = {**typing.get_type_hints(ModelConfig), **typing.get_type_hints(ImageConfig)}
     for name, value in found.items():
         try:
-            if not _is_of_type(value, hints[name]):
-                raise UserError(f"--{name}={value!r}: a {type(value).__name__}, expected another type")
+            check_type(name, value, hints[name])
             check_value(name, value, _STORED[name].metadata)
         except UserError as error:
             if not file.is_ours:
                 return {}
             raise UserError(f"{file.path}: damaged configuration: {error}") from None
     return found
-
-
-def _is_of_type(value: Any, kind: Any) -> bool:
-    if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_is_of_type(item, typing.get_args(kind)[0]) for item in value)
-    if isinstance(kind, types.UnionType):
-        return any(_is_of_type(value, one) for one in typing.get_args(kind))
-    if isinstance(value, bool) and kind is not bool:
-        return False
-    return isinstance(value, (int, float) if kind is float else kind)

@@ -23,10 +23,6 @@ class Subset:
     whole: Source
     kept: Sequence[int]
 
-    @property
-    def mapped(self) -> bool:
-        return self.whole.mapped
-
     def __len__(self) -> int:
         return len(self.kept)
 

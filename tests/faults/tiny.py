@@ -1,5 +1,10 @@
-"""A network of few channels, for tests of everything but the network: its steps are quick, its checkpoints small."""
+"""A network of few channels, for tests of everything but the network: its steps are quick, its checkpoints small.
 
+``python -m tests.faults.tiny FLAGS`` is the training program with it.
+"""
+
+from deeplab_fast import train
+from deeplab_fast.cli import run
 from deeplab_fast.model import aspp, deeplabv3, resnet
 
 
@@ -12,3 +17,8 @@ def make_tiny(put=setattr):
     put(deeplabv3, "ARCHITECTURES", resnet.ARCHITECTURES)
     for module in (aspp, deeplabv3):
         put(module, "CHANNELS", 8)
+
+
+if __name__ == "__main__":
+    make_tiny()
+    run(train.main)

@@ -17,7 +17,7 @@ def start(run: Path, data: Path, *flags: str, count: int = 2) -> list["subproces
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
-    command = [sys.executable, "-m", "deeplab_fast.train", f"--train_dir={run}", f"--data_root={data}"]
+    command = [sys.executable, "-m", "tests.faults.tiny", f"--train_dir={run}", f"--data_root={data}"]
     command += [f"--data_lst={data / 'train.txt'}", *small("--batch_size=2", "--num_workers=0"), *flags]
     return [
         subprocess.Popen(

@@ -17,6 +17,8 @@ from deeplab_fast.errors import UserError
 from tests.trials.processes import end, start
 from tests.trials.samples import small
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -96,7 +98,7 @@ def test_a11_a_bad_sample_of_one_process_ends_all_and_loses_no_step(samples, tmp
 
 
 def wait_for_steps(run: Path, count: int, processes: list) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while len(records(run)) < count:
         assert time.monotonic() < until, "no step was done"
         assert all(p.poll() is None for p in processes), end(processes, 1)[1]

@@ -12,6 +12,8 @@ from deeplab_fast import train
 from deeplab_fast.errors import UserError
 from tests.trials.samples import small
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 def relabel(data: Path, value: "dict[int, int]", first: int = 0, last: int = 12) -> None:
     """Write the labels ``first`` up to ``last`` with other values."""
