@@ -1,4 +1,8 @@
 import json
+import logging
+import os
+import pickle
+import shutil
 import subprocess
 import tarfile
 
@@ -9,11 +13,14 @@ from deeplab_fast.data.records import (
     RecordSource,
     dataset_entry,
     find_shards,
+    read,
     write_records,
 )
-from deeplab_fast.data.sources import list_source
+from deeplab_fast.data.records.durable import written_alone
+from deeplab_fast.data.sources import UNVERIFIED, list_source
 from deeplab_fast.errors import UserError
 
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
 CLASSES = ("background", "disc", "box", "triangle", "cross", "ring")
 
 
@@ -111,14 +118,139 @@ def test_interrupted_and_run_again(source, tmp_path):
 
 
 def test_a_changed_file_is_packed_again(source, builtin, tmp_path):
-    import shutil
-
     shutil.copytree(builtin, tmp_path / "data")
     copy = list_source(tmp_path / "data", tmp_path / "data" / "train.txt")
     write_records(copy, tmp_path / "voc.tar", options(1))
     (tmp_path / "data" / "images" / "00003.jpg").write_bytes((builtin / "images" / "00003.jpg").read_bytes() + b"\0")
     write_records(copy, tmp_path / "voc.tar", options(1))
     assert content(RecordSource(tmp_path / "voc.tar")) == content(copy)
+
+
+def downgrade(index):
+    """Make an index one of the first format: without checksums and without the set."""
+    content = json.loads(index.read_text()) | {"format": "deeplab_fast.index/1"}
+    del content["part"]
+    for sample in content["samples"]:
+        del sample["image_crc32"], sample["label_crc32"]
+    index.write_text(json.dumps(content))
+
+
+def test_records_of_the_first_format_are_read_and_given_checksums(source, tmp_path, caplog):
+    """Without writing the shards again."""
+    paths = write_records(source, tmp_path / "voc.tar", options())
+    indexes = [path.with_suffix(".idx") for path in paths]
+    expected, written = [index.read_text() for index in indexes], [path.stat().st_mtime_ns for path in paths]
+    for index in indexes:
+        downgrade(index)
+    with caplog.at_level(logging.INFO, "deeplab_fast"):
+        assert content(RecordSource(tmp_path / "voc.tar")) == content(source)
+        assert len(RecordSource(paths[0])) == 8
+    lines = [record.getMessage() for record in caplog.records]
+    assert [f"{paths[0]} and 2 more: no checksums" in lines[0], "1 of 3 shards of voc" in lines[1]] == [True, True]
+    write_records(source, tmp_path / "voc.tar", options())
+    assert [index.read_text() for index in indexes] == expected
+    assert [path.stat().st_mtime_ns for path in paths] == written
+
+
+def test_a_source_goes_to_another_process(source, tmp_path):
+    write_records(source, tmp_path / "voc.tar", options())
+    records = RecordSource(tmp_path / "voc.tar")
+    first = records.read(0)
+    assert pickle.loads(pickle.dumps(records)).read(0) == first
+
+
+@needs_proc
+def test_more_shards_than_may_stay_open(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "_MOST_OPEN", 2)
+    write_records(source, tmp_path / "voc.tar", options(12))
+    records = RecordSource(tmp_path / "voc.tar")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        assert content(records) == content(source)
+        assert len(os.listdir("/proc/self/fd")) - before == 2
+    del records
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_checksums_can_be_left_aside(source, tmp_path):
+    paths = write_records(source, tmp_path / "voc.tar", options())
+    records = RecordSource(tmp_path / "voc.tar", verify="never")
+    assert {place.checksum for i in range(24) for place in records.places(i)} == {UNVERIFIED}
+    expected = records.read(0).image
+    entry = json.loads(paths[0].with_suffix(".idx").read_text())["samples"][0]
+    with paths[0].open("r+b") as file:
+        file.seek(entry["image_offset"] + 700)
+        file.write(b"x")
+    assert RecordSource(tmp_path / "voc.tar", verify="never").read(0).image != expected
+    with pytest.raises(UserError, match="checksum"):
+        RecordSource(tmp_path / "voc.tar", verify="always").read(0)
+
+
+def test_two_processes_do_not_write_one_shard(source, tmp_path):
+    with written_alone(tmp_path / "voc-00000.tar.partial") as file:
+        file.write(b"the other's")
+        with pytest.raises(UserError, match=r"voc-00000\.tar\.partial: another process is writing it"):
+            write_records(source, tmp_path / "voc.tar", options())
+    assert (tmp_path / "voc-00000.tar.partial").read_bytes() == b"the other's"
+    write_records(source, tmp_path / "voc.tar", options())
+
+
+def test_names_with_a_second_dot_are_mentioned(source, tmp_path, caplog):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("a.jpg", "a.png", "a.json", "2007.01.jpg", "2007.01.png"):
+            tar.addfile(tarfile.TarInfo(name))
+    with caplog.at_level(logging.WARNING, "deeplab_fast"):
+        assert len(RecordSource(tmp_path / "x.tar")) == 1
+    assert "x.tar: 2 files are no sample's, such as '2007.01.jpg'" in caplog.text
+
+
+def test_what_else_lies_in_the_folder_is_mentioned(source, tmp_path, caplog):
+    write_records(source, tmp_path / "voc.tar", options())
+    (tmp_path / "extra.tar").write_bytes(b"")
+    (tmp_path / "voc-00003.tar").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, "deeplab_fast"):
+        assert len(RecordSource(tmp_path)) == 24
+    assert "extra.tar: without a number, so no shard of voc; left out" in caplog.text
+    assert "voc-00003.tar: dataset.json does not list it; left out" in caplog.text
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "train.tar").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no NAME-NUMBER\.tar in this folder; name one of .*one/train\.tar"):
+        find_shards(tmp_path / "one")
+
+
+def test_all_shards_that_cannot_be_used_are_counted(source, tmp_path):
+    for path in write_records(source, tmp_path / "voc.tar", options())[1:]:
+        os.truncate(path, 1000)
+    with pytest.raises(UserError, match=r"voc-00001\.tar: 1,000 bytes; its index says .* \(1 more of 3 shards"):
+        RecordSource(tmp_path / "voc.tar")
+
+
+def test_a_shard_whose_index_was_lost_counts_by_its_number(source, tmp_path):
+    paths = write_records(source, tmp_path / "voc.tar", options())
+    (tmp_path / "dataset.json").unlink()
+    paths[1].with_suffix(".idx").unlink()
+    assert content(RecordSource(tmp_path / "voc.tar")) == content(source)
+    paths[1].unlink()
+    with pytest.raises(UserError, match=r"voc-00001\.tar: missing; voc has 3 shards"):
+        RecordSource(tmp_path / "voc.tar")
+
+
+def test_a_copy_of_a_shard_does_not_count_twice(source, tmp_path):
+    paths = write_records(source, tmp_path / "voc.tar", options())
+    for suffix in (".tar", ".idx"):
+        shutil.copy(paths[0].with_suffix(suffix), tmp_path / f"copy{suffix}")
+    with pytest.raises(UserError, match=r"voc-00000\.tar: the same shard as .*copy\.tar \(number 0\)"):
+        RecordSource(f"{tmp_path}/*.tar")
+
+
+@pytest.mark.parametrize("part", [
+    7, {}, {"set": 1, "shard": 0, "shards": 1, "samples": 1}, {"set": "x", "shard": 1, "shards": 1, "samples": 1},
+    {"set": "x", "shard": 0, "shards": 1 << 40, "samples": 1}, {"set": "x", "shard": True, "shards": 2, "samples": 1},
+], ids=str)  # fmt: skip
+def test_an_index_that_is_no_part_of_a_set_is_not_believed(shard, part):
+    index = shard.with_suffix(".idx")
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"part": part}))
+    assert len(RecordSource(shard)) == 24
 
 
 def test_description(source, tmp_path):
@@ -162,8 +294,6 @@ def test_what_is_no_record(name, words, tmp_path):
 
 
 def test_a_long_name_survives(builtin, tmp_path):
-    import shutil
-
     name = "n" * 180
     shutil.copy(builtin / "images/00000.jpg", tmp_path / f"{name}.jpg")
     shutil.copy(builtin / "labels/00000.png", tmp_path / f"{name}.png")
@@ -176,8 +306,6 @@ def test_a_long_name_survives(builtin, tmp_path):
 
 
 def test_a_truncated_image_is_refused(builtin, tmp_path):
-    import shutil
-
     shutil.copytree(builtin, tmp_path / "data")
     path = tmp_path / "data/images/00005.jpg"
     path.write_bytes(path.read_bytes()[:1500])
@@ -202,7 +330,7 @@ def shard(builtin, tmp_path):
 
 @pytest.mark.parametrize("change", [
     {"image_offset": "12"}, {"image_offset": 1.5}, {"label_size": None}, {"label_offset": -1}, {"image_size": 1 << 60},
-    {"image_offset": True}, {"key": 7}, {"key": "\ud800"},
+    {"image_offset": True}, {"key": 7}, {"key": "\ud800"}, {"image_crc32": 1 << 32}, {"label_crc32": -2},
 ], ids=str)  # fmt: skip
 def test_an_index_that_names_no_bytes_is_not_believed(shard, change):
     """The shard is scanned instead, and gives the same samples."""

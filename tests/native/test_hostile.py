@@ -46,8 +46,8 @@ def test_a_file_without_tables_does_not_borrow_those_of_the_file_before(tmp_path
     (tmp_path / "bad.jpg").write_bytes(without_segment(jpeg(progressive=True), 0xDB))
     Image.fromarray(np.zeros((40, 56), np.uint8)).save(tmp_path / "label.png")
     files = [str(tmp_path / name) for name in ("good.jpg", "bad.jpg", "label.png")]
-    loader = SampleLoader(files, False, Recipe(33, 1.0, 1.0, True, 255), 2, threads=0)
-    extracts = np.array([[0, 0, -1, 2, 0, -1], [1, 0, -1, 2, 0, -1]])
+    loader = SampleLoader(files, Recipe(33, 1.0, 1.0, True, 255), 2, threads=0)
+    extracts = np.array([[0, 0, -1, -1, 2, 0, -1, -1], [1, 0, -1, -1, 2, 0, -1, -1]])
     jobs = Jobs(extracts, np.zeros((2, 4)), np.empty((0, 12), np.int32))
     failures = loader.wait(loader.submit(jobs, loader.new_crops(2)))
     assert [(f.place, f.fault) for f in failures] == [(1, "image")]

@@ -1,5 +1,8 @@
 """Ragged batches: the decoded pixels of a batch, finished later, are the crops that threads finish at once."""
 
+import os
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from deeplab_fast.ops.sample_loader import Jobs, Ragged, Recipe, SampleLoader, r
 
 pytestmark = pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}")
 
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 CUDA = _native.cuda()[0] is not None and torch.cuda.is_available()
 DEVICES = [torch.device("cpu"), *([torch.device("cuda")] if CUDA else [])]
@@ -91,6 +95,65 @@ def test_memory_serves_again_once_nobody_holds_it(source):
     assert loader.new_crops(3).images.data_ptr() != address  # the view still holds it
     del view
     assert loader.new_crops(3).images.data_ptr() == address
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_the_checksum_is_zlib_s(portable):
+    crc32 = _native.decoder()[0].crc32
+    data = np.random.default_rng(0).integers(0, 256, 4096, np.uint8).tobytes()
+    for first in range(4):
+        for size in (*range(70), 255, 4000):
+            part = data[first : first + size]
+            assert crc32(part, portable) == zlib.crc32(part)
+
+
+def parts_of_files(source, folder, count):
+    """Each sample's files as parts of files of their own, with checksums."""
+    names, extracts = [], []
+    for i in range(count):
+        sample = source.read(i % len(source))
+        names.append(str(folder / f"{i}"))
+        (folder / f"{i}").write_bytes(b"before" + sample.image + sample.label)
+        image, label = len(sample.image), len(sample.label)
+        extracts.append([i, 6, image, zlib.crc32(sample.image), i, 6 + image, label, zlib.crc32(sample.label)])
+    return names, np.array(extracts, np.int64)
+
+
+def failures_of(loader, extracts):
+    count = len(extracts)
+    work = Jobs(extracts, np.full((count, 4), 0.5), np.empty((0, 12), np.int32))
+    return [(f.place, f.fault, f.text) for f in loader.wait(loader.submit(work, loader.new_crops(count)))]
+
+
+@needs_proc
+def test_more_files_than_may_stay_open(source, tmp_path):
+    """Those that were closed are opened again, and must be as they were unless a checksum says more."""
+    names, extracts = parts_of_files(source, tmp_path, 300)
+    loader = SampleLoader(names, Recipe(33, 0.5, 2.0, True, 255), 256, threads=2)
+    before = len(os.listdir("/proc/self/fd"))
+    assert failures_of(loader, extracts) == []
+    assert len(os.listdir("/proc/self/fd")) - before == 256
+    assert failures_of(loader, extracts) == []
+    extracts[:, [3, 7]] = -1
+    assert failures_of(loader, extracts) == []
+    os.utime(names[7], (1, 1))
+    assert failures_of(loader, extracts[6:9]) == [(1, "image", "the shard was written to while it was in use")]
+    loader.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_bytes_that_are_not_there_or_not_those_are_a_failure_of_the_sample(source, tmp_path):
+    names, extracts = parts_of_files(source, tmp_path, 4)
+    loader = SampleLoader(names, Recipe(33, 0.5, 2.0, True, 255), 256, threads=1)
+    extracts[0, 7] ^= 1
+    os.truncate(names[1], 100)
+    extracts[2, 0] = extracts[2, 4] = 3
+    (tmp_path / "3").unlink()
+    found = failures_of(loader, extracts)
+    assert [(place, fault) for place, fault, _ in found] == [(0, "label"), (1, "image"), (2, "image"), (3, "image")]
+    assert found[0][2].startswith(f"checksum {extracts[0, 7] ^ 1:08x}; its index says {extracts[0, 7]:08x}: damaged")
+    assert found[1][2] == "the file ends before its bytes: it became shorter"
+    assert found[3][2] == "No such file or directory"
 
 
 def test_stages_are_timed(source):
