@@ -150,7 +150,7 @@ def check_agreement(source: Source) -> None:
 def measure(files: FileSource, rounds: int) -> dict[str, dict[str, Timing]]:
     """Seconds an image: pipelines that end in a uint8 crop, and those that end in a normalised float image.
 
-    All begin with bytes in memory: the peers' in Python's, ours in a record's map.
+    All begin with bytes in memory: the peers' in Python's, ours in the system's cache of a record.
     """
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder) / "samples.tar"
