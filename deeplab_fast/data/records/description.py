@@ -49,7 +49,9 @@ def describe(dst: Path, paths: list[Path], indexes: list[ShardIndex], options: R
         ],
     }
     with locked(file.parent):  # against another set's, written at the same time
-        content = read_dataset(file) if file.exists() else {"format": DATASET_FORMAT, "sets": {}}
+        content: dict[str, Any] = {"format": DATASET_FORMAT, "sets": {}}
+        if file.exists():
+            content = read_dataset(file)
         content["sets"][dst.stem] = entry
         write_json(file, content)
 
@@ -94,7 +96,7 @@ class Listing:
             raise UserError(f"{file}: the shards of {name.stem} are not named; run prepare records again") from None
         self._shards = dict(zip((path.name for path in self.paths), shards, strict=True))
         self._numbers = {path.name: number for number, path in enumerate(self.paths)}
-        counts = [shard.get("samples") for shard in shards]
+        counts: list[Any] = [shard.get("samples") for shard in shards]
         self._samples = sum(counts) if all(type(count) is int for count in counts) else None
 
     def check(self, shard: Path, size: int, samples: int, sha256: str | None) -> None:

@@ -61,7 +61,7 @@ class _Content(NamedTuple):
 
     entries: list[Entry]
     stamp: _Stamp
-    index: ShardIndex | None
+    shard_index: ShardIndex | None
 
 
 class RecordSource:
@@ -76,7 +76,7 @@ class RecordSource:
         self.shards = found.paths
         contents = _open_all(self.shards)
         (check_whole if found.whole else check_chosen)(_described(self.shards, contents))
-        self.indexes = [content.index for content in contents]
+        self.indexes = [content.shard_index for content in contents]
         self._stamps = [content.stamp for content in contents]
         self._entries = [content.entries for content in contents]
         self._ends = np.cumsum([len(entries) for entries in self._entries]).tolist()
