@@ -351,7 +351,7 @@ def test_b13_shards_of_two_writings_are_not_mixed(samples, caplog):
     name = pack(samples, shards=3)
     with caplog.at_level(logging.WARNING, "deeplab_fast"):
         pack(samples, shards=2)
-    assert "s-00002.tar: left over from an earlier set" in caplog.text
+    assert "s-00002.tar: not of this set, left over from an earlier one? It is not used" in caplog.text
     assert len(RecordSource(name)) == 10
     name.with_name("dataset.json").unlink()
     for named in (name, f"{name.parent}/s-*.tar"):
