@@ -61,7 +61,7 @@ def _only_set(folder: Path, text: str) -> Path:
     """Return the name, ``D/voc.tar``, of the only set in a folder."""
     archives = sorted(folder.glob("*.tar"))
     others = [path for path in archives if number_of(path) is None]
-    sets = sorted({set_name(path) for path in archives if path not in others})
+    sets = sorted({set_name(path) for path in archives if number_of(path) is not None})
     if not sets:
         if others:
             raise UserError(

@@ -81,8 +81,8 @@ def _refuse_others(dst: Path, paths: list[Path]) -> None:
 
 
 def _mention_left_over(dst: Path, paths: list[Path]) -> None:
-    for path in sorted(dst.parent.glob(f"{glob.escape(dst.stem)}-*.tar")):
-        if path not in paths and set_name(path) == dst.stem and number_of(path) is not None:
+    for path in sorted(set(dst.parent.glob(f"{glob.escape(dst.stem)}-*.tar")) - set(paths)):
+        if set_name(path) == dst.stem and number_of(path) is not None:
             logger.warning("%s: not of this set, left over from an earlier one? It is not used", path)
 
 
