@@ -45,24 +45,32 @@ def assumed_config(file: WeightFile, given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: ASPP has another number of branches than any default.
     """
-    head = given.get("head", "recipe")
-    assumed = {} if "model" in given else {"model": file.family.model if head != "recipe" else "deeplab_v3_s16"}
     branches = atrous_branches(file.tensors)
     if "aspp_rates" not in given and branches not in (0, len(aspp_rates(ModelConfig()))):
         raise UserError(f"{file.path}: its ASPP has {branches} atrous branches; give their rates with --aspp_rates")
-    config = ModelConfig(**{**assumed, **{k: given[k] for k in ("model", "head", "aspp_rates") if k in given}})
-    said = {"model": f"output stride {config.output_stride}", "aspp_rates": f"ASPP rates {_listed(aspp_rates(config))}"}
-    if head == "recipe":
-        said["multi_grid"] = f"multi-grid {_listed(config.multi_grid)}"
-    unsaid = [flag for flag in said if flag not in given]
-    if unsaid:
-        origin = f", as {file.family.name} has it" if head != "recipe" else ""
-        logger.info(
-            "%s: stores no configuration; taken to have %s%s (otherwise give %s)",
-            *(file.path, ", ".join(said[flag] for flag in unsaid), origin),
-            ", ".join(f"--{flag}" for flag in unsaid),
-        )
+    known = {name: given[name] for name in ("model", "head", "aspp_rates", "multi_grid") if name in given}
+    assumed: dict[str, Any] = {}
+    if "model" not in known and known.get("head", "recipe") != "recipe":
+        assumed["model"] = file.family.model
+    _say_what_is_assumed(file, ModelConfig(**known, **assumed), given)
     return assumed
+
+
+def _say_what_is_assumed(file: WeightFile, config: ModelConfig, given: dict[str, Any]) -> None:
+    values = {
+        "model": f"output stride {config.output_stride}",
+        "aspp_rates": f"ASPP rates {_listed(aspp_rates(config))}",
+    }
+    origin = f", as {file.family.name} has it"
+    if config.head == "recipe":
+        values["multi_grid"] = f"multi-grid {_listed(config.multi_grid)}"
+        origin = ""
+    unsaid = [flag for flag in values if flag not in given]
+    if unsaid:
+        what, flags = (", ".join(parts) for parts in ([values[f] for f in unsaid], [f"--{f}" for f in unsaid]))
+        logger.info(
+            "%s: stores no configuration; taken to have %s%s (otherwise give %s)", file.path, what, origin, flags
+        )
 
 
 def _listed(numbers: Iterable[int]) -> str:
