@@ -1,9 +1,18 @@
 """Small things: switches, prefixes, reports, and who says an error."""
 
 import importlib.util
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from deeplab_fast.config import ModelConfig
+from deeplab_fast.model import build_model
+from tests.trials.samples import CLASSES, small
 
 REPO = Path(__file__).parent.parent.parent
 
@@ -60,3 +69,86 @@ def test_e9_the_build_leaves_out_what_is_named_and_nothing_else(monkeypatch):
         names["excluded"]()
     monkeypatch.setenv("DEEPLAB_FAST_SANITIZE", "0")
     assert names["words_of"]("DEEPLAB_FAST_SANITIZE") == []
+
+
+def test_e7_the_report_obeys_fused_off_and_names_its_weights(samples, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    from deeplab_fast import evaluator, train
+
+    asked, titles = [], []
+    upsample, save = evaluator.upsample_argmax, Figure.savefig
+
+    def upsample_argmax(views, targets, align_corners, fused="auto"):
+        asked.append(fused)
+        return upsample(views, targets, align_corners, fused)
+
+    def savefig(self, *args, **options):
+        titles.append(self.get_suptitle())
+        return save(self, *args, **options)
+
+    monkeypatch.setattr(evaluator, "upsample_argmax", upsample_argmax)
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    data = [f"--data_root={samples}", f"--data_lst={samples}/train.txt", f"--val_data_lst={samples}/val.txt"]
+    train.main(small(*data, f"--train_dir={tmp_path / 'run'}", "--fused=off", "--max_steps=1", "--eval_epochs=0"))
+    assert asked == ["off", "off"]  # the two images of the report's sheet
+    assert any("2 of 2 held-out images" in title and "step 1" in title for title in titles)
+
+
+def two_processes(name, *flags):
+    """Run a program in two processes that nobody else ends; returns their exit statuses and what both said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-m", f"deeplab_fast.{name}", *flags]
+    places = [{**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=place) for place in places]
+    try:
+        said = "".join(process.communicate(timeout=120)[1] for process in started)
+    finally:
+        for process in started:
+            process.kill()
+    return [process.returncode for process in started], said
+
+
+def save_network(path):
+    model = build_model(ModelConfig(backbone="resnet18", num_classes=CLASSES))
+    config = {"backbone": "resnet18", "num_classes": CLASSES, "crop_size": 33}
+    torch.save({"model": model.state_dict(), "config": config}, path)
+    return path
+
+
+def test_e8_a_flag_that_cannot_be_is_said_once(monkeypatch, capsys):
+    """Every process finds it, before they know of each other; the first of the host says it."""
+    from deeplab_fast import cli
+    from deeplab_fast import eval as program
+
+    monkeypatch.setattr("sys.argv", ["eval", "--batch_size=0"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, said in ((0, "error: --batch_size=0: expected at least 1\n"), (1, "")):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        with pytest.raises(SystemExit) as ended:
+            cli.run(program.main)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == said
+
+
+def test_e8_what_every_process_finds_is_said_once(samples, tmp_path):
+    flags = [f"--ckpt_path={save_network(tmp_path / 'n.pt')}", f"--data_root={samples}", "--data_lst=none.txt"]
+    statuses, said = two_processes("eval", *flags, "--device_target=CPU")
+    assert statuses == [2, 2]
+    assert said.count("error: none.txt: No such file or directory; expected a list file") == 1
+
+
+def test_e8_what_one_process_finds_ends_all_with_one_line(samples, tmp_path):
+    """The second process's only image is damaged; the first has nothing to complain of."""
+    bad = samples / "images/11.jpg"
+    bad.write_bytes(bad.read_bytes()[:700])
+    flags = [f"--ckpt_path={save_network(tmp_path / 'n.pt')}", f"--data_root={samples}"]
+    statuses, said = two_processes("eval", *flags, f"--data_lst={samples}/val.txt", "--device_target=CPU")
+    assert statuses == [2, 2]
+    assert said.count("error: ") == 1
+    assert f"error: {bad}: cannot be decoded" in said
+    assert "Traceback" not in said
