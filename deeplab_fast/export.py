@@ -16,6 +16,7 @@ from .errors import UserError
 from .files import check_file, make_folder, replace_file
 from .inference import trained_model
 from .model import DeepLabV3
+from .runtime import sigterm_interrupts
 
 DESCRIPTION = (
     "Export a checkpoint. The exported network takes normalised RGB images [N, 3, S, S], S = crop_size, and gives"
@@ -132,7 +133,8 @@ def main(argv: list[str]) -> int:
     path = Path(flags["output"])
     check_output(path, flags.get("ckpt_path", ""))
     config, model = trained_model(ExportConfig, flags)
-    difference = export(model, config.crop_size, config.format, path)
+    with sigterm_interrupts():
+        difference = export(model, config.crop_size, config.format, path)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, outputs agree within {difference:.1e}")
     return 0
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
 
 from .errors import UserError
 from .files import make_folder, replace_file
@@ -150,7 +151,7 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Path, Path]], overwr
         other = differences(folder.provenance, described)
         raise UserError(f"--output={folder.root}: holds results of another run, which differs in {other}; {advice}")
     found = Found(set(), [])
-    for path, stem in images:
+    for path, stem in tqdm(images, desc="look for results", unit="image", leave=False, disable=None):
         mask, overlay = target_files(folder.root / stem)
         if not os.path.lexists(mask):
             if described is None and folder.with_overlay and os.path.lexists(overlay):

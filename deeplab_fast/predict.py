@@ -26,7 +26,7 @@ from .model.layers import use_fused
 from .ops import decode_image
 from .provenance import deciding_flags, weights_digest
 from .report import palette, predict
-from .runtime import check_precision, place, prepare_backends, select_device, versions
+from .runtime import check_precision, place, prepare_backends, select_device, sigterm_interrupts, versions
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -207,7 +207,8 @@ def main(argv: list[str]) -> int:
     pending = [image for image in images if image[1] not in found.done]
     again = "run again without --overwrite" if config.overwrite and not found.conflicts else "run again"
     try:
-        segment(Segmenter(config, model, device), folder, pending, tally)
+        with sigterm_interrupts():
+            segment(Segmenter(config, model, device), folder, pending, tally)
         if found.conflicts and not tally.bad:
             folder.describe(**facts)  # not before: what was not made again yet is another's
     except UserError as error:

@@ -123,6 +123,20 @@ class StopRequest:
                 signal.signal(s, handler)
 
 
+@contextlib.contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that nothing half written stays behind."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number))
+
+    old = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
 def versions() -> dict[str, str]:
     """Versions that a result depends on."""
     found = {"python": platform.python_version(), "torch": str(torch.__version__)}

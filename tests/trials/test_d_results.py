@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -255,14 +256,12 @@ def test_d1_a_folder_removed_meanwhile_is_not_made_anew(predict, samples, tmp_pa
     assert not (tmp_path / "out" / removed).exists()
 
 
-def test_d1_ctrl_c_says_how_many_are_done_and_the_next_run_goes_on(predict, tmp_path, monkeypatch):
-    def interrupt():
-        raise KeyboardInterrupt
-
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_d1_a_signal_says_how_many_are_done_and_the_next_run_goes_on(predict, tmp_path, monkeypatch, name, status):
     with monkeypatch.context() as patch:
-        at_reading(patch, "03.jpg", interrupt)
+        at_reading(patch, "03.jpg", lambda: os.kill(os.getpid(), signal.Signals[name]))
         ended = predict()
-    assert ended.status == 130
+    assert ended.status == status
     assert "3 of 6 images done, run again to continue\n" in ended.err
     before = files(tmp_path / "out")
     assert "3 of them by an earlier run" in predict().out
