@@ -256,7 +256,16 @@ def test_d1_a_folder_removed_meanwhile_is_not_made_anew(predict, samples, tmp_pa
     assert not (tmp_path / "out" / removed).exists()
 
 
+@pytest.fixture
+def survives_sigterm():
+    """Whoever leaves SIGTERM to its default ends a test, not all of them."""
+    old = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGTERM, old)
+
+
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.usefixtures("survives_sigterm")
 def test_d1_a_signal_says_how_many_are_done_and_the_next_run_goes_on(predict, tmp_path, monkeypatch, name, status):
     with monkeypatch.context() as patch:
         at_reading(patch, "03.jpg", lambda: os.kill(os.getpid(), signal.Signals[name]))
