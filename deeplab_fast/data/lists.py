@@ -78,16 +78,61 @@ def resolve(root: str | Path, names: Sequence[str]) -> tuple[list[str], list[str
     A name is taken as it is where there is such a file. Else ``\\`` is read as ``/``, a leading ``/`` as ``root``'s,
     and the suffix in capitals or small letters.
     """
-    base = os.fspath(root)
-    found: dict[str, str | None] = {}
+    files = _Files(os.fspath(root))
+    meant: dict[str, str | None] = {}
     for name in names:
-        if name not in found:
-            found[name] = next((n for n in _spellings(name) if os.path.isfile(os.path.join(base, n))), None)
-    return [found[name] or name for name in names], [name for name, there in found.items() if there is None]
+        if name not in meant:
+            meant[name] = files.find(name)
+    return [meant[name] or name for name in names], [name for name, there in meant.items() if there is None]
+
+
+class _Files:
+    """Which files there are below ``base``. Each folder is listed once: a million single looks take a minute."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self._listed: dict[str, set[str] | None] = {}
+
+    def find(self, name: str) -> str | None:
+        """Return the first spelling of a name that is a file."""
+        if self._is_listed(name):
+            return name
+        if self._listed[_folder(name)] is not None and os.path.isfile(os.path.join(self.base, name)):
+            return name  # on a disk that takes other letters for the same, or in a folder that may not be listed
+        return next(filter(self._is_listed, _spellings(name)), None)
+
+    def _is_listed(self, path: str) -> bool:
+        folder = _folder(path)
+        if folder not in self._listed:
+            self._listed[folder] = self._list(folder)
+        names = self._listed[folder]
+        return names is not None and path[len(folder) :] in names
+
+    def _list(self, folder: str) -> set[str] | None:
+        """Return the names of a folder's files; None where there is no such folder."""
+        try:
+            with os.scandir(os.path.join(self.base, folder)) as entries:
+                return {entry.name for entry in entries if _is_file(entry)}
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        except OSError:
+            return set()
+
+
+def _folder(path: str) -> str:
+    """The path of a file's folder, with the slash."""
+    return path[: path.rfind("/") + 1]
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
 
 
 def _spellings(name: str) -> Iterable[str]:
-    yield name
+    """Yield what else a name may mean."""
     if "\\" in name:
         name = name.replace("\\", "/")
         yield name
@@ -95,9 +140,7 @@ def _spellings(name: str) -> Iterable[str]:
         name = name.lstrip("/")
         yield name
     stem, suffix = os.path.splitext(name)
-    for spelled in (suffix.lower(), suffix.upper()):
-        if spelled != suffix:
-            yield stem + spelled
+    yield from (stem + spelled for spelled in (suffix.lower(), suffix.upper()) if spelled != suffix)
 
 
 def some_of(names: Sequence[object], most: int = 5) -> str:
