@@ -1,5 +1,6 @@
 """Get data ready for training: ``python -m deeplab_fast.prepare lists|records|check``."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from .cli import parse_flags, run
 from .config import flag, validate
 from .data.check import Findings, check_source, suggested_weights
 from .data.classes import check_same_classes, class_names, class_numbers, described_flags, read_class_names
-from .data.records import RecordOptions, RecordSource, verify_shards, write_records
+from .data.labels import unfit_labels
+from .data.records import RecordOptions, RecordSource, dataset_entry, verify_shards, write_records
 from .data.sources import FileSource, Source, folder_source, list_source
 from .data.split import write_split
 from .data.voc import write_lists
 from .errors import UserError
+
+logger = logging.getLogger("deeplab_fast")
 
 USAGE = """usage: python -m deeplab_fast.prepare lists|records|check [--flag=value ...]
 
@@ -125,7 +129,7 @@ def lists(argv: list[str]) -> int:
 def _own_lists(config: ListsConfig) -> int:
     source = folder_source(config.image_dir, config.label_dir, config.label_suffix)
     for path, samples in write_split(source, config.data_root, config.val_share, config.seed).items():
-        print(f"{path}: {samples:,} samples")
+        print(f"{path}: {samples:,} sample{'' if samples == 1 else 's'}")
     return 0
 
 
@@ -143,7 +147,20 @@ def records(argv: list[str]) -> int:
     options = RecordOptions(shards, config.shuffle, config.seed, config.num_classes, config.ignore_label, tuple(names))
     paths = write_records(source, config.dst_path, options)
     print(f"{len(source):,} samples in {len(paths)} shards: {paths[0]} ... {paths[-1].name}")
+    if unfit := _unfit(paths, config):
+        logger.warning("%s", unfit)
     return 0
+
+
+def _unfit(shards: list[Path], config: RecordsConfig) -> str | None:
+    """Return why the labels written are of no use for training; None where they are."""
+    entry = dataset_entry(shards)
+    if entry is None:
+        return None
+    pixels = np.zeros(256, np.int64)
+    pixels[: config.num_classes] = entry["class_pixels"]
+    pixels[config.ignore_label] = entry["ignored_pixels"]
+    return unfit_labels(pixels, config.num_classes, config.ignore_label)
 
 
 def _root(config: InputConfig) -> str:

@@ -94,8 +94,8 @@ def _check_all(
             " colours will not agree"
         )
     if ignored:
-        count = f"{len(ignored)} labels hold" if len(ignored) > 1 else "1 label holds"
-        findings.notes.append(f"{count} nothing but the ignore label: {some_of(ignored)}")
+        subject = f"{len(ignored)} labels hold" if len(ignored) > 1 else "1 label holds"
+        findings.notes.append(f"{subject} nothing but the ignore label: {some_of(ignored)}")
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _describe_records(data_file: str) -> Description | None:
         return None
     file = shards[0].with_name(DATASET_FILE)
     names = entry.get("classes") or []
-    flags = {name: entry[name] for name in ("num_classes", "ignore_label") if name in entry}
+    flags: dict[str, int] = {name: entry[name] for name in ("num_classes", "ignore_label") if name in entry}
     is_sound = isinstance(names, list) and all(isinstance(value, int) for value in flags.values())
     if not is_sound or (names and len(names) != flags.setdefault("num_classes", len(names))):
         raise UserError(f"{file}: not as many names of classes as num_classes; run prepare records again")
@@ -77,7 +77,7 @@ def _describe_records(data_file: str) -> Description | None:
 
 def described_flags(
     given: Mapping[str, Any], data_file: str = "", data_lst: str = "", data_root: str = ""
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """``num_classes`` and ``ignore_label`` as the data's description has them; logs where it has none.
 
     Raises:
@@ -95,7 +95,7 @@ def described_flags(
         return {}
     for name, value in found.flags.items():
         check_described(found, name, given.get(name, value))
-    return found.flags
+    return dict(found.flags)
 
 
 def check_described(found: Description, name: str, value: int) -> None:

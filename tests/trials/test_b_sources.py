@@ -56,6 +56,12 @@ def test_b1_masks_of_0_and_255_end_the_check_and_the_line_says_what_to_do(sample
     assert "write 1 in its place" in out
 
 
+def test_b1_records_of_one_class_are_said(samples, log):
+    relabel(samples, lambda label: np.where(label == 0, 0, 255))
+    prepare.main(["records", *folders(samples, "--num_classes=2"), f"--dst_path={samples}/r/set.tar"])
+    assert "the labels hold 0 and 255 alone" in log.text
+
+
 def test_b1_one_class_ends_the_check(samples, capsys):
     relabel(samples, np.ones_like)
     refused("check", *folders(samples, "--num_classes=2"))
@@ -156,6 +162,15 @@ def test_b4_hidden_files_and_shadows_are_left_out_and_counted(samples, log):
     log.clear()
     assert len(find_images(str(images))) == 12
     assert said in log.messages
+
+
+def test_b4_a_shadow_of_a_shard_is_no_set_of_its_own(samples):
+    from deeplab_fast.data.records import RecordSource
+
+    data = [f"--data_root={samples}", f"--data_lst={samples}/train.txt", "--num_classes=3"]
+    prepare.main(["records", *data, f"--dst_path={samples}/r/set.tar", "--num_shards=1"])
+    (samples / "r" / "._set-00000.tar").write_bytes(b"shadow")
+    assert len(RecordSource(samples / "r")) == 10
 
 
 # ---------------------------------------------------------------- B5: lists as people have them

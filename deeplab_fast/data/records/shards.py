@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deeplab_fast.errors import UserError
 
+from ..folders import is_hidden
 from .description import DATASET_FILE, Listing
 from .names import in_order, number_of, set_name
 
@@ -59,7 +60,7 @@ def locate(data_file: str | Path, option: str = "data_file") -> Found:
 
 def _only_set(folder: Path, text: str) -> Path:
     """Return the name, ``D/voc.tar``, of the only set in a folder."""
-    archives = sorted(folder.glob("*.tar"))
+    archives = sorted(path for path in folder.glob("*.tar") if not is_hidden(path.name))
     others = [path for path in archives if number_of(path) is None]
     sets = sorted({set_name(path) for path in archives if number_of(path) is not None})
     if not sets:
