@@ -80,6 +80,34 @@ def write_lists(data_root: str | Path) -> list[ListResult]:
             own, or data that is otherwise complete gives another number of samples than it must.
     """
     root = Path(data_root)
+    train, val, sbd_ids = _read_ids(root)
+    extra = sorted(set(sbd_ids) - set(train) - set(val)) if sbd_ids is not None else None
+    lists = _pairs(train, val, extra)
+    texts = {name: "".join(list_line(*pair) for pair in pairs) for name, pairs in lists.items()}
+    written = Written(root)
+    check_unwritten(written, texts)
+    classes, segmentations = root / VOC_DIR / "SegmentationClass", root / SBD_DIR / "cls"
+    labels = [(classes / f"{i}.png", root / VOC_LABELS / f"{i}.png") for i in [*train, *val]]
+    sbd_labels = [(segmentations / f"{i}.mat", root / SBD_LABELS / f"{i}.png") for i in extra or ()]
+    images = dict.fromkeys(root / image for pairs in lists.values() for image, _ in pairs)
+    _check_there([*images, *(source for source, _ in [*labels, *sbd_labels])])
+    convert(labels, decode_label, "VOC labels", written)
+    convert(sbd_labels, sbd_label, "SBD labels", written)
+    write_texts(written, texts)
+    _write_classes(written)
+    results = [ListResult(root / name, len(pairs), FULL[name]) for name, pairs in lists.items()]
+    if len(train) == FULL[TRAIN_LIST] and len(val) == FULL[VAL_LIST] and len(sbd_ids or ()) == _FULL_SBD:
+        for result in results:
+            if result.samples != result.expected:
+                raise UserError(
+                    f"{result.path}: {result.samples} samples; the full data must give {result.expected}: an id in"
+                    " SBD's lists was changed"
+                )
+    return results
+
+
+def _read_ids(root: Path) -> tuple[list[str], list[str], list[str] | None]:
+    """Ids of VOC's train and val images and of SBD's; None for these where SBD is not there."""
     voc, sbd = root / VOC_DIR, root / SBD_DIR
     if not voc.is_dir():
         raise UserError(f"--data_root={root}: no {VOC_DIR} in it; expected the folder that VOCdevkit was unpacked into")
@@ -88,32 +116,9 @@ def write_lists(data_root: str | Path) -> list[ListResult]:
     both = set(train) & set(val)
     if both:
         raise UserError(f"{sets}: {min(both)} is in train.txt and val.txt")
-    labels = [(voc / "SegmentationClass" / f"{i}.png", root / VOC_LABELS / f"{i}.png") for i in [*train, *val]]
-    sbd_ids: list[str] = []
-    extra: list[str] = []
-    if sbd.is_dir():
-        sbd_ids = list(dict.fromkeys(read_ids(sbd / "train.txt") + read_ids(sbd / "val.txt")))
-        extra = sorted(set(sbd_ids) - set(train) - set(val))
-    sbd_labels = [(sbd / "cls" / f"{i}.mat", root / SBD_LABELS / f"{i}.png") for i in extra]
-    lists = _pairs(train, val, extra if sbd.is_dir() else None)
-    texts = {name: "".join(list_line(*pair) for pair in pairs) for name, pairs in lists.items()}
-    written = Written(root)
-    check_unwritten(written, texts)
-    images = dict.fromkeys(root / image for pairs in lists.values() for image, _ in pairs)
-    _check_there([*images, *(source for source, _ in [*labels, *sbd_labels])])
-    convert(labels, decode_label, "VOC labels", written)
-    convert(sbd_labels, sbd_label, "SBD labels", written)
-    write_texts(written, texts)
-    _write_classes(written)
-    results = [ListResult(root / name, len(pairs), FULL[name]) for name, pairs in lists.items()]
-    if len(train) == FULL[TRAIN_LIST] and len(val) == FULL[VAL_LIST] and len(sbd_ids) == _FULL_SBD:
-        for result in results:
-            if result.samples != result.expected:
-                raise UserError(
-                    f"{result.path}: {result.samples} samples; the full data must give {result.expected}: an id in"
-                    " SBD's lists was changed"
-                )
-    return results
+    if not sbd.is_dir():
+        return train, val, None
+    return train, val, list(dict.fromkeys(read_ids(sbd / "train.txt") + read_ids(sbd / "val.txt")))
 
 
 def _pairs(train: Sequence[str], val: Sequence[str], extra: Sequence[str] | None) -> dict[str, list[tuple[str, str]]]:
