@@ -18,6 +18,7 @@ from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import confusion_matrix
 
+from .agreement import equal
 from .measure import Timing, environment, interleave, write_results
 from .peers import import_torchvision
 from .pipeline import held_to
@@ -127,6 +128,8 @@ def main(argv: list[str]) -> int:
         "environment": environment(CPU, "torchmetrics"),
         "config": {k: v for k, v in asdict(config).items() if k not in ("label_dir", "out")},
         "maps": len(pairs),
+        # measure() ends where one differs
+        "checks": [equal(f"counts by {name}", 0, CLASSES**2).as_dict() for name in COUNTERS if name != OURS],
         "timings": {dtype: {name: t.in_ms() for name, t in found.items()} for dtype, found in timings.items()},
         "ratios": {
             dtype: {name: t.over(found[OURS]).summary() for name, t in found.items() if name != OURS}

@@ -1,7 +1,8 @@
 """The loader and the step together: what a step costs when its batches are loaded, beside the step alone.
 
 ``python -m benchmarks.loader_step --data_file=voc.tar`` trains as ``deeplab_fast.train`` would, with the same loader
-and the same step, first on one batch over and over, then on loaded ones; the difference is the loader's.
+and the same step, first on one batch over and over, then on loaded ones; the difference is the loader's. Its first batch
+is compared with the reference loader's, bit for bit.
 """
 
 import statistics
@@ -13,14 +14,21 @@ import torch
 
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import MODELS, PRECISIONS, TrainConfig, flag, validate
+from deeplab_fast.data.augment import Augment
+from deeplab_fast.data.dataset import BadSamples, Batch, TrainingSet
+from deeplab_fast.data.reference_loader import ReferenceLoader
 from deeplab_fast.data.schedule import Schedule
+from deeplab_fast.data.sources import Source
 from deeplab_fast.distributed import World
+from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
-from deeplab_fast.runtime import prepare_backends, select_device
+from deeplab_fast.ops import normalise
+from deeplab_fast.runtime import DTYPES, prepare_backends, select_device
 from deeplab_fast.state import build_state
 from deeplab_fast.step import choose_step
 from deeplab_fast.trainer import build_loader
 
+from .agreement import Check, equal
 from .loader import open_source
 from .measure import Timing, environment, write_results
 
@@ -46,6 +54,29 @@ class LoaderStepConfig:
     out: str = flag("", "Folder for loader_step.json and loader_step.md.")
 
 
+def first_batch_check(found: Batch, train: TrainConfig, source: Source, schedule: Schedule) -> Check:
+    """The loader's first batch beside the reference loader's, bit for bit, normalised where the loader's is.
+
+    Raises:
+        UserError: they differ.
+    """
+    augment = Augment(
+        train.crop_size, train.min_scale, train.max_scale, train.ignore_label, train.interpolation == "bicubic"
+    )
+    dataset = TrainingSet(source, augment, train.num_classes, train.seed)
+    expected = next(ReferenceLoader(dataset, schedule, 0, BadSamples()).batches(0, 1))
+    images = expected.images
+    if found.images.dtype != torch.uint8:
+        images = normalise(images, expected.extents, train.mean_rgb, train.std_rgb, DTYPES[train.precision])
+        images = images.permute(0, 2, 3, 1)
+    pairs = ((found.images, images), (found.labels, expected.labels), (found.extents, expected.extents))
+    differing = sum(int((a.cpu() != b).sum()) for a, b in pairs)
+    check = equal("values of the first batch, against the reference's", differing, images.numel())
+    if check.failed:
+        raise UserError(f"the loader's first batch differs from the reference's in {differing:,} values")
+    return check
+
+
 def as_markdown(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
     alone, both = results["alone"], results["with_loader"]
@@ -57,7 +88,7 @@ def as_markdown(results: dict[str, Any]) -> str:
         f"| the step alone | {alone['median_ms']:.1f} | {alone['q1_ms']:.1f} - {alone['q3_ms']:.1f} |\n"
         f"| loader and step | {both['median_ms']:.1f} | {both['q1_ms']:.1f} - {both['q3_ms']:.1f} |\n\n"
         f"With the loader a step takes {results['ratio']:.3f} of the step alone; it waits for data"
-        f" {results['data_share']:.1%} of its time.\n"
+        f" {results['data_share']:.1%} of its time. Its first batch is the reference loader's, bit for bit.\n"
     )
 
 
@@ -84,6 +115,7 @@ def main(argv: list[str]) -> int:
             torch.cuda.synchronize(device)
 
     fixed = next(batches)
+    check = first_batch_check(fixed, train, source, schedule)
     alone: list[float] = []
     for i in range(_WARM_UP + config.steps):
         wait()
@@ -107,6 +139,7 @@ def main(argv: list[str]) -> int:
         "environment": environment(device),
         "config": {k: v for k, v in asdict(config).items() if not k.startswith("data_") and k != "out"},
         "plan": {"data": loader.plan, "speed": plan},
+        "checks": [check.as_dict()],
         "alone": Timing(tuple(alone)).in_ms(),
         "with_loader": Timing(tuple(both)).in_ms(),
         "ratio": statistics.median(both) / statistics.median(alone),

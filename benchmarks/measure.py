@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from deeplab_fast.runtime import versions
 
 K = TypeVar("K")
+NOT_RECORDED = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,42 @@ def _wait(device: torch.device) -> None:
 
 
 def environment(device: torch.device, *packages: str) -> dict[str, Any]:
-    """Hardware, versions (of ``packages`` too) and date that a result depends on."""
+    """Hardware, versions (of ``packages`` too), commit and date that a result depends on."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
         name = f"{_cpu_name()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    return {"device": name, "date": datetime.date.today().isoformat(), **versions(), **_versions_of(packages)}
+    when = {"device": name, "date": datetime.date.today().isoformat()}
+    return {**when, **commit(), **versions(), **gpu_versions(device), **_versions_of(packages)}
+
+
+def commit(folder: Path = Path(__file__).parent) -> dict[str, Any]:
+    """The commit that runs, and whether a tracked file differs from it (``dirty``)."""
+    hash_ = _answer("git", "-C", str(folder), "rev-parse", "HEAD")
+    changes = _answer("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no")
+    if hash_ is None or changes is None:
+        return {"commit": NOT_RECORDED}
+    return {"commit": hash_[:12], "dirty": bool(changes)}
+
+
+def gpu_versions(device: torch.device) -> dict[str, str]:
+    """What a GPU's results depend on beside torch: CUDA, cuDNN and the driver; of a CPU nothing."""
+    if device.type != "cuda":
+        return {}
+    driver = _answer("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", f"--id={device.index or 0}")
+    return {
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),
+        "driver": driver or NOT_RECORDED,
+    }
+
+
+def _answer(*command: str) -> str | None:
+    """What a program prints; None where it is not there or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _versions_of(packages: tuple[str, ...]) -> dict[str, str]:

@@ -35,6 +35,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import _native, normalise
 from deeplab_fast.ops.sample_loader import missing
 
+from .agreement import equal
 from .data_peers import CROP, HIGH, IGNORE, LOW, MEAN_RGB, PEERS, STD_RGB, Pipeline
 from .measure import Timing, environment, interleave, write_results
 
@@ -268,6 +269,8 @@ def main(argv: list[str]) -> int:
         "environment": environment(CPU, "opencv-python-headless", "torchvision", "albumentations"),
         "config": {k: v for k, v in asdict(config).items() if k not in ("data_root", "data_lst", "out")},
         "images": len(source) // BATCH * BATCH,
+        # measure() ends where one differs
+        "checks": [equal("crops of two batches, against the reference's", 0, 2 * BATCH).as_dict()],
         "vector_extension": native.vector_extension(),
         "timings": {ending: {name: t.in_ms() for name, t in found.items()} for ending, found in timings.items()},
         "ratios": {kind: {name: t.summary() for name, t in found.items()} for kind, found in ratios(timings).items()},

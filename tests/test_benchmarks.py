@@ -1,12 +1,14 @@
 """The benchmarks' own arithmetic: what is called slower, what is called alike, what is drawn."""
 
 import json
+import re
+import subprocess
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import curves, implementations, regression, train_step
+from benchmarks import agreement, curves, evaluation, implementations, measure, regression, train_step
 from benchmarks.chart import Bar, bar_chart
 from deeplab_fast.errors import UserError
 
@@ -78,17 +80,57 @@ def test_chart(tmp_path):
     assert (tmp_path / "chart.png").stat().st_size > 1000
 
 
+def errors_of(loss=0.0, gradient=0.0, **parameters):
+    return agreement.Errors(loss, gradient, parameters)
+
+
+def what_fails(errors, plain, precision="bf16"):
+    """The first check that fails, in words; None where none does."""
+    return next((str(c) for c in agreement.checks_of(errors, plain, precision) if c.failed), None)
+
+
 def test_what_agrees():
-    plain = {"loss": 1e-3, "gradient": 1e-2}
-    assert implementations.disagreement({"loss": 1.9e-3, "gradient": 1.9e-2}, plain, "bf16") is None
+    plain = errors_of(1e-3, 1e-2)
+    assert what_fails(errors_of(1.9e-3, 1.9e-2), plain) is None
     for what, error in (("loss", 2.1e-3), ("gradient", 2.1e-2), ("loss", float("nan"))):
-        found = implementations.disagreement({"loss": 0.0, "gradient": 0.0, what: error}, plain, "bf16")
-        assert found.startswith(f"error of the {what} is")
-    exact = {"loss": 0.0, "gradient": 0.0}  # by chance: an error below rounding is none
-    assert implementations.disagreement({"loss": 9e-4, "gradient": 9e-6}, exact, "bf16") is None
-    assert "expected at most 1.0e-05" in implementations.disagreement({"loss": 2e-5, "gradient": 0.0}, exact, "fp32")
-    rough = {"loss": 1e-3, "gradient": 0.7}
-    assert "expected at most 9.0e-01" in implementations.disagreement({"loss": 0.0, "gradient": 1.0}, rough, "bf16")
+        assert what_fails(errors_of(**{what: error}), plain).startswith(f"error of the {what} is")
+    exact = errors_of()  # by chance: an error below rounding is none
+    assert what_fails(errors_of(9e-4, 9e-6), exact) is None
+    assert "expected at most 1.0e-05" in what_fails(errors_of(2e-5), exact, "fp32")
+    assert "expected at most 9.0e-01" in what_fails(errors_of(0.0, 1.0), errors_of(1e-3, 0.7))
+    assert all(check.could_fail for check in agreement.checks_of(exact, errors_of(1e-3, 5.0), "bf16"))
+
+
+def test_each_parameter_is_held_to_the_limit():
+    rounded = errors_of(a=3e-5, b=2e-5)
+    assert not agreement.parameter_check([rounded]).failed
+    # a value that tips over ReLU's edge in one batch is no error; what is off in all of them is
+    assert not agreement.parameter_check([rounded, errors_of(a=5e-3, b=2e-5), rounded]).failed
+    for wrong in (1e-2, float("nan")):
+        check = agreement.parameter_check([errors_of(a=3e-5, b=wrong)] * 3)
+        assert check.failed
+        assert check.what == "gradient of b, the worst of 2 parameters"
+
+
+def test_a_parameter_without_a_gradient_is_all_wrong():
+    truth = agreement.Truth(1.0, {"a": torch.ones(3), "b": torch.ones(2)})
+    errors = truth.errors(1.0, {"a": torch.ones(3)})
+    assert errors.parameters == {"a": 0.0, "b": 1.0}
+    assert errors.worst() == ("b", 1.0)
+    assert errors.gradient == pytest.approx((2 / 5) ** 0.5)
+
+
+def test_why_a_result_is_not_shown():
+    good = {"what": "loss", "found": 1e-4, "limit": 1e-3, "could_fail": True}
+    reasons = {
+        "it keeps no check of agreement": {"environment": {}},
+        "could not fail": {"a": [{"checks": [good, good | {"could_fail": False}]}]},
+        "the error of the loss is 1.0e-02; expected at most 1.0e-03": {"checks": [good | {"found": 1e-2}]},
+    }
+    for reason, result in reasons.items():
+        assert reason in agreement.reason_against(result)
+    assert "nan" in agreement.reason_against({"checks": [good | {"found": float("nan")}]})
+    assert agreement.reason_against({"checks": [good], "deeper": {"checks": [good]}}) is None
 
 
 def bench_of(wrong):
@@ -97,7 +139,7 @@ def bench_of(wrong):
     bench = train_step.Bench(config, "fp32", torch.device("cpu"))
     for name in ("ours", "torchvision-eager"):
         bench.add(name)
-    bench.facts[wrong]["errors"]["gradient"] = 1.0
+    bench.errors[wrong] = bench.errors[wrong]._replace(gradient=1.0)
     return bench
 
 
@@ -116,3 +158,31 @@ def test_a_part_that_is_not_allowed():
     assert implementations.some_of(("a", "b"), "which", "b,a") == ["b", "a"]
     with pytest.raises(UserError, match="--which=a,c: expected some of a, b, commas between"):
         implementations.some_of(("a", "b"), "which", "a,c")
+
+
+def test_a_result_says_which_commit_it_is_of(tmp_path):
+    def git(*command):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True, capture_output=True)
+
+    assert measure.commit(tmp_path) == {"commit": "not recorded"}
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "one")
+    found = measure.commit(tmp_path)
+    assert re.fullmatch("[0-9a-f]{12}", found["commit"])
+    assert found["dirty"] is False
+    (tmp_path / "file").write_text("two")
+    assert measure.commit(tmp_path) == found | {"dirty": True}
+
+
+def test_an_evaluation_that_predicts_other_classes_disagrees():
+    """The sums alone would not show it: they count the labels."""
+    right = np.diag([900, 100])
+    swapped = right[:, ::-1].copy()
+    same = {evaluation.OURS: right, evaluation.REFERENCE: right, evaluation.EXACT: right}
+    assert not any(check.failed for check in evaluation.checks_of(same, "bf16"))
+    sums, classes = evaluation.checks_of(same | {evaluation.OURS: swapped}, "bf16")
+    assert not sums.failed
+    assert classes.failed
+    assert classes.could_fail
