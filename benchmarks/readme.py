@@ -1,12 +1,17 @@
 """Writes README's performance section from the committed results.
 
-``python -m benchmarks.readme`` takes, for each device under ``benchmarks/results``, the newest of each table; what was
-not measured is not there. A test holds README to it.
+``python -m benchmarks.readme`` takes, for each device under ``benchmarks/results``, the newest of each table whose checks
+of agreement are kept beside it, could fail and passed; the others are named with the reason. What was not measured is not
+there. A test holds README to it.
 """
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from .agreement import reason_against
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -22,37 +27,83 @@ TABLES = {
 }
 
 
+@dataclass(frozen=True)
+class Result:
+    """A result file that README could show; ``reason`` says why it does not, where it does not."""
+
+    table: Path  # its markdown
+    device: str
+    date: str
+    reason: str | None
+
+    @classmethod
+    def read(cls, file: Path) -> "Result":
+        content: dict[str, Any] = json.loads(file.read_text())
+        where = content["environment"]
+        return cls(file.with_suffix(".md"), where["device"].split(",")[0], where["date"], reason_against(content))
+
+    @property
+    def stem(self) -> str:
+        return self.table.stem
+
+    @property
+    def notes(self) -> Path:
+        return self.table.with_name("NOTES.md")
+
+
 def kind(stem: str) -> str:
     return stem.split("-")[0]
 
 
-def newest() -> dict[str, dict[str, Path]]:
-    """By device (newest measurement first), each table's newest markdown."""
-    dated: dict[str, dict[str, tuple[str, Path]]] = {}
-    for file in sorted(RESULTS.glob("*/*.json")):
-        table = file.with_suffix(".md")
-        if kind(file.stem) not in TABLES or not table.exists():
-            continue
-        where = json.loads(file.read_text())["environment"]
-        kept = dated.setdefault(where["device"].split(",")[0], {})
-        if where["date"] >= kept.get(file.stem, ("",))[0]:
-            kept[file.stem] = (where["date"], table)
-    order = sorted(dated, key=lambda device: max(date for date, _ in dated[device].values()), reverse=True)
-    return {device: {stem: path for stem, (_, path) in dated[device].items()} for device in order}
+def all_results(folder: Path = RESULTS) -> list[Result]:
+    """Every result under the folder that has a table of a kind that README shows, oldest first."""
+    files = (f for f in folder.glob("*/*.json") if kind(f.stem) in TABLES and f.with_suffix(".md").exists())
+    return sorted((Result.read(f) for f in files), key=lambda r: (r.date, str(r.table)))
+
+
+def devices(results: list[Result]) -> list[str]:
+    """The one that was measured last comes first."""
+    newest = {r.device: r.date for r in results}  # they are sorted by date
+    return sorted(newest, key=lambda device: newest[device], reverse=True)
+
+
+def shown(results: list[Result], device: str) -> dict[str, Result]:
+    """By stem, the newest of the device's results that may be shown."""
+    return {r.stem: r for r in results if r.device == device and r.reason is None}
+
+
+def not_shown(results: list[Result], device: str) -> list[str]:
+    """A line for each folder with results of the device that may not be shown, their reasons, and its notes."""
+    lines = []
+    refused = [r for r in results if r.device == device and r.reason is not None]
+    for notes in dict.fromkeys(r.notes for r in refused):
+        each = "; ".join(
+            f"{TABLES[kind(r.stem)].lower()} of {r.date}: {r.reason}" for r in refused if r.notes == notes
+        )
+        lines.append(f"Not shown: {each}{_link(notes, ' (', ')')}.\n")
+    return lines
+
+
+def _link(notes: Path, before: str, after: str) -> str:
+    return f"{before}[notes]({notes.relative_to(ROOT)}){after}" if notes.exists() else ""
 
 
 def section() -> str:
     """The markdown between the marks."""
-    lines = []
-    for device, tables in newest().items():
+    results, lines = all_results(), []
+    for device in devices(results):
         lines.append(f"### {device}\n")
+        tables = shown(results, device)
         for of_kind, heading in TABLES.items():
             for stem in sorted(stem for stem in tables if kind(stem) == of_kind):
-                lines.append(f"**{heading}.** {tables[stem].read_text().strip()}\n")
-        chart = tables.get("train_step", Path()).with_suffix(".png")
+                lines.append(f"**{heading}.** {tables[stem].table.read_text().strip()}\n")
+        for notes in dict.fromkeys(one.notes for one in tables.values() if one.notes.exists()):
+            lines.append(f"What to know of these figures: {_link(notes, '', '')}.\n")
+        lines += not_shown(results, device)
+        chart = tables["train_step"].table.with_suffix(".png") if "train_step" in tables else Path()
         if chart.is_file():
             lines.append(f"![Time of a step by implementation]({chart.relative_to(ROOT)})\n")
-    if not any("NVIDIA" in device for device in newest()):
+    if not any("NVIDIA" in device for device in devices(results)):
         lines.append("No GPU has been measured yet.\n")
     return "\n".join(lines)
 

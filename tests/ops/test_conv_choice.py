@@ -42,7 +42,8 @@ def fresh():
     measured_tile.cache_clear()
 
 
-def test_without_a_measurement_the_model_decides_and_says_so():
+def test_without_a_measurement_the_model_decides_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(conv_choice, "MEASURED", tmp_path / "none.json")
     assert _constant(*LAYER, 129, 129, 32, CPU) is None
     reason = _constant("atrous_conv_bn_relu", 512, 512, (2,), 33, 33, 1, CPU)
     assert "not measured on this GPU; predicted" in reason
@@ -60,6 +61,19 @@ def test_a_measurement_decides(ours, vendor, tmp_path, monkeypatch):
     # Another batch of the same power of two is the same class; another architecture is not.
     assert (_constant(*LAYER, 129, 129, 30, CPU) is None) == (ours < vendor)
     assert measured(80) == {}
+
+
+def test_what_an_h200_measured_decides_there():
+    """ASPP and the furthest rate of layer4 are ours; the 1x1 convolutions and near rates go to the library."""
+    ours = [("aspp", 2048, 256, (0, 6, 12, 18)), ("atrous_conv_bn_relu", 512, 512, (8,))]
+    theirs = [
+        ("atrous_conv_bn_relu", 512, 512, (2,)),
+        ("conv1x1_bn", 256, 1024, (0,)),
+        ("conv1x1_bn", 1024, 256, (0,)),
+    ]
+    assert [_constant(*layer, 33, 33, 32, CPU) for layer in ours] == [None, None]
+    assert all("the library" in (_constant(*layer, 33, 33, 32, CPU) or "") for layer in theirs)
+    assert "the library 0.537 ms" in (_constant(*LAYER, 129, 129, 32, CPU) or "")
 
 
 def test_the_fastest_tile_is_kept_by_its_use(tmp_path, monkeypatch):
