@@ -1,7 +1,7 @@
 """Whether results agree before they are timed: what was compared, its limit, and whether the check could have failed.
 
-A result file keeps each :class:`Check` as ``{"what", "found", "limit", "could_fail"}``; README shows no table of which one
-is missing, could not fail or did not pass (:func:`reason_against`).
+A result file keeps each :class:`Check` as ``{"what", "found", "limit", "could_fail"}``; README shows no table of which
+one is missing, could not fail or did not pass (:func:`reason_against`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -90,8 +90,8 @@ def gradients_of(network: nn.Module) -> dict[str, Tensor]:
 def checks_of(errors: Errors, plain: Errors, precision: str) -> list[Check]:
     """Loss and gradient, held to twice the errors of ``plain``, which is torchvision's eager network in that precision.
 
-    Below rounding nothing is an error: of the loss, a single number whose error may be anything below its usual size, an
-    eighth of the precision's ``eps``, in fp32 1e-5; of the gradient 1e-5.
+    Below rounding nothing is an error: of the loss, a single number whose error may be anything below its usual size,
+    an eighth of the precision's ``eps``, in fp32 1e-5; of the gradient 1e-5.
     """
     rounding = {"fp32": 1e-5}.get(precision, torch.finfo(DTYPES[precision]).eps / 8)
     return [

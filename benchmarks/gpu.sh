@@ -2,12 +2,13 @@
 # What only a CUDA GPU can show, in parts of under nine minutes each. Nothing is installed and nothing fetched: it runs
 # with the torch (2.11 or newer) and Triton (3.6 or newer) that python3 has, and builds the extension in place.
 #
-#   bash benchmarks/gpu.sh check   [--out DIR] [--dry-run]   every op's tests on the GPU, the same bits twice, sanitizer
+#   bash benchmarks/gpu.sh check   [--out DIR] [--dry-run]   every test marked gpu, the same bits twice, sanitizer
 #   bash benchmarks/gpu.sh kernels [--out DIR] [--dry-run]   the fused kernels beside torch eager and torch.compile
 #   bash benchmarks/gpu.sh tune    [--out DIR] [--dry-run]   the convolutions beside cuDNN; writes the table of choices;
 #                                                            the normalisation's tiles
-#   bash benchmarks/gpu.sh step    [--out DIR] [--dry-run]   the whole step beside torchvision's, and with the loader;
-#                                                            evaluation; max-autotune last, as far as the time goes
+#   bash benchmarks/gpu.sh step    [--out DIR] [--dry-run]   the whole step beside torchvision's, each in a CUDA graph too,
+#                                                            and with the loader; evaluation; max-autotune last, as far
+#                                                            as the time goes
 #
 # Results: DIR, by default benchmarks/results/DATE-GPU. --dry-run: the same road with tiny shapes, without a GPU in
 # Triton's interpreter. PYTHON=... chooses another interpreter.
@@ -67,27 +68,23 @@ report() {
 
 : >"$log"
 if [ "$part" = check ]; then
-  tests=(tests/ops/test_norm_relu.py tests/ops/test_norm_relu_pool.py tests/ops/test_upsample_ce_kernels.py
-    tests/ops/test_upsample_argmax.py tests/ops/test_traffic.py tests/ops/test_conv_branches.py
-    tests/ops/test_conv1x1_bn.py tests/ops/test_atrous_conv_bn_relu.py tests/ops/test_aspp.py
-    tests/ops/test_confusion.py tests/model/test_fused.py)
-  one=(-q -x -p no:cacheprovider)
+  # What the marker `gpu` says, in pytest's own terms; only those files are collected: others may need packages that are
+  # not here.
+  mapfile -t tests < <(grep -rl --include='test_*.py' 'pytest\.mark\.gpu' tests | sort)
+  one=(-q -x -p no:cacheprovider -m gpu)
   if [ -n "$dry" ]; then
-    run "ops against fp64" 300 "$PYTHON" -m pytest "${one[@]}" "${tests[@]:0:5}" -k "1x1 or opcheck or compile or tie"
-    run "the same bits twice" 60 "$PYTHON" -m pytest "${one[@]}" "${tests[@]:0:3}" -k same_bits
+    run "ops against fp64" 300 "$PYTHON" -m pytest "${one[@]}" "${tests[@]}" -k "opcheck or tie"
+    run "the same bits twice" 120 "$PYTHON" -m pytest "${one[@]}" "${tests[@]}" -k same_bits
   else
     # Most of the time goes to compiling kernels for many shapes: on several cores where pytest-xdist is there.
     many=(); "$PYTHON" -c 'import xdist' 2>/dev/null && many=(-n 8)
-    run "ops against fp64" 300 "$PYTHON" -m pytest -q -p no:cacheprovider "${many[@]}" "${tests[@]}" \
-      tests/ops/test_decode_gpu.py tests/ops/test_sample_loader.py
-    run "the same bits twice" 40 "$PYTHON" -m pytest "${one[@]}" "${tests[@]:0:3}" "${tests[@]:5:4}" -k same_bits
+    run "ops against fp64" 300 "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu "${many[@]}" "${tests[@]}"
+    run "the same bits twice" 60 "$PYTHON" -m pytest "${one[@]}" "${tests[@]}" -k same_bits
     sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
     if [ -n "$sanitizer" ]; then
       for tool in memcheck racecheck; do
-        run "compute-sanitizer $tool" 90 "$sanitizer" --tool "$tool" --error-exitcode 3 --kernel-regex kns=_kernel \
-          "$PYTHON" -m pytest "${one[@]}" tests/ops/test_norm_relu.py tests/ops/test_norm_relu_pool.py \
-          tests/ops/test_upsample_ce_kernels.py tests/ops/test_upsample_argmax.py tests/ops/test_conv_branches.py \
-          tests/ops/test_conv1x1_bn.py tests/ops/test_aspp.py -k "same_bits or odd or tie"
+        run "compute-sanitizer $tool" 85 "$sanitizer" --tool "$tool" --error-exitcode 3 --kernel-regex kns=_kernel \
+          "$PYTHON" -m pytest "${one[@]}" "${tests[@]}" -k "same_bits or odd or tie"
       done
     else
       rows+=("compute-sanitizer|not found|0")

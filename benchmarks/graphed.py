@@ -14,8 +14,8 @@ class GraphedCallable:
     """``work`` that records its fourth call as a CUDA graph and replays it from then on.
 
     The calls before run on a stream of their own, where recording wants memory to be found and gradients' streams to be
-    settled. What ``work`` reads must lie where it is from call to call, and stay the program's; the value that it returns,
-    a tensor, is copied out of the graph's memory.
+    settled. What ``work`` reads must lie where it is from call to call; the tensor that it returns is copied out of the
+    graph's memory.
 
     Raises:
         UserError: the device has no CUDA graphs.

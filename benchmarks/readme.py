@@ -1,8 +1,8 @@
 """Writes README's performance section from the committed results.
 
-``python -m benchmarks.readme`` takes, for each device under ``benchmarks/results``, the newest of each table whose checks
-of agreement are kept beside it, could fail and passed; the others are named with the reason. What was not measured is not
-there. A test holds README to it.
+``python -m benchmarks.readme`` takes, for each device under ``benchmarks/results``, the newest of each table whose
+checks of agreement are kept beside it, could fail and passed; the others are named with the reason. What was not
+measured is not there. A test holds README to it.
 """
 
 import json
@@ -77,9 +77,7 @@ def not_shown(results: list[Result], device: str) -> list[str]:
     lines = []
     refused = [r for r in results if r.device == device and r.reason is not None]
     for notes in dict.fromkeys(r.notes for r in refused):
-        each = "; ".join(
-            f"{TABLES[kind(r.stem)].lower()} of {r.date}: {r.reason}" for r in refused if r.notes == notes
-        )
+        each = "; ".join(f"{TABLES[kind(r.stem)].lower()} of {r.date}: {r.reason}" for r in refused if r.notes == notes)
         lines.append(f"Not shown: {each}{_link(notes, ' (', ')')}.\n")
     return lines
 

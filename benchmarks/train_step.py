@@ -5,9 +5,9 @@ compiled with max-autotune.
 ``pytest benchmarks/train_step.py`` runs it under pytest-benchmark and holds us to not being slower.
 
 All are DeepLabV3 with torchvision's head, start from the same weights, see the same random images and labels, and use
-channels-last storage, the same autocast and fused SGD. Loss and gradients are compared before anything is timed, and our
-fp32 gradients, parameter by parameter, before anything is built. Ours is the trainer's own step, schedule and bookkeeping
-included.
+channels-last storage, the same autocast and fused SGD. Loss and gradients are compared before anything is timed, and
+our fp32 gradients, parameter by parameter, before anything is built. Ours is the trainer's own step, schedule and
+bookkeeping included.
 """
 
 import time
@@ -71,8 +71,8 @@ class TrainStepConfig(StepConfig):
 def gate(name: str, config: StepConfig, device: torch.device) -> Check:
     """Our fp32 gradients by the kernels that ``--fused`` names, parameter by parameter, against torchvision's in fp64.
 
-    On small batches of its own, of the same network: in a large one roundings that tip values over ReLU's edge, which is
-    no error, hide a kernel that is off by a percent.
+    On small batches of its own, of the same network: in a large one roundings that tip values over ReLU's edge, which
+    is no error, hide a kernel that is off by a percent.
 
     Raises:
         UserError: one parameter is further off than the limit.
@@ -301,8 +301,8 @@ def as_markdown(results: dict[str, Any]) -> str:
         lines.append(f"\n{results['note']}")
     for one in results.get("checks", []):
         lines.append(
-            f"\n{one['implementation']}, fp32, small batches: the {one['what']}, is {one['found']:.1e} off the exact one"
-            f" (limit {one['limit']:.0e})."
+            f"\n{one['implementation']}, fp32, small batches: the {one['what']}, is {one['found']:.1e} off the exact"
+            f" one (limit {one['limit']:.0e})."
         )
     return "\n".join(lines) + "\n"
 

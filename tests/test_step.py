@@ -23,6 +23,8 @@ from tests.ops.kernels import DEVICE, needs_kernels
 from tests.pretended_gpu import DEVICE as PRETENDED
 from tests.pretended_gpu import pretended_gpu
 
+pytestmark = pytest.mark.gpu
+
 BATCH, SIDE = 3, 65
 CPU, ALONE = torch.device("cpu"), World()
 GIVEN = {"backbone": "resnet50", "num_classes": 5, "batch_size": BATCH, "crop_size": SIDE, "precision": "bf16"}

@@ -18,7 +18,10 @@ from deeplab_fast.data.sources import list_source
 from deeplab_fast.ops import _native, normalise
 from deeplab_fast.ops.sample_loader import SampleLoader
 
-pytestmark = pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}"),
+]
 
 CPU = torch.device("cpu")
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

@@ -9,6 +9,8 @@ from deeplab_fast.model import resnet
 from tests.ops.kernels import DEVICE, needs_kernels
 from tests.test_trainer import make, steps
 
+pytestmark = pytest.mark.gpu
+
 SETTLE, STEPS = 100, 20
 
 

@@ -15,7 +15,7 @@ from deeplab_fast.ops import Pending
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from tests.ops.kernels import DEVICE, needs_kernels, relative_error
 
-pytestmark = needs_kernels
+pytestmark = [pytest.mark.gpu, needs_kernels]
 
 
 def case(batch=2, crop=33, **options):

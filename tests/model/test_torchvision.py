@@ -9,6 +9,8 @@ from deeplab_fast.model.layers import use_fused
 from deeplab_fast.model.weights import load_pretrained
 from tests.ops.kernels import DEVICE, needs_kernels, relative_error
 
+pytestmark = pytest.mark.gpu
+
 
 def twins(segmentation, backbone="resnet50", aux=None):
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ from deeplab_fast.ops import Norm, aspp
 from deeplab_fast.ops.layout import is_pixel_major
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned
 
-pytestmark = needs_kernels
+pytestmark = [pytest.mark.gpu, needs_kernels]
 
 # (N, C, K, H, W, rates). Not N = 2: normalised, a pooled channel's two values are 1 and -1, and the gradient cancels.
 CASES = {

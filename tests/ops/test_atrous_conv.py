@@ -4,6 +4,8 @@ import torch
 from deeplab_fast.ops import atrous_conv2d
 from deeplab_fast.ops.atrous_conv import atrous_conv2d_reference
 
+pytestmark = pytest.mark.gpu
+
 
 @pytest.mark.parametrize("rate", [1, 2, 6, 12, 18, 24])
 @pytest.mark.parametrize("stride", [1, 2])

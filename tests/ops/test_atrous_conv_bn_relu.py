@@ -10,7 +10,7 @@ from deeplab_fast.ops import atrous_conv_bn_relu
 from deeplab_fast.ops.atrous_conv_bn_relu import atrous_conv_bn_relu_reference
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 
-pytestmark = needs_kernels
+pytestmark = [pytest.mark.gpu, needs_kernels]
 
 # (N, C, K, H, W, rate)
 CASES = {

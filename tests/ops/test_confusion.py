@@ -10,6 +10,8 @@ from deeplab_fast.ops import ConfusionCounter, _native, confusion_matrix, upsamp
 from deeplab_fast.ops.confusion import confusion_matrix_reference
 from deeplab_fast.ops.upsample_confusion import upsample_confusion_reference
 
+pytestmark = pytest.mark.gpu
+
 DTYPES = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 
 

@@ -15,7 +15,7 @@ from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.ops.norm_relu import norm_relu_reference
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 
-pytestmark = needs_kernels
+pytestmark = [pytest.mark.gpu, needs_kernels]
 
 # (N, C, K, H, W)
 SHAPES = {

@@ -18,7 +18,7 @@ from deeplab_fast.ops.triton import conv as kernels
 from deeplab_fast.ops.triton.tiles import CONV
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 
-pytestmark = needs_kernels
+pytestmark = [pytest.mark.gpu, needs_kernels]
 
 # (N, C, K, H, W, rates): each with the reason it is here
 CASES = {

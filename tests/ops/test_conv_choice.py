@@ -27,6 +27,8 @@ from deeplab_fast.ops.triton.tiles import (
     choose,
 )
 
+pytestmark = pytest.mark.gpu
+
 CPU = torch.device("cpu")  # counts as an H100
 LAYER = ("conv1x1_bn", 64, 256, (0,))
 

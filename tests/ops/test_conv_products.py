@@ -9,6 +9,8 @@ from deeplab_fast.ops import atrous_conv2d
 from deeplab_fast.ops.conv_products import _conv_products, _conv_products_backward, conv_products, is_ahead
 from tests.ops.kernels import check_contract
 
+pytestmark = pytest.mark.gpu
+
 # (N, C, K, H, W)
 SHAPES = {"square": (2, 5, 4, 17, 17), "one pixel": (3, 4, 6, 1, 1), "wide": (1, 3, 8, 2, 40), "high": (2, 3, 2, 30, 9)}
 

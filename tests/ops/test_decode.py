@@ -12,6 +12,8 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import _native, decode
 from deeplab_fast.ops.decode import decode_image, decode_label, image_size
 
+pytestmark = pytest.mark.gpu
+
 NATIVE = _native.decoder()[0]
 needs_native = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {_native.decoder()[1]}")
 

@@ -11,6 +11,8 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_image, decode_jpegs
 from deeplab_fast.ops.decode_gpu import gpu_decoder_missing
 
+pytestmark = pytest.mark.gpu
+
 
 def files(modes=("RGB", "L", "RGB")):
     found = []

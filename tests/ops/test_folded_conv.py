@@ -10,7 +10,10 @@ from deeplab_fast.model.layers import BatchNorm2d, use_fused
 from deeplab_fast.ops import folded_conv, folds
 from tests.ops.kernels import check_contract, relative_error
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"),
+]
 
 # (C, K, side, kernel, stride, padding, dilation)
 CASES = {

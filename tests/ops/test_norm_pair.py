@@ -12,7 +12,7 @@ from deeplab_fast.ops.norm_relu import norm_relu_reference
 from deeplab_fast.ops.triton.launch import noted
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned
 
-pytestmark = needs_kernels
+pytestmark = [pytest.mark.gpu, needs_kernels]
 
 # (N, C, H, W)
 SHAPES = {

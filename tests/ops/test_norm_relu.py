@@ -16,7 +16,7 @@ from deeplab_fast.ops.norm_relu import (
 from deeplab_fast.ops.triton import tiles
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 
-pytestmark = needs_kernels
+pytestmark = [pytest.mark.gpu, needs_kernels]
 
 # (N, C, H, W): each with the reason it is here
 SHAPES = {

@@ -7,7 +7,7 @@ from deeplab_fast.ops import norm_relu_pool
 from deeplab_fast.ops.norm_relu_pool import _norm_relu_pool, _norm_relu_pool_backward, norm_relu_pool_reference
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned
 
-pytestmark = needs_kernels
+pytestmark = [pytest.mark.gpu, needs_kernels]
 
 # (N, C, H, W): each with the reason it is here
 SHAPES = {

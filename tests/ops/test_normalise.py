@@ -6,6 +6,8 @@ import torch
 from deeplab_fast.ops import _native, normalise
 from deeplab_fast.ops.normalise import normalise_reference
 
+pytestmark = pytest.mark.gpu
+
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_normalise_equals_the_reference_bit_for_bit(dtype):

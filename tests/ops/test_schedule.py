@@ -18,6 +18,8 @@ from deeplab_fast.ops.triton.schedule import (
 )
 from deeplab_fast.ops.triton.tiles import CONV, CONV_HOPPER, CONV_PIXELS, CONV_WEIGHT
 
+pytestmark = pytest.mark.gpu
+
 MULTIPROCESSORS = 132  # an H100's and an H200's
 ASPP = {(33, (6, 12, 18)): (0.66, 0.66, 0.59), (65, (12, 24, 36)): (0.64, 0.64, 0.59)}
 WIDE = CONV_HOPPER[-1][1]

@@ -8,6 +8,8 @@ from deeplab_fast.ops import sync_batch_norm
 from deeplab_fast.ops.sync_batch_norm import merge_moments
 from tests.ops.kernels import DEVICE, needs_kernels, relative_error
 
+pytestmark = pytest.mark.gpu
+
 CHANNELS, SPLIT = 5, (3, 1)  # images of the two processes: unequal on purpose
 
 

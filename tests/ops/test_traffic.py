@@ -8,7 +8,7 @@ from deeplab_fast.ops import label_weight, upsample_ce, upsample_ce_per_pixel
 from deeplab_fast.ops.triton.launch import noted
 from tests.ops.kernels import DEVICE, needs_kernels
 
-pytestmark = needs_kernels
+pytestmark = [pytest.mark.gpu, needs_kernels]
 
 # (rows, channels) of the network's activations at batch 32, crop 513, output stride 16
 LAYERS = {
@@ -21,7 +21,7 @@ LAYERS = {
     "ASPP": (32 * 33 * 33, 256),
 }
 # Bytes moved, of the least that a pass can move: what ops/README.md says. Beyond the maps themselves it is the channels'
-# constants, which each tile asks the L2 cache for; tiles of 16 rows were measured to be faster in spite of it.
+# constants, which each tile asks the L2 cache for; tiles of 16 rows were measured to be faster all the same.
 MOST = {
     "moments_kernel": 1.004,
     "norm_relu_sums_kernel": 1.012,

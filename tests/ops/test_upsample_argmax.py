@@ -13,6 +13,8 @@ from deeplab_fast.ops.upsample_argmax import (
 )
 from tests.ops.kernels import DEVICE, DTYPES, needs_kernels
 
+pytestmark = pytest.mark.gpu
+
 # scales as (low-resolution side, padded side); extents and targets of two images
 SCALES = [(5, 33), (3, 17)]
 EXTENTS = torch.tensor([[[33, 20], [10, 33]], [[17, 10], [5, 17]]])

@@ -7,6 +7,8 @@ from deeplab_fast.ops.upsample import interpolation_matrix, upsample
 from deeplab_fast.ops.upsample_ce import _upsample_ce, upsample_ce, upsample_ce_reference
 from deeplab_fast.ops.upsample_ce_per_pixel import upsample_ce_per_pixel
 
+pytestmark = pytest.mark.gpu
+
 # (N, C, h, w, H, W): each with the reason it is here
 SHAPES = {
     "the recipe's ratio, small": (2, 21, 5, 5, 65, 65),

@@ -9,7 +9,7 @@ from deeplab_fast.ops.upsample_ce import _scale, _upsample_ce, upsample_ce_refer
 from deeplab_fast.ops.upsample_ce_per_pixel import _upsample_ce_per_pixel, upsample_ce_per_pixel_reference
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 
-pytestmark = needs_kernels
+pytestmark = [pytest.mark.gpu, needs_kernels]
 
 # (N, C, h, w, H, W): each with the reason it is here
 SHAPES = {
