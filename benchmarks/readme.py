@@ -55,9 +55,9 @@ def kind(stem: str) -> str:
     return stem.split("-")[0]
 
 
-def all_results(folder: Path = RESULTS) -> list[Result]:
-    """Every result under the folder that has a table of a kind that README shows, oldest first."""
-    files = (f for f in folder.glob("*/*.json") if kind(f.stem) in TABLES and f.with_suffix(".md").exists())
+def all_results() -> list[Result]:
+    """Every result that has a table of a kind that README shows, oldest first."""
+    files = (f for f in RESULTS.glob("*/*.json") if kind(f.stem) in TABLES and f.with_suffix(".md").exists())
     return sorted((Result.read(f) for f in files), key=lambda r: (r.date, str(r.table)))
 
 

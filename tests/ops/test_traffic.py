@@ -20,7 +20,7 @@ LAYERS = {
     "layer4, inner": (32 * 33 * 33, 512),
     "ASPP": (32 * 33 * 33, 256),
 }
-# Bytes moved, of the least that a pass can move: what ops/README.md says. Beyond the maps themselves it is the channels'
+# Bytes moved, of the least that a pass can move: what ops/README.md says. Beyond the maps it is the channels'
 # constants, which each tile asks the L2 cache for; tiles of 16 rows were measured to be faster all the same.
 MOST = {
     "moments_kernel": 1.004,
