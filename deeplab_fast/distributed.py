@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .roll_call import RollCall
 # group does it.
 _hosts: dist.ProcessGroup | None = None
 
+_GRACE_S = 10.0  # for the notes of the others, who see the same failure within moments
 _END_S = 30  # a process whose peers are lost ends within this time, whatever its libraries still wait for
 
 
@@ -158,7 +160,9 @@ def process_group(world: World, device: torch.device, timeout_s: float = 300, re
 
 
 def _meet(world: World, timeout_s: float) -> dist.Store:
-    """Connect to the store that torchrun's environment names.
+    """Connect to the store that torchrun's environment names, to a part of it for this attempt alone.
+
+    torchrun's store outlives the processes that it restarts; the addresses and notes of those before are none of these.
 
     Raises:
         UserError: it does not answer, or not all processes come.
@@ -172,7 +176,8 @@ def _meet(world: World, timeout_s: float) -> dist.Store:
             f"rank {world.rank} of {world.size} does not meet the others within {timeout_s:g} s (--process_timeout):"
             f" {_first_line(error)}"
         ) from None
-    return store
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"attempt_{attempt}", store)
 
 
 def _join(backend: str, store: dist.Store, world: World, timeout_s: float) -> None:
@@ -200,21 +205,25 @@ def _is_lost(error: BaseException) -> bool:
 
 
 def _lost(error: BaseException, roll: RollCall, timeout_s: float) -> BaseException:
-    """Find out who is missing, and return what this process raises. The group is not left: that would wait for them."""
-    missing = roll.missing()
+    """Find out who is missing, and return what this process raises."""
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_END_S)
+    # Its connections break with the group, so those learn of it who wait for this process and not for the missing one.
+    # Beside the main thread: NCCL's end may itself wait for the missing one.
+    leaving = threading.Thread(target=_leave, daemon=True)
+    leaving.start()
+    timed_out = any(word in str(error).lower() for word in ("timed out", "timeout"))
+    missing = roll.missing(timed_out, min(_GRACE_S if timed_out else _GRACE_S / 3, timeout_s))
+    leaving.join(1)
     if missing.is_said or not missing.speaks:
         return SystemExit(2)
     again = "what was saved stands: give the same command again to continue"
     if not missing.places:
         return UserError(f"the processes lost their connection ({_first_line(error)}); {again}")
-    who = " and ".join(missing.places)
-    return UserError(
-        f"{who} ended without a word or did not answer for {timeout_s:g} s (--process_timeout), so all processes end;"
-        f" {again}"
-    )
+    waited = f"did not answer for {timeout_s:g} s (--process_timeout)"
+    what = waited if missing.timed_out else "ended without a word"
+    return UserError(f"{' and '.join(missing.places)} {what}, so all processes end; {again}")
 
 
 def _first_line(error: BaseException) -> str:

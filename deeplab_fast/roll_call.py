@@ -12,19 +12,18 @@ from dataclasses import dataclass
 
 import torch.distributed as dist
 
-_GRACE_S = 10.0  # for the others' notes: they see the same failure within moments
-
 
 @dataclass(frozen=True)
 class Missing:
     """What a roll call found: ``places`` of those who neither wait nor left, in words.
 
-    ``is_said``: one left on an error of its own, which it says. ``speaks``: of those who wait, this process is the one
-    that says what is to be said.
+    ``is_said``: one left on an error of its own, which it says. ``timed_out``: one waited for all the time that there
+    is; else a connection broke. ``speaks``: of those who wait, this process is the one that says what is to be said.
     """
 
     places: list[str]
     is_said: bool
+    timed_out: bool
     speaks: bool
 
 
@@ -39,17 +38,21 @@ class RollCall:
         """Note that this process ends on an error of its own, which it says."""
         self._note("left", "1")
 
-    def missing(self, grace_s: float = _GRACE_S) -> Missing:
-        """Wait until every other process has noted that it waits or leaves, at most ``grace_s`` seconds."""
-        self._note("waits", "1")
+    def missing(self, timed_out: bool, grace_s: float) -> Missing:
+        """Wait until every other process has noted that it waits or leaves, at most ``grace_s`` seconds.
+
+        ``timed_out``: this one's exchange failed because time was up.
+        """
+        self._note("waits", "long" if timed_out else "")
         until = time.monotonic() + grace_s
         while True:
             left = [rank for rank in range(self.size) if self._has("left", rank)]
             waits = [rank for rank in range(self.size) if self._has("waits", rank)]
             silent = [rank for rank in range(self.size) if rank not in left and rank not in waits]
             if not silent or time.monotonic() > until:
-                speaker = min([*waits, self.rank])
-                return Missing([self._place(rank) for rank in silent], bool(left), speaker == self.rank)
+                timed_out |= any(self._read("waits", rank) == "long" for rank in waits)
+                places = [self._place(rank) for rank in silent]
+                return Missing(places, bool(left), timed_out, min([*waits, self.rank]) == self.rank)
             time.sleep(0.1)
 
     def _place(self, rank: int) -> str:

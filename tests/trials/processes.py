@@ -1,9 +1,12 @@
-"""Several processes of one run, started as torchrun starts them, each with an output of its own."""
+"""Several processes of one run, started as torchrun starts them or by it."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.trials.samples import small
@@ -11,35 +14,54 @@ from tests.trials.samples import small
 REPO = Path(__file__).parent.parent.parent
 
 
-def start(run: Path, data: Path, *flags: str, count: int = 2) -> list["subprocess.Popen[str]"]:
-    """``count`` processes that train on the samples of ``data``; rank by place in the list."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
-    command = [sys.executable, "-m", "tests.faults.tiny", f"--train_dir={run}", f"--data_root={data}"]
+def start(
+    run: Path, data: Path, *flags: str, count: int = 2, launcher: Sequence[str] = ()
+) -> list["subprocess.Popen[str]"]:
+    """``count`` processes that train on the samples of ``data``; rank by place in the list.
+
+    With a ``launcher`` (arguments of Python) the list holds that one, which starts them.
+    """
+    command = [sys.executable, *launcher, "-m", "tests.faults.tiny", f"--train_dir={run}", f"--data_root={data}"]
     command += [f"--data_lst={data / 'train.txt'}", *small("--batch_size=2", "--num_workers=0"), *flags]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
+    places = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
     return [
         subprocess.Popen(
             command,
             cwd=REPO,
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, **place},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
-        for rank in range(count)
+        for place in ([{}] if launcher else places)
     ]
 
 
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def child_of_rank(parent: int, rank: int) -> int:
+    """The process of ``rank`` that torchrun, the process ``parent``, has started."""
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
+            return int(child)
+    raise AssertionError(f"{parent} has no process of rank {rank}")
+
+
 def end(processes: list["subprocess.Popen[str]"], within_s: float) -> tuple[list[int], list[str]]:
-    """Exit statuses and what went to stderr; those that do not end within the time are killed."""
+    """Exit statuses and what went to stderr; those that do not end within the time are killed, with their children."""
     found = []
     try:
         for process in processes:
             found.append(process.communicate(timeout=within_s)[1])
     finally:
         for process in processes:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return [process.returncode for process in processes], found

@@ -1,0 +1,38 @@
+"""What processes that wait learn from each other's notes."""
+
+import os
+import threading
+
+import torch.distributed as dist
+
+from deeplab_fast.roll_call import RollCall
+
+
+def test_the_first_that_waits_names_those_that_do_not_answer():
+    store = dist.HashStore()
+    rolls = [RollCall(store, rank, 5) for rank in range(4)]
+    found = [None] * 5
+
+    def ask(rank):
+        found[rank] = rolls[rank].missing(timed_out=rank == 3, grace_s=0.5)
+
+    threads = [threading.Thread(target=ask, args=(rank,)) for rank in (1, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    place = f"process {os.getpid()} on {os.uname().nodename}"
+    expected = [f"rank 0 ({place})", f"rank 2 ({place})", "rank 4, which never came"]
+    assert found[1].places == found[3].places == expected
+    assert (found[1].speaks, found[3].speaks) == (True, False)
+    assert found[1].timed_out
+    assert not found[1].is_said
+
+
+def test_one_that_left_says_its_own_error():
+    store = dist.HashStore()
+    first, second = RollCall(store, 0, 2), RollCall(store, 1, 2)
+    first.leave()
+    found = second.missing(timed_out=False, grace_s=10)
+    assert found.is_said
+    assert found.places == []
