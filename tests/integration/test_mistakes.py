@@ -41,7 +41,7 @@ def list_line_with_one_field(data):
 
 def label_of_another_size(data):
     for path in (data / "labels").iterdir():
-        Image.fromarray(np.zeros((8, 9), np.uint8)).save(path)
+        Image.fromarray(np.eye(8, 9, dtype=np.uint8)).save(path)
     return ["--data_lst=train.txt"], "9x8 pixels; expected"
 
 
