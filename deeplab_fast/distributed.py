@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -150,10 +149,12 @@ def process_group(world: World, device: torch.device, timeout_s: float = 300, re
     except BaseException as error:
         if not _is_lost(error):
             roll.leave()
+            roll.end()
             _leave()
             raise
         lost = _lost(error, roll, timeout_s)
     else:
+        roll.end()
         _leave()
         return
     raise lost
@@ -205,17 +206,12 @@ def _is_lost(error: BaseException) -> bool:
 
 
 def _lost(error: BaseException, roll: RollCall, timeout_s: float) -> BaseException:
-    """Find out who is missing, and return what this process raises."""
+    """Find out who is missing, and return what this process raises. The group is not left: that could wait for them."""
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(_END_S)
-    # Its connections break with the group, so those learn of it who wait for this process and not for the missing one.
-    # Beside the main thread: NCCL's end may itself wait for the missing one.
-    leaving = threading.Thread(target=_leave, daemon=True)
-    leaving.start()
     timed_out = any(word in str(error).lower() for word in ("timed out", "timeout"))
     missing = roll.missing(timed_out, min(_GRACE_S if timed_out else _GRACE_S / 3, timeout_s))
-    leaving.join(1)
     if missing.is_said or not missing.speaks:
         return SystemExit(2)
     again = "what was saved stands: give the same command again to continue"

@@ -24,9 +24,17 @@ def test_the_first_that_waits_names_those_that_do_not_answer():
     place = f"process {os.getpid()} on {os.uname().nodename}"
     expected = [f"rank 0 ({place})", f"rank 2 ({place})", "rank 4, which never came"]
     assert found[1].places == found[3].places == expected
-    assert (found[1].speaks, found[3].speaks) == (True, False)
+    assert {found[1].speaks, found[3].speaks} == {True, False}
     assert found[1].timed_out
     assert not found[1].is_said
+
+
+def test_one_that_still_waits_for_another_is_there():
+    store = dist.HashStore()
+    asks, waits_elsewhere = RollCall(store, 0, 3), RollCall(store, 1, 3)
+    found = asks.missing(timed_out=False, grace_s=4)
+    waits_elsewhere.end()
+    assert found.places == ["rank 2, which never came"]
 
 
 def test_one_that_left_says_its_own_error():
