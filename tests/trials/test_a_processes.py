@@ -126,7 +126,7 @@ def test_a12_a_process_that_no_longer_answers_is_named(samples, tmp_path):
 def test_a13_torchrun_restarts_a_run_whose_process_died(samples, tmp_path):
     """The new processes must not meet the addresses and notes of those before, which torchrun's store still holds."""
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "--max-restarts=1"]
-    flags = [*LONG, "--max_steps=24", "--process_timeout=30"]
+    flags = [*LONG, "--max_steps=24"]
     processes = start(tmp_path / "run", samples, *flags, launcher=torchrun)
     wait_for_steps(tmp_path / "run", 4, processes)
     os.kill(child_of_rank(processes[0].pid, 1), signal.SIGKILL)
