@@ -24,8 +24,13 @@ std::map<std::string, std::string> build_info();
 
 // ---------------------------------------------------------------- decode (cpu/decode.cpp, jpeg.cpp, png.cpp)
 
-constexpr int64_t kMaxPixels = int64_t{1} << 26;  // of an image: beyond it is a mistake or an attack
-constexpr size_t kMaxBytes = size_t{1} << 28;     // of a file
+// How image files become pixels.
+struct DecodeRules {
+  bool apply_exif = true;                 // turn images as their EXIF orientation says
+  int64_t max_pixels = int64_t{1} << 26;  // of an image: beyond it is a mistake or an attack
+  // Of a file: 256 MB, or four bytes a pixel.
+  size_t max_bytes() const { return static_cast<size_t>(max_pixels > 1 << 26 ? 4 * max_pixels : 1 << 28); }
+};
 
 // A file that cannot be decoded. The text says what was wrong and at which byte.
 struct DecodeError : std::runtime_error {
@@ -47,9 +52,10 @@ class Decoder {
   virtual void read(const Window& window, uint8_t* out, ptrdiff_t stride) = 0;
 };
 
-// For images: JPEG and PNG by their first bytes. For labels: PNG.
-std::unique_ptr<Decoder> make_image_decoder();
-std::unique_ptr<Decoder> make_label_decoder();
+// For images: JPEG and PNG by their first bytes; sizes and windows are those of the turned image. For labels:
+// PNG, never turned.
+std::unique_ptr<Decoder> make_image_decoder(const DecodeRules& rules = {});
+std::unique_ptr<Decoder> make_label_decoder(const DecodeRules& rules = {});
 
 // ---------------------------------------------------------------- augment (cpu/augment.cpp)
 
@@ -224,7 +230,8 @@ class Loader {
  public:
   // Files are named once. Those of which a part is wanted stay open, others are opened at each use.
   // threads = 0: the work is done in wait().
-  Loader(std::vector<std::string> files, const Recipe& recipe, int classes, int threads);
+  Loader(std::vector<std::string> files, const Recipe& recipe, int classes, int threads,
+         const DecodeRules& rules = {});
   ~Loader();  // drops what is not begun, waits for what is
   // The target's memory must stay until wait() or the destructor has returned.
   // Job i becomes sample places[i] of the target.

@@ -4,16 +4,18 @@
 namespace deeplab_fast {
 namespace {
 
-py::tuple image_size(const py::buffer& data) {
+py::tuple image_size(const py::buffer& data, bool apply_exif, int64_t max_pixels) {
   const py::buffer_info info = bytes_of(data);
-  const Size size = make_image_decoder()->open(pointer(info), static_cast<size_t>(info.size));
+  const Size size =
+      make_image_decoder({apply_exif, max_pixels})->open(pointer(info), static_cast<size_t>(info.size));
   return py::make_tuple(size.height, size.width);
 }
 
 // `window` is (top, bottom, left, right), or nothing for all of it.
-Array decode(const py::buffer& data, const std::optional<std::array<int, 4>>& window, bool is_label) {
+Array decode(const py::buffer& data, const std::optional<std::array<int, 4>>& window, bool is_label,
+             const DecodeRules& rules) {
   const py::buffer_info info = bytes_of(data);
-  const auto decoder = is_label ? make_label_decoder() : make_image_decoder();
+  const auto decoder = is_label ? make_label_decoder(rules) : make_image_decoder(rules);
   Size size;
   {
     const py::gil_scoped_release release;
@@ -39,19 +41,21 @@ Array decode(const py::buffer& data, const std::optional<std::array<int, 4>>& wi
 
 void bind_decode(py::module_& m) {
   using py::arg;
-  m.def("image_size", &image_size, arg("data"), "Height and width from a file's header.");
+  const DecodeRules rules;
+  m.def("image_size", &image_size, arg("data"), arg("apply_exif") = rules.apply_exif,
+        arg("max_pixels") = rules.max_pixels, "Height and width from a file's header.");
   m.def(
       "decode_image",
-      [](const py::buffer& data, const std::optional<std::array<int, 4>>& window) {
-        return decode(data, window, false);
-      },
-      arg("data"), arg("window") = py::none(), "uint8 [H, W, 3] RGB of a file, or of a window of it.");
+      [](const py::buffer& data, const std::optional<std::array<int, 4>>& window, bool apply_exif,
+         int64_t max_pixels) { return decode(data, window, false, {apply_exif, max_pixels}); },
+      arg("data"), arg("window") = py::none(), arg("apply_exif") = rules.apply_exif,
+      arg("max_pixels") = rules.max_pixels, "uint8 [H, W, 3] RGB of a file, or of a window of it.");
   m.def(
       "decode_label",
-      [](const py::buffer& data, const std::optional<std::array<int, 4>>& window) {
-        return decode(data, window, true);
+      [](const py::buffer& data, const std::optional<std::array<int, 4>>& window, int64_t max_pixels) {
+        return decode(data, window, true, {false, max_pixels});
       },
-      arg("data"), arg("window") = py::none(),
+      arg("data"), arg("window") = py::none(), arg("max_pixels") = rules.max_pixels,
       "uint8 [H, W] class indexes of a label file, or of a window of it.");
 }
 

@@ -40,9 +40,9 @@ Stamp OpenFile::stamp() const {
           static_cast<int64_t>(written.tv_nsec)};
 }
 
-Bytes OpenFile::read(int64_t offset, size_t size, std::vector<uint8_t>* buffer) const {
-  if (size > kMaxBytes) {
-    throw std::runtime_error(std::to_string(size) + " bytes; expected at most " + std::to_string(kMaxBytes));
+Bytes OpenFile::read(int64_t offset, size_t size, size_t limit, std::vector<uint8_t>* buffer) const {
+  if (size > limit) {
+    throw std::runtime_error(std::to_string(size) + " bytes; expected at most " + std::to_string(limit));
   }
   if (buffer->size() < size) buffer->resize(size);
   for (size_t have = 0; have < size;) {
@@ -77,9 +77,9 @@ bool OpenFiles::is_unchanged(int32_t number, const OpenFile& file) {
   return now == *entries_[number].first;
 }
 
-Bytes read_file(const std::string& path, std::vector<uint8_t>* buffer) {
+Bytes read_file(const std::string& path, size_t limit, std::vector<uint8_t>* buffer) {
   const OpenFile file(path);
-  return file.read(0, static_cast<size_t>(file.stamp().size), buffer);
+  return file.read(0, static_cast<size_t>(file.stamp().size), limit, buffer);
 }
 
 void prefer_large_pages(void* memory, size_t bytes) {

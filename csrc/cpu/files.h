@@ -36,9 +36,9 @@ class OpenFile {
   OpenFile& operator=(const OpenFile&) = delete;
 
   Stamp stamp() const;
-  // Reads `size` bytes at `offset`; they stay in `buffer`, which only grows. Throws std::runtime_error, also
-  // where the file ends before them.
-  Bytes read(int64_t offset, size_t size, std::vector<uint8_t>* buffer) const;
+  // Reads `size` bytes, at most `limit`, at `offset`; they stay in `buffer`, which only grows. Throws
+  // std::runtime_error, also where the file ends before them.
+  Bytes read(int64_t offset, size_t size, size_t limit, std::vector<uint8_t>* buffer) const;
 
  private:
   int fd_;
@@ -65,7 +65,7 @@ class OpenFiles {
   std::deque<int32_t> open_;  // the first to be opened is the first to be closed
 };
 
-// Reads a whole file. Throws std::runtime_error.
-Bytes read_file(const std::string& path, std::vector<uint8_t>* buffer);
+// Reads a whole file of at most `limit` bytes. Throws std::runtime_error.
+Bytes read_file(const std::string& path, size_t limit, std::vector<uint8_t>* buffer);
 
 }  // namespace deeplab_fast

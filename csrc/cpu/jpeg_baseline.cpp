@@ -210,6 +210,8 @@ class HeaderParser {
 
 class BaselineDecoder : public FastDecoder {
  public:
+  explicit BaselineDecoder(int64_t max_pixels) : max_pixels_(max_pixels) {}
+
   bool takes(const uint8_t* data, size_t size) override {
     if (!has_jpeg_pixels()) return false;
     data_ = data;
@@ -219,7 +221,7 @@ class BaselineDecoder : public FastDecoder {
   }
 
   Size open(const uint8_t*, size_t) override {
-    check_size(header_->width, header_->height);
+    check_size(header_->width, header_->height, max_pixels_);
     return {header_->height, header_->width};
   }
 
@@ -228,7 +230,7 @@ class BaselineDecoder : public FastDecoder {
       write(window, out, stride);
       return;
     }
-    if (!other_) other_ = make_jpeg_decoder();
+    if (!other_) other_ = make_jpeg_decoder(max_pixels_);
     other_->open(data_, size_);
     other_->read(window, out, stride);
   }
@@ -258,7 +260,8 @@ class BaselineDecoder : public FastDecoder {
     return true;
   }
 
-  // Decodes the blocks that the window needs.
+  // Decodes the codes of all blocks, so that a damaged file is refused in every epoch, and makes pixels of
+  // those that the window needs.
   bool decode(const Window& window) {
     const Component& luma = header_->components[0];
     const int side_x = 8 * luma.across, side_y = 8 * luma.down;  // of an MCU
@@ -288,7 +291,7 @@ class BaselineDecoder : public FastDecoder {
     BitReader reader(scan_.data());
     size_t interval_end = restarts_.empty() ? scan_size_ : restarts_[0], next_restart = 0;
     int left = header_->restart_interval;
-    for (int row = 0; row <= last_row; ++row) {
+    for (int row = 0; row < mcus_y; ++row) {
       for (int column = 0; column < mcus_x; ++column) {
         if (header_->restart_interval != 0 && left-- == 0) {
           if (!at_end(reader, interval_end)) return false;
@@ -298,12 +301,13 @@ class BaselineDecoder : public FastDecoder {
           left = header_->restart_interval - 1;
           for (Component& c : header_->components) c.predictor = 0;
         }
-        const bool kept = row >= first_row && column >= first_column && column <= last_column;
+        const bool kept =
+            row >= first_row && row <= last_row && column >= first_column && column <= last_column;
         if (!decode_mcu(reader, kept, row - first_row, column)) return false;
         if (reader.used(scan_.data()) > static_cast<ptrdiff_t>(interval_end)) return false;
       }
     }
-    return last_row + 1 < mcus_y || at_end(reader, interval_end);
+    return at_end(reader, interval_end);
   }
 
   // Whether only the bits that fill up the last byte are left.
@@ -378,6 +382,7 @@ class BaselineDecoder : public FastDecoder {
     }
   }
 
+  const int64_t max_pixels_;
   const uint8_t* data_ = nullptr;
   size_t size_ = 0;
   std::unique_ptr<Header> header_;
@@ -391,6 +396,8 @@ class BaselineDecoder : public FastDecoder {
 
 }  // namespace
 
-std::unique_ptr<FastDecoder> make_baseline_decoder() { return std::make_unique<BaselineDecoder>(); }
+std::unique_ptr<FastDecoder> make_baseline_decoder(int64_t max_pixels) {
+  return std::make_unique<BaselineDecoder>(max_pixels);
+}
 
 }  // namespace deeplab_fast

@@ -40,7 +40,10 @@ struct Task {
 
 // What one thread keeps between jobs.
 struct Worker {
-  std::unique_ptr<Decoder> image_decoder = make_image_decoder(), label_decoder = make_label_decoder();
+  explicit Worker(const DecodeRules& rules)
+      : image_decoder(make_image_decoder(rules)), label_decoder(make_label_decoder(rules)) {}
+
+  std::unique_ptr<Decoder> image_decoder, label_decoder;
   std::vector<uint8_t> image_file, label_file, image_pixels, label_pixels;
   AugmentScratch scratch;
 };
@@ -68,8 +71,8 @@ int first_out_of_range(const uint8_t* label, size_t pixels, int classes, int ign
 }  // namespace
 
 struct Loader::State {
-  State(std::vector<std::string> paths, const Recipe& r, int class_count)
-      : files(std::move(paths)), recipe(r), classes(class_count) {}
+  State(std::vector<std::string> paths, const Recipe& r, int class_count, const DecodeRules& d)
+      : files(std::move(paths)), recipe(r), classes(class_count), rules(d), own(d) {}
 
   Bytes bytes_of(const Extract& extract, std::vector<uint8_t>* buffer);
   void run(Worker& worker, const Batch& batch, size_t job);
@@ -79,6 +82,7 @@ struct Loader::State {
   OpenFiles files;
   const Recipe recipe;
   const int classes;
+  const DecodeRules rules;
 
   std::mutex mutex;  // guards what follows
   std::condition_variable has_task, has_result;
@@ -94,9 +98,10 @@ struct Loader::State {
 
 // Errors have the words of deeplab_fast/data/records/read.py.
 Bytes Loader::State::bytes_of(const Extract& extract, std::vector<uint8_t>* buffer) {
-  if (extract.size < 0) return read_file(files.path(extract.file), buffer);
+  if (extract.size < 0) return read_file(files.path(extract.file), rules.max_bytes(), buffer);
   const std::shared_ptr<const OpenFile> file = files.get(extract.file);
-  const Bytes bytes = file->read(extract.offset, static_cast<size_t>(extract.size), buffer);
+  const Bytes bytes =
+      file->read(extract.offset, static_cast<size_t>(extract.size), rules.max_bytes(), buffer);
   if (extract.checksum < 0) {
     if (!files.is_unchanged(extract.file, *file)) {
       throw std::runtime_error("the shard was written to while it was in use");
@@ -214,15 +219,16 @@ bool Loader::State::run_next(Worker& worker, std::unique_lock<std::mutex>& lock)
 }
 
 void Loader::State::work() {
-  Worker worker;
+  Worker worker(rules);
   std::unique_lock<std::mutex> lock(mutex);
   while (!stopping) {
     if (!run_next(worker, lock)) has_task.wait(lock);
   }
 }
 
-Loader::Loader(std::vector<std::string> files, const Recipe& recipe, int classes, int threads)
-    : state_(std::make_unique<State>(std::move(files), recipe, classes)) {
+Loader::Loader(std::vector<std::string> files, const Recipe& recipe, int classes, int threads,
+               const DecodeRules& rules)
+    : state_(std::make_unique<State>(std::move(files), recipe, classes, rules)) {
   try {
     for (int i = 0; i < threads; ++i) state_->threads.emplace_back([state = state_.get()] { state->work(); });
   } catch (...) {  // the system has no more threads: those that are there must be joined

@@ -5,55 +5,53 @@
 
 #include <png.h>
 
+#include <algorithm>
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
 
+#include "png_chunks.h"
+
 namespace deeplab_fast {
 namespace {
 
-constexpr png_alloc_size_t kMaxChunk = 8u << 20;  // bytes of one ancillary chunk: text, profiles
-
 class PngDecoder : public Decoder {
  public:
-  explicit PngDecoder(Content content) : content_(content) {}
+  PngDecoder(Content content, int64_t max_pixels) : content_(content), max_pixels_(max_pixels) {}
   ~PngDecoder() override { close(); }
 
   Size open(const uint8_t* data, size_t size) override {
     close();
+    file_ = read_png(data, size, max_pixels_);
     data_ = data;
     size_ = size;
-    at_ = 0;
+    piece_ = at_ = 0;
+    palette_fits_ = true;
     png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, this, on_error, on_warning);
     if (png_ != nullptr) info_ = png_create_info_struct(png_);
     if (info_ == nullptr) throw DecodeError("libpng: out of memory");
     if (setjmp(png_jmpbuf(png_))) fail();
     png_set_read_fn(png_, this, on_read);
-    png_set_chunk_malloc_max(png_, kMaxChunk);
-    // Text, profiles and the like are passed over: libpng would take, and fill, up to 2 GB of memory for a
-    // chunk whose header says so, whatever the limit, before it finds that the file is shorter.
-    png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
+    png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
+    png_set_crc_action(png_, PNG_CRC_QUIET_USE, PNG_CRC_QUIET_USE);  // checked already
     png_read_info(png_, info_);
-    width_ = png_get_image_width(png_, info_);
-    height_ = png_get_image_height(png_, info_);
-    check_size(width_, height_);
     prepare();
-    return {static_cast<int>(height_), static_cast<int>(width_)};
+    return {static_cast<int>(file_.height), static_cast<int>(file_.width)};
   }
 
   void read(const Window& window, uint8_t* out, ptrdiff_t stride) override {
     const size_t bytes = png_get_rowbytes(png_, info_);
-    const bool interlaced = png_get_interlace_type(png_, info_) != PNG_INTERLACE_NONE;
-    rows_.resize(interlaced ? bytes * height_ : bytes);
+    rows_.resize(file_.interlaced ? bytes * file_.height : bytes);
     if (setjmp(png_jmpbuf(png_))) fail();
-    read_rows(window, bytes, interlaced, out, stride);
+    read_rows(window, bytes, out, stride);
     close();
+    if (!palette_fits_) refuse("a pixel names no colour of the palette", size_, size_);
   }
 
  private:
   // Sets up the conversions. Throws where the pixels are not what the content needs.
   void prepare() {
-    const int colour = png_get_color_type(png_, info_), depth = png_get_bit_depth(png_, info_);
+    const int colour = file_.colour, depth = file_.depth;
     if (content_ == Content::label) {
       if ((colour != PNG_COLOR_TYPE_GRAY && colour != PNG_COLOR_TYPE_PALETTE) || depth > 8) {
         const bool coloured = colour & PNG_COLOR_MASK_COLOR, alpha = colour & PNG_COLOR_MASK_ALPHA;
@@ -63,41 +61,61 @@ class PngDecoder : public Decoder {
                           (coloured ? "; map its colours to class numbers first" : ""));
       }
       png_set_packing(png_);
-      channels_ = 1;
+    } else if (colour == PNG_COLOR_TYPE_PALETTE) {
+      png_set_packing(png_);  // the colours are looked up here, where one that is not there is found
     } else {
       if (depth == 16 && colour == PNG_COLOR_TYPE_GRAY) {
         throw DecodeError("has more than 8 bits a channel (mode I;16); expected 8");
       }
       if (depth == 16) png_set_strip_16(png_);
-      if (colour == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png_);
       if (colour == PNG_COLOR_TYPE_GRAY && depth < 8) png_set_expand_gray_1_2_4_to_8(png_);
       if (!(colour & PNG_COLOR_MASK_COLOR)) png_set_gray_to_rgb(png_);
-      png_set_strip_alpha(png_);  // a palette's transparency too
-      channels_ = 3;
+      png_set_strip_alpha(png_);
     }
+    channels_ = content_ == Content::label || colour == PNG_COLOR_TYPE_PALETTE ? 1 : 3;
     png_set_interlace_handling(png_);
     png_read_update_info(png_, info_);
-    if (png_get_rowbytes(png_, info_) != static_cast<size_t>(width_) * channels_) {
+    if (png_get_rowbytes(png_, info_) != file_.width * channels_) {
       throw DecodeError("libpng gives rows of an unexpected layout");
     }
   }
 
   // No object with a destructor may live here: libpng's errors jump over this function.
-  void read_rows(const Window& window, size_t bytes, bool interlaced, uint8_t* out, ptrdiff_t stride) {
+  void read_rows(const Window& window, size_t bytes, uint8_t* out, ptrdiff_t stride) {
     const size_t skipped = static_cast<size_t>(window.left) * channels_;
     const size_t wanted = static_cast<size_t>(window.right - window.left) * channels_;
-    const int passes = interlaced ? 7 : 1;
+    const bool coloured = content_ == Content::image && channels_ == 1;
+    const int passes = file_.interlaced ? 7 : 1;
     for (int pass = 0; pass < passes; ++pass) {
-      for (int y = 0; y < static_cast<int>(height_); ++y) {
+      for (int y = 0; y < static_cast<int>(file_.height); ++y) {
         const bool kept = y >= window.top && y < window.bottom;
-        uint8_t* row = interlaced ? rows_.data() + y * bytes : rows_.data();
+        uint8_t* row = file_.interlaced ? rows_.data() + y * bytes : rows_.data();
         uint8_t* target = out + (y - window.top) * stride;
-        if (!interlaced && kept && wanted == bytes) row = target;
+        if (!file_.interlaced && kept && wanted == bytes && !coloured) row = target;
         png_read_row(png_, row, nullptr);
-        if (pass + 1 == passes && kept && row != target) std::memcpy(target, row + skipped, wanted);
+        if (pass + 1 < passes) continue;
+        if (coloured) {
+          check_colours(row);
+          if (kept) look_up(row + skipped, wanted, target);
+        } else if (kept && row != target) {
+          std::memcpy(target, row + skipped, wanted);
+        }
       }
     }
     png_read_end(png_, nullptr);  // checks what is left of the stream, its checksum too
+  }
+
+  // All of a row, whatever the window: a wrong pixel must not be found in some epochs only.
+  void check_colours(const uint8_t* row) {
+    const size_t entries = file_.palette.size / 3;
+    palette_fits_ = palette_fits_ && *std::max_element(row, row + file_.width) < entries;
+  }
+
+  void look_up(const uint8_t* indexes, size_t count, uint8_t* out) const {
+    for (size_t x = 0; x < count; ++x, out += 3) {
+      const size_t place = 3 * size_t{indexes[x]};
+      for (int c = 0; c < 3; ++c) out[c] = place < file_.palette.size ? file_.palette.data[place + c] : 0;
+    }
   }
 
   void close() {
@@ -108,14 +126,35 @@ class PngDecoder : public Decoder {
 
   [[noreturn]] void fail() {
     close();
-    refuse(message_, at_, size_);
+    refuse(message_, offset(), size_);
   }
 
   static void on_read(png_structp png, png_bytep out, size_t count) {
     auto* decoder = static_cast<PngDecoder*>(png_get_io_ptr(png));
-    if (count > decoder->size_ - decoder->at_) png_error(png, "premature end of the file");
-    std::memcpy(out, decoder->data_ + decoder->at_, count);
-    decoder->at_ += count;
+    if (!decoder->give(out, count)) png_error(png, "premature end of the file");
+  }
+
+  // The next bytes of the signature and the chunks that matter. Others, such as text and profiles, libpng
+  // does not see: it takes memory for them, and has rules of its own.
+  bool give(uint8_t* out, size_t count) {
+    while (count > 0) {
+      if (piece_ > file_.essential.size()) return false;
+      const Bytes from = piece_ == 0 ? Bytes{data_, kPngSignature} : file_.essential[piece_ - 1];
+      const size_t now = std::min(count, from.size - at_);
+      std::memcpy(out, from.data + at_, now);
+      out += now;
+      count -= now;
+      at_ += now;
+      if (at_ < from.size) continue;
+      ++piece_;
+      at_ = 0;
+    }
+    return true;
+  }
+
+  size_t offset() const {
+    return piece_ == 0 || piece_ > file_.essential.size() ? size_
+                                                          : file_.essential[piece_ - 1].data - data_ + at_;
   }
 
   [[noreturn]] static void on_error(png_structp png, png_const_charp text) {
@@ -124,22 +163,32 @@ class PngDecoder : public Decoder {
     png_longjmp(png, 1);
   }
 
-  static void on_warning(png_structp, png_const_charp) {}
+  // Too many pixels, a wrong checksum of them: libpng goes on after these, though something is damaged. Bytes
+  // behind the end of the compressed stream hold nothing.
+  static void on_warning(png_structp png, png_const_charp text) {
+    const bool is_of_pixels = std::strncmp(text, "IDAT: ", 6) == 0;
+    if (is_of_pixels && std::strcmp(text, "IDAT: Extra compressed data") != 0) on_error(png, text);
+  }
 
   const Content content_;
+  const int64_t max_pixels_;
+  PngFile file_;
   png_structp png_ = nullptr;
   png_infop info_ = nullptr;
   char message_[256] = "";
   const uint8_t* data_ = nullptr;
-  size_t size_ = 0, at_ = 0;
-  png_uint_32 width_ = 0, height_ = 0;
-  int channels_ = 1;
+  size_t size_ = 0;
+  size_t piece_ = 0, at_ = 0;  // where libpng is: the signature, or a chunk, and the place in it
+  bool palette_fits_ = true;
+  int channels_ = 1;  // of libpng's rows
   std::vector<uint8_t> rows_;
 };
 
 }  // namespace
 
-std::unique_ptr<Decoder> make_png_decoder(Content content) { return std::make_unique<PngDecoder>(content); }
+std::unique_ptr<Decoder> make_png_decoder(Content content, int64_t max_pixels) {
+  return std::make_unique<PngDecoder>(content, max_pixels);
+}
 
 }  // namespace deeplab_fast
 
@@ -147,7 +196,7 @@ std::unique_ptr<Decoder> make_png_decoder(Content content) { return std::make_un
 
 namespace deeplab_fast {
 
-std::unique_ptr<Decoder> make_png_decoder(Content) { throw DecodeError("this build has no libpng"); }
+std::unique_ptr<Decoder> make_png_decoder(Content, int64_t) { throw DecodeError("this build has no libpng"); }
 
 }  // namespace deeplab_fast
 

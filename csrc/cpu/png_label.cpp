@@ -10,16 +10,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "png_chunks.h"
+
 namespace deeplab_fast {
 namespace {
-
-uint32_t big_endian(const uint8_t* p) {
-  return static_cast<uint32_t>(p[0]) << 24 | static_cast<uint32_t>(p[1]) << 16 |
-         static_cast<uint32_t>(p[2]) << 8 | p[3];
-}
-
-constexpr size_t kSignature = 8, kChunkHeader = 8, kChecksum = 4, kHeaderChunk = 13;
-constexpr int kGrey = 0, kPalette = 3;
 
 // PNG specification, section 9.4.
 int paeth(int left, int up, int corner) {
@@ -31,46 +25,38 @@ int paeth(int left, int up, int corner) {
 
 class FastLabelDecoder : public FastDecoder {
  public:
-  FastLabelDecoder() : inflater_(libdeflate_alloc_decompressor()) {
+  explicit FastLabelDecoder(int64_t max_pixels)
+      : max_pixels_(max_pixels), inflater_(libdeflate_alloc_decompressor()) {
     if (inflater_ == nullptr) throw std::bad_alloc();
   }
   ~FastLabelDecoder() override { libdeflate_free_decompressor(inflater_); }
 
   bool takes(const uint8_t* data, size_t size) override {
-    if (size < kSignature + kChunkHeader + kHeaderChunk) return false;
-    const uint8_t* header = data + kSignature + kChunkHeader;
-    const bool is_header =
-        big_endian(data + kSignature) == kHeaderChunk && std::memcmp(header - 4, "IHDR", 4) == 0;
-    const int depth = header[8], colour = header[9];
-    const bool depth_fits = depth == 1 || depth == 2 || depth == 4 || depth == 8;
-    const bool plain = header[10] == 0 && header[11] == 0 && header[12] == 0;
-    return is_header && (colour == kGrey || colour == kPalette) && depth_fits && plain;
+    PngChunks chunks(data, size);
+    if (!chunks.next() || !chunks.is("IHDR") || chunks.length != 13) return false;
+    const int depth = chunks.body[8], colour = chunks.body[9], interlaced = chunks.body[12];
+    return (colour == kPngGrey || colour == kPngPalette) && depth <= 8 && interlaced == 0;
   }
 
   Size open(const uint8_t* data, size_t size) override {
-    data_ = data;
+    file_ = read_png(data, size, max_pixels_);
     size_ = size;
-    const uint8_t* header = data + kSignature + kChunkHeader;
-    width_ = big_endian(header);
-    height_ = big_endian(header + 4);
-    depth_ = header[8];
-    if (width_ == 0 || height_ == 0 || width_ > INT32_MAX || height_ > INT32_MAX) {
-      refuse("the image has no pixels, or too many", kSignature + kChunkHeader, size);
-    }
-    check_size(static_cast<int64_t>(width_), static_cast<int64_t>(height_));
+    width_ = file_.width;
+    height_ = file_.height;
+    depth_ = file_.depth;
     return {static_cast<int>(height_), static_cast<int>(width_)};
   }
 
   void read(const Window& window, uint8_t* out, ptrdiff_t stride) override {
-    collect_stream();
+    join_stream();
     const size_t row_bytes = (width_ * depth_ + 7) / 8;
     const size_t expected = (row_bytes + 1) * height_;
     // Zlib packs at most 1032 to 1: a header that promises more is a lie, found before memory is taken.
-    if (expected / 1032 > stream_size_) refuse("not enough image data", size_, size_);
+    if (expected / 1032 > stream_.size) refuse("not enough image data", size_, size_);
     pixels_.resize(expected);
     size_t got = 0;
     const libdeflate_result result =
-        libdeflate_zlib_decompress(inflater_, stream_, stream_size_, pixels_.data(), expected, &got);
+        libdeflate_zlib_decompress(inflater_, stream_.data, stream_.size, pixels_.data(), expected, &got);
     if (result == LIBDEFLATE_INSUFFICIENT_SPACE) refuse("too much image data", size_, size_);
     if (result != LIBDEFLATE_SUCCESS) refuse("corrupt image data", size_, size_);
     if (got != expected) refuse("not enough image data", size_, size_);
@@ -86,48 +72,13 @@ class FastLabelDecoder : public FastDecoder {
   }
 
  private:
-  // Finds the image data, checks the checksums of all chunks on the way, and joins the parts where there are
-  // several.
-  void collect_stream() {
-    size_t parts = 0;
-    bool has_palette = false;
+  // Joins the parts of the compressed pixels where there are several.
+  void join_stream() {
+    stream_ = file_.stream[0];
+    if (file_.stream.size() == 1) return;
     joined_.clear();
-    stream_ = nullptr;
-    stream_size_ = 0;
-    size_t at = kSignature;
-    while (true) {
-      if (size_ - at < kChunkHeader + kChecksum) refuse("premature end of the file", size_, size_);
-      const size_t length = big_endian(data_ + at);
-      if (length > size_ - at - kChunkHeader - kChecksum) refuse("premature end of the file", size_, size_);
-      const uint8_t *name = data_ + at + 4, *body = data_ + at + kChunkHeader;
-      if (libdeflate_crc32(0, name, length + 4) != big_endian(body + length)) {
-        refuse(std::string("wrong checksum of chunk ") + printable(name), at, size_);
-      }
-      if (std::memcmp(name, "IEND", 4) == 0) break;
-      if (std::memcmp(name, "PLTE", 4) == 0) has_palette = true;
-      if (std::memcmp(name, "IDAT", 4) == 0) {
-        if (parts++ == 0) {
-          stream_ = body;
-          stream_size_ = length;
-        } else {
-          if (parts == 2) joined_.assign(stream_, stream_ + stream_size_);
-          joined_.insert(joined_.end(), body, body + length);
-        }
-      }
-      at += kChunkHeader + length + kChecksum;
-    }
-    if (parts == 0) refuse("no image data", at, size_);
-    if (data_[kSignature + kChunkHeader + 9] == kPalette && !has_palette) refuse("no palette", at, size_);
-    if (parts > 1) {
-      stream_ = joined_.data();
-      stream_size_ = joined_.size();
-    }
-  }
-
-  static std::string printable(const uint8_t* name) {
-    std::string text;
-    for (int i = 0; i < 4; ++i) text += name[i] >= 32 && name[i] < 127 ? static_cast<char>(name[i]) : '?';
-    return text;
+    for (const Bytes& part : file_.stream) joined_.insert(joined_.end(), part.data, part.data + part.size);
+    stream_ = {joined_.data(), joined_.size()};
   }
 
   // Undoes the filters in place (PNG specification, section 9); a pixel takes at most one byte.
@@ -174,19 +125,21 @@ class FastLabelDecoder : public FastDecoder {
     }
   }
 
+  const int64_t max_pixels_;
   libdeflate_decompressor* const inflater_;
-  const uint8_t* data_ = nullptr;
+  PngFile file_;
   size_t size_ = 0;
   size_t width_ = 0, height_ = 0;
   int depth_ = 8;
-  const uint8_t* stream_ = nullptr;
-  size_t stream_size_ = 0;
+  Bytes stream_{nullptr, 0};
   std::vector<uint8_t> joined_, pixels_, zeros_;
 };
 
 }  // namespace
 
-std::unique_ptr<FastDecoder> make_fast_label_decoder() { return std::make_unique<FastLabelDecoder>(); }
+std::unique_ptr<FastDecoder> make_fast_label_decoder(int64_t max_pixels) {
+  return std::make_unique<FastLabelDecoder>(max_pixels);
+}
 
 }  // namespace deeplab_fast
 
@@ -194,7 +147,7 @@ std::unique_ptr<FastDecoder> make_fast_label_decoder() { return std::make_unique
 
 namespace deeplab_fast {
 
-std::unique_ptr<FastDecoder> make_fast_label_decoder() { return nullptr; }
+std::unique_ptr<FastDecoder> make_fast_label_decoder(int64_t) { return nullptr; }
 
 }  // namespace deeplab_fast
 

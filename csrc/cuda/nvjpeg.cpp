@@ -106,9 +106,9 @@ std::vector<Size> jpeg_sizes_cuda(const std::vector<const uint8_t*>& data, const
       throw DecodeError("file " + std::to_string(i) + ": nvJPEG cannot read its header (status " +
                         std::to_string(status) + ")");
     }
-    if (int64_t{widths[0]} * heights[0] > kMaxPixels) {
-      throw DecodeError("file " + std::to_string(i) + ": more than " + std::to_string(kMaxPixels) +
-                        " pixels");
+    if (int64_t{widths[0]} * heights[0] > DecodeRules{}.max_pixels) {
+      throw DecodeError("file " + std::to_string(i) + ": more than " +
+                        std::to_string(DecodeRules{}.max_pixels) + " pixels");
     }
     found.push_back({heights[0], widths[0]});
   }

@@ -12,6 +12,8 @@ from .confusion import ConfusionCounter, confusion_matrix
 from .conv1x1_bn import conv1x1_bn
 from .decode import decode_image, decode_label, image_size
 from .decode_gpu import decode_jpegs
+from .decoding import DEFAULT_DECODING, Decoding
+from .exif import exif_orientation, is_transposed
 from .folded_conv import folded_conv, folds
 from .label_weight import label_weight
 from .labels import NO_LABEL
@@ -29,8 +31,10 @@ from .upsample_ce_per_pixel import upsample_ce_per_pixel
 from .upsample_confusion import upsample_confusion
 
 __all__ = [
+    "DEFAULT_DECODING",
     "NO_LABEL",
     "ConfusionCounter",
+    "Decoding",
     "LogitsView",
     "Norm",
     "Pending",
@@ -47,10 +51,12 @@ __all__ = [
     "decode_image",
     "decode_jpegs",
     "decode_label",
+    "exif_orientation",
     "finished",
     "folded_conv",
     "folds",
     "image_size",
+    "is_transposed",
     "label_weight",
     "norm_relu",
     "norm_relu_pool",

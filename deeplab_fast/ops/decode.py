@@ -1,66 +1,66 @@
-"""Image and label files to arrays, with limits: natively, or through Pillow where the extension cannot."""
+"""Image and label files to arrays, with limits: natively, or through Pillow where the extension cannot.
 
-import io
-import warnings
+What is damaged is refused, and both ways refuse the same: a file cut off anywhere; a JPEG whose scans break off, hold
+bits that are no code, or whose restart markers are out of order; a JPEG that lacks a channel, the last bits of a
+coefficient or its end marker; a PNG with a wrong checksum, whichever chunk's, with a chunk misplaced or both critical
+and unknown, or with more or fewer pixels than its header says; a pixel that names no colour of its palette. JPEG must
+be baseline or progressive, Huffman-coded, of 8 bits. What no pixel rests on is passed over: bytes behind the end, or
+between a JPEG's segments. What is accepted has the same pixels both ways.
+"""
+
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PILImage
-from PIL import UnidentifiedImageError
 
 from deeplab_fast.errors import UserError
 
 from . import _native
-
-MAX_PIXELS = 1 << 26  # 64 Mpixel: an image beyond this is a mistake or an attack
-_FORMATS = ("JPEG", "PNG")
-_GREY_MODES = ("1", "L", "P")
-_LABEL_ADVICE = dict.fromkeys(("RGB", "RGBA"), "; map its colours to class numbers first")
-_GREY_STEP = {2: 85, 4: 17}  # Pillow stretches grey of 2 and 4 bits to 0-255; classes must not be
+from .decode_reference import decode_image_reference, decode_label_reference, image_size_reference
+from .decoding import DEFAULT_DECODING, Decoding
 
 
-def image_size(data: bytes, where: str) -> tuple[int, int]:
-    """Height and width from the header alone.
+def image_size(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> tuple[int, int]:
+    """Height and width, of the turned image where it is turned: from a JPEG's header alone, or a PNG's chunks.
 
     Raises:
         UserError: not a readable image; names ``where``.
     """
     native = _native.decoder()[0]
     if native is None:
-        return image_size_reference(data, where)
+        return image_size_reference(data, where, decoding)
     try:
-        return native.image_size(data)
+        return native.image_size(data, *decoding)
     except native.DecodeError as error:
         raise UserError(f"{where}: {error}") from None
 
 
-def decode_image(data: bytes, where: str) -> NDArray[np.uint8]:
-    """JPEG or PNG bytes to RGB uint8 ``[H, W, 3]``. EXIF orientation is ignored, as its labels do.
+def decode_image(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
+    """JPEG or PNG bytes to RGB uint8 ``[H, W, 3]``, turned as the file's EXIF orientation says unless told otherwise.
 
     Raises:
         UserError: truncated, corrupt, too large, of more than 8 bits or not an image; names ``where``.
     """
     native = _native.decoder()[0]
     if native is None:
-        return decode_image_reference(data, where)
-    return _decoded(native, native.decode_image, data, where)
+        return decode_image_reference(data, where, decoding)
+    return _decoded(native, lambda data: native.decode_image(data, None, *decoding), data, where)
 
 
-def decode_label(data: bytes, where: str) -> NDArray[np.uint8]:
+def decode_label(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
     """Label PNG bytes (8-bit grey, palette, or fewer bits) to class indexes, uint8 ``[H, W]``.
 
-    A palette file gives its indexes, not its colours.
+    A palette file gives its indexes, not its colours. A label is never turned: tools write it as they show it.
 
     Raises:
         UserError: unreadable, or its pixels are colours rather than classes; names ``where``.
     """
     native = _native.decoder()[0]
     if native is None:
-        return decode_label_reference(data, where)
-    return _decoded(native, native.decode_label, data, where)
+        return decode_label_reference(data, where, decoding)
+    return _decoded(native, lambda data: native.decode_label(data, None, decoding.max_pixels), data, where)
 
 
 def _decoded(native: ModuleType, decode: Callable[[bytes], Any], data: bytes, where: str) -> NDArray[np.uint8]:
@@ -68,64 +68,3 @@ def _decoded(native: ModuleType, decode: Callable[[bytes], Any], data: bytes, wh
         return decode(data)
     except native.DecodeError as error:
         raise UserError(f"{where}: {error}") from None
-
-
-# ---------------------------------------------------------------- the reference: Pillow
-
-
-def _open(data: bytes, where: str) -> PILImage.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)
-            image = PILImage.open(io.BytesIO(data), formats=_FORMATS)
-    except Exception as error:
-        raise UserError(f"{where}: not a readable image ({_reason(error)}); expected JPEG or PNG") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise UserError(f"{where}: {image.width}x{image.height} pixels; expected at most {MAX_PIXELS}")
-    return image
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "unknown format"
-    return " ".join(str(error).split())[:120] or type(error).__name__
-
-
-def image_size_reference(data: bytes, where: str) -> tuple[int, int]:
-    """:func:`image_size` through Pillow."""
-    image = _open(data, where)
-    return image.height, image.width
-
-
-def decode_image_reference(data: bytes, where: str) -> NDArray[np.uint8]:
-    """:func:`decode_image` through Pillow."""
-    image = _open(data, where)
-    if image.mode[0] in "IF":
-        raise UserError(f"{where}: has more than 8 bits a channel (mode {image.mode}); expected 8")
-    try:
-        return np.array(image.convert("RGB"))
-    except Exception as error:
-        raise UserError(f"{where}: cannot be decoded ({_reason(error)})") from None
-
-
-def _png_depth(data: bytes) -> int:
-    """Bits of a grey PNG's samples, from its header; 8 for anything else."""
-    is_grey_png = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25:26] == b"\0"
-    return data[24] if is_grey_png else 8
-
-
-def decode_label_reference(data: bytes, where: str) -> NDArray[np.uint8]:
-    """:func:`decode_label` through Pillow."""
-    image = _open(data, where)
-    if image.mode not in _GREY_MODES:
-        raise UserError(
-            f"{where}: label has mode {image.mode}; expected a grey or palette PNG of at most 8 bits whose values are"
-            f" the classes{_LABEL_ADVICE.get(image.mode, '')}"
-        )
-    if image.format == "JPEG":
-        raise UserError(f"{where}: label is a JPEG, whose values are not kept exactly; expected PNG")
-    try:
-        label = np.array(image).astype(np.uint8)
-        return label // _GREY_STEP.get(_png_depth(data), 1) if image.mode == "L" else label
-    except Exception as error:
-        raise UserError(f"{where}: cannot be decoded ({_reason(error)})") from None

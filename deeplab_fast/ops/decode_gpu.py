@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import _native
 from .decode import decode_image
+from .exif import PLAIN, exif_orientation
 
 
 def gpu_decoder_missing(device: torch.device | None = None) -> str:
@@ -24,13 +25,14 @@ def decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor]:
     """JPEG files to RGB on ``device``: uint8 ``[H, W, 3]`` each, decoded there in one batch.
 
     nvJPEG's colours differ from the CPU's by a few levels, so training, whose batches must not depend
-    on the machine, does not use it. Where nvJPEG is missing, or declines the batch (CMYK, say), the
-    CPU decodes; :func:`gpu_decoder_missing` tells why.
+    on the machine, does not use it. Where nvJPEG is missing, or declines the batch (CMYK, say), or an
+    image is turned by its EXIF orientation, the CPU decodes; :func:`gpu_decoder_missing` tells why.
 
     Raises:
         UserError: a file cannot be decoded; names its number.
     """
-    if device.type == "cuda" and not gpu_decoder_missing(device):
+    is_plain = all(exif_orientation(data) == PLAIN for data in files)  # nvJPEG does not turn images
+    if device.type == "cuda" and is_plain and not gpu_decoder_missing(device):
         native = _native.cuda()[0]
         assert native is not None
         try:

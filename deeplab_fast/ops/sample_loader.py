@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import _native
-from .decode import MAX_PIXELS
+from .decoding import DEFAULT_DECODING, MAX_PIXELS, Decoding
 from .normalise import normalise
 
 
@@ -75,14 +75,14 @@ def missing() -> str:
     return _native.decoder()[1]
 
 
-def ragged_room(recipe: Recipe, scales: NDArray[np.float64]) -> NDArray[np.int64]:
+def ragged_room(recipe: Recipe, scales: NDArray[np.float64], max_pixels: int = MAX_PIXELS) -> NDArray[np.int64]:
     """Where each sample's pixels go: offset and room of the image, then of the label, int64 ``[N, 4]``.
 
     A crop reads at most ``(crop_size + 1) / scale`` source pixels a side, and a few at the border.
     """
     scale = recipe.min_scale + (recipe.max_scale - recipe.min_scale) * scales
-    side = np.minimum(np.ceil((recipe.crop_size + 1) / scale) + 6, MAX_PIXELS).astype(np.int64)
-    pixels = np.minimum(side * side, MAX_PIXELS)  # no image has more
+    side = np.minimum(np.ceil((recipe.crop_size + 1) / scale) + 6, max_pixels).astype(np.int64)
+    pixels = np.minimum(side * side, max_pixels)  # no image has more
     starts = np.cumsum(pixels) - pixels
     return np.stack([3 * starts, 3 * pixels, starts, pixels], axis=1)
 
@@ -113,9 +113,17 @@ class SampleLoader:
     Args:
         files: paths that jobs name by number; those of which jobs want parts stay open.
         num_classes: a label value beyond it, other than the ignore label, is a failure.
+        decoding: how images are turned and how large they may be.
     """
 
-    def __init__(self, files: list[str], recipe: Recipe, num_classes: int, threads: int) -> None:
+    def __init__(
+        self,
+        files: list[str],
+        recipe: Recipe,
+        num_classes: int,
+        threads: int,
+        decoding: Decoding = DEFAULT_DECODING,
+    ) -> None:
         native, reason = _native.decoder()
         if native is None:
             raise RuntimeError(f"no native loader: {reason}")
@@ -127,6 +135,7 @@ class SampleLoader:
             classes=num_classes,
             threads=threads,
             **recipe._asdict(),
+            **decoding._asdict(),
         )
         self._targets: dict[int, Crops | Ragged] = {}  # memory that threads still write to
 

@@ -53,7 +53,7 @@ inline Outcome decode(Decoder& decoder, const uint8_t* data, size_t bytes, int c
   try {
     const Size size = decoder.open(data, bytes);
     if (size.height < 1 || size.width < 1) finding("an image without pixels");
-    if (int64_t{size.height} * size.width > kMaxPixels) finding("an image beyond the limit");
+    if (int64_t{size.height} * size.width > DecodeRules{}.max_pixels) finding("an image beyond the limit");
     if (int64_t{size.height} * size.width > kMaxDecoded) return outcome;
     const Window window = whole ? Window{0, size.height, 0, size.width} : window_of(data, bytes, size);
     const size_t rows = window.bottom - window.top, columns = channels * (window.right - window.left);

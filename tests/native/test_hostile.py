@@ -87,15 +87,14 @@ def test_a_code_of_all_ones_is_refused():
         decode_image(data[:at] + table + data[at + 33 :], "x")
 
 
-def test_windows_of_an_incomplete_progressive_file_are_the_whole_s():
+def test_an_incomplete_progressive_file_is_refused_in_every_window():
     """Scans left out: libjpeg would smooth what it has, looking beyond the window."""
     data = jpeg(progressive=True)
     scans = [i for i in range(len(data) - 1) if data[i : i + 2] == b"\xff\xda"]
     data = data[: scans[2]] + b"\xff\xd9"
-    whole = decode_image(data, "x")
-    for window in ((0, 8, 0, 8), (9, 33, 17, 40), (30, 40, 50, 56)):
-        top, bottom, left, right = window
-        assert np.array_equal(NATIVE.decode_image(data, window), whole[top:bottom, left:right])
+    for window in ((0, 40, 0, 56), (0, 8, 0, 8), (9, 33, 17, 40), (30, 40, 50, 56)):
+        with pytest.raises(NATIVE.DecodeError, match="Premature end"):
+            NATIVE.decode_image(data, window)
 
 
 def test_a_chunk_that_claims_much_memory_gets_none(tmp_path):

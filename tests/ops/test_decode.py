@@ -64,11 +64,13 @@ def test_image_modes(functions):
     assert size(encode(rgb, "PNG"), "x") == (9, 7)
 
 
-def test_exif_orientation_is_ignored(functions):
+def test_exif_orientation_is_applied(functions):
+    image, _, size = functions
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encode(np.zeros((10, 20, 3), np.uint8), "JPEG", exif=exif)
-    assert functions[0](data, "x").shape == (10, 20, 3)
+    assert image(data, "x").shape == (20, 10, 3)
+    assert size(data, "x") == (20, 10)
 
 
 def test_palette_label_gives_indexes(functions):

@@ -1,0 +1,142 @@
+"""Image and label files to arrays through Pillow, once what Pillow passes over is ruled out."""
+
+import io
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from PIL.PngImagePlugin import PngImageFile
+
+from deeplab_fast.errors import UserError
+
+from .damage import Damage
+from .decoding import DEFAULT_DECODING, Decoding
+from .exif import exif_orientation, is_transposed, turned
+from .jpeg_check import END, Frame, needed_bytes, read_header
+from .png_check import GREY, PALETTE, SIGNATURE, Png, PngHeader, check_pixels, read_png
+
+T = TypeVar("T")
+
+_GREY_STEP = {2: 85, 4: 17}  # Pillow stretches grey of 2 and 4 bits to 0-255; classes must not be
+_JPEG_MODES = {1: ("L", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK;I")}  # by channels: Pillow's mode and raw mode
+_REMEMBERED = 200_000  # files
+_sound: dict[bytes, int] = {}  # digest of a sound JPEG: its needed bytes. To check it takes longer than to decode it
+
+
+def image_size_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> tuple[int, int]:
+    """:func:`~deeplab_fast.ops.image_size` in Python."""
+    header = _header(data, where, decoding)
+    if isinstance(header, PngHeader):
+        _check_depth(header, where)
+    swaps = decoding.apply_exif and is_transposed(exif_orientation(data))
+    return (header.width, header.height) if swaps else (header.height, header.width)
+
+
+def decode_image_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
+    """:func:`~deeplab_fast.ops.decode_image` through Pillow."""
+    header = _header(data, where, decoding)
+    image = _jpeg_pixels(data, where, header) if isinstance(header, Frame) else _png_pixels(data, where, header)
+    return turned(image, exif_orientation(data)) if decoding.apply_exif else image
+
+
+def decode_label_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
+    """:func:`~deeplab_fast.ops.decode_label` through Pillow."""
+    if _is_jpeg(data):
+        raise UserError(f"{where}: label is a JPEG, whose values are not kept exactly; expected PNG")
+    header = _header(data, where, decoding)
+    assert isinstance(header, PngHeader)
+    if header.colour not in (GREY, PALETTE) or header.depth > 8:
+        mode = {GREY: "I;16", 2: "RGB", 4: "LA", 6: "RGBA"}[header.colour]
+        advice = "; map its colours to class numbers first" if header.colour in (2, 6) else ""
+        raise UserError(
+            f"{where}: label has mode {mode}; expected a grey or palette PNG of at most 8 bits whose values are"
+            f" the classes{advice}"
+        )
+    label = np.array(_png_image(data, where)[0]).astype(np.uint8)
+    return label // _GREY_STEP.get(header.depth, 1) if header.colour == GREY else label
+
+
+def _is_jpeg(data: bytes) -> bool:
+    return data[:2] == b"\xff\xd8"
+
+
+def _checked(check: Callable[..., T], data: bytes, where: str, *more: object) -> T:
+    """What a checker finds out; its damage as a :class:`UserError`, and so is what Pillow says."""
+    try:
+        return check(data, *more)
+    except Damage as damage:
+        reason = f" at byte {damage.offset} of {len(data)} ({damage.what})"
+    except Exception as error:  # Pillow lets several kinds out of broken files
+        reason = f" ({' '.join(str(error).split())[:120] or type(error).__name__})"
+    raise UserError(f"{where}: cannot be decoded{reason}")
+
+
+def _header(data: bytes, where: str, decoding: Decoding) -> Frame | PngHeader:
+    """What the header says, within the limits."""
+    if len(data) > decoding.max_bytes:
+        raise UserError(f"{where}: {len(data)} bytes; expected at most {decoding.max_bytes} (--max_pixels raises it)")
+    header: Frame | PngHeader
+    if _is_jpeg(data):
+        header = _checked(read_header, data, where)
+    elif data[: len(SIGNATURE)] == SIGNATURE:
+        header = _checked(read_png, data, where).header
+    else:
+        what = "unknown format" if data else "empty"
+        raise UserError(f"{where}: not a readable image ({what}); expected JPEG or PNG")
+    if header.width * header.height > decoding.max_pixels:
+        raise UserError(
+            f"{where}: {header.width}x{header.height} pixels; expected at most {decoding.max_pixels} (--max_pixels)"
+        )
+    return header
+
+
+# ---------------------------------------------------------------- JPEG
+
+
+def _jpeg_pixels(data: bytes, where: str, frame: Frame) -> NDArray[np.uint8]:
+    digest = blake2b(data, digest_size=16).digest()
+    needed = _sound.get(digest) or _checked(needed_bytes, data, where)
+    if len(_sound) < _REMEMBERED:
+        _sound[digest] = needed
+    return _checked(_decode_jpeg, data, where, frame, needed)
+
+
+def _decode_jpeg(data: bytes, frame: Frame, needed: int) -> NDArray[np.uint8]:
+    """Through Pillow's decoder alone: its reader of headers has rules of its own."""
+    mode, raw_mode = _JPEG_MODES[len(frame.components)]
+    size = frame.width, frame.height
+    return np.array(PILImage.frombytes(mode, size, data[:needed] + END, "jpeg", raw_mode, "").convert("RGB"))
+
+
+# ---------------------------------------------------------------- PNG
+
+
+def _check_depth(header: PngHeader, where: str) -> None:
+    if header.colour == GREY and header.depth == 16:
+        raise UserError(f"{where}: has more than 8 bits a channel (mode I;16); expected 8")
+
+
+def _png_image(data: bytes, where: str) -> tuple[PILImage.Image, Png]:
+    """A sound file's image, loaded. Opened here: Pillow's ``open`` has a limit of its own."""
+    png = _checked(read_png, data, where)
+    _checked(lambda data: check_pixels(png, len(data)), data, where)
+
+    def load(_: bytes) -> PILImage.Image:
+        image = PngImageFile(io.BytesIO(png.essential))
+        image.load()
+        return image
+
+    return _checked(load, data, where), png
+
+
+def _png_pixels(data: bytes, where: str, header: PngHeader) -> NDArray[np.uint8]:
+    _check_depth(header, where)
+    image, png = _png_image(data, where)
+    if header.colour == PALETTE and int(np.array(image).max()) >= png.palette:
+        raise UserError(
+            f"{where}: cannot be decoded at byte {len(data)} of {len(data)} (a pixel names no colour of the palette)"
+        )
+    return np.array(image.convert("RGB"))
