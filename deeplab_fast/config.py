@@ -126,7 +126,20 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageConfig:
+class DecodingConfig:
+    """Image files"""
+
+    exif: str = flag(
+        "apply",
+        "EXIF orientation: apply turns images as viewers and labelling tools do, ignore takes them as they are stored."
+        " Labels are never turned.",
+        choices=("apply", "ignore"),
+    )
+    max_pixels: int = flag(1 << 26, "Largest image, in pixels; a larger one is refused.", minimum=1, maximum=1 << 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig(DecodingConfig):
     """Images and labels"""
 
     crop_size: int = flag(513, "Side of the square that the network sees, in pixels.", minimum=17, maximum=4097)

@@ -24,7 +24,7 @@ from .data.threads import ordered_map
 from .distributed import World
 from .errors import UserError
 from .metrics import Scores
-from .ops import ConfusionCounter, LogitsView, normalise, resize_bilinear, upsample_argmax
+from .ops import DEFAULT_DECODING, ConfusionCounter, Decoding, LogitsView, normalise, resize_bilinear, upsample_argmax
 from .runtime import autocast
 
 logger = logging.getLogger("deeplab_fast")
@@ -40,12 +40,13 @@ class Protocol:
     mean_rgb: tuple[float, ...]
     std_rgb: tuple[float, ...]
     precision: str = "fp32"
+    decoding: Decoding = DEFAULT_DECODING
 
     @classmethod
     def of(
         cls, images: ImageConfig, precision: str, scales: tuple[float, ...] = (1.0,), flip: bool = False
     ) -> "Protocol":
-        return cls(images.crop_size, scales, flip, images.mean_rgb, images.std_rgb, precision)
+        return cls(images.crop_size, scales, flip, images.mean_rgb, images.std_rgb, precision, Decoding.of(images))
 
     @property
     def sizes(self) -> list[int]:
@@ -136,15 +137,15 @@ def aligns_corners(model: torch.nn.Module) -> bool:
 _Loaded = tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]
 
 
-def _load(source: Source, sizes: list[int], num_classes: int, ignore_label: int, index: int) -> _Loaded | UserError:
+def _load(source: Source, protocol: Protocol, num_classes: int, ignore_label: int, index: int) -> _Loaded | UserError:
     """Every scale of image ``index``, and its truth; or why it cannot be used."""
     try:
         sample = source.read(index)
-        image, label = decode_pair(sample)
+        image, label = decode_pair(sample, protocol.decoding)
         check_values(label, sample.label_where, num_classes, ignore_label)
     except UserError as error:
         return error
-    return [view_of(image, size) for size in sizes], label
+    return [view_of(image, size) for size in protocol.sizes], label
 
 
 def _stack(arrays: Sequence[np.ndarray], pinned: bool) -> Tensor:
@@ -212,7 +213,7 @@ def evaluate(
     world = world or World()
     places = range(world.rank, len(source), world.size)
     rounds = -(-len(range(0, len(source), world.size)) // batch_size)  # as many on every process
-    load = partial(_load, source, protocol.sizes, num_classes, ignore_label)
+    load = partial(_load, source, protocol, num_classes, ignore_label)
     loaded = ordered_map(load, places, num_workers, batch_size)
     counter = ConfusionCounter(num_classes, ignore_label, device)
     batches = _Batches(model, protocol, device, batch_size, fused)

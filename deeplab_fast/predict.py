@@ -121,12 +121,12 @@ class Segmenter:
 
     def _segment(self, path: Path) -> Result:
         data = read_bytes(path)
-        image = decode_image(data, str(path))
+        protocol = Protocol.of(self.config, self.config.precision, self.config.scales, self.config.flip)
+        image = decode_image(data, str(path), protocol.decoding)
         opacity = self.config.overlay
         if opacity and max(image.shape[:2]) > JPEG_MAX_SIDE:
             size = f"{image.shape[1]}x{image.shape[0]} pixels"
             raise UserError(f"{path}: {size}; a JPEG has at most {JPEG_MAX_SIDE} a side, expected --overlay=0")
-        protocol = Protocol.of(self.config, self.config.precision, self.config.scales, self.config.flip)
         classes = predict(self.model, [image], protocol, self.device, self.config.fused)[0]
         mask = Image.fromarray(classes).convert("P")
         mask.putpalette(self.colours.tobytes())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .cli import parse_flags, run
-from .config import flag, validate
+from .config import DecodingConfig, flag, validate
 from .data.check import Findings, check_source, suggested_weights
 from .data.classes import check_same_classes, class_names, class_numbers, described_flags, read_class_names
 from .data.labels import unfit_labels
@@ -17,6 +17,7 @@ from .data.sources import FileSource, Source, folder_source, list_source
 from .data.split import write_split
 from .data.voc import write_lists
 from .errors import UserError
+from .ops import Decoding
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -65,7 +66,7 @@ class ListsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordsConfig(LabelConfig, InputConfig):
+class RecordsConfig(LabelConfig, DecodingConfig, InputConfig):
     """Shards"""
 
     dst_path: str = flag("", "Name of the set: D/voc.tar becomes D/voc-00000.tar, ...")
@@ -76,7 +77,7 @@ class RecordsConfig(LabelConfig, InputConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckConfig(LabelConfig, InputConfig):
+class CheckConfig(LabelConfig, DecodingConfig, InputConfig):
     """Check"""
 
     data_file: str = flag("", "Records to check, instead of files.")
@@ -144,7 +145,9 @@ def records(argv: list[str]) -> int:
     shards = config.num_shards
     if "num_shards" not in flags:  # the default gives way to a small set
         shards = min(shards, len(source))
-    options = RecordOptions(shards, config.shuffle, config.seed, config.num_classes, config.ignore_label, tuple(names))
+    options = RecordOptions(
+        shards, config.shuffle, config.seed, config.num_classes, config.ignore_label, tuple(names), Decoding.of(config)
+    )
     paths = write_records(source, config.dst_path, options)
     print(f"{len(source):,} samples in {len(paths)} shards: {paths[0]} ... {paths[-1].name}")
     if unfit := _unfit(paths, config):
@@ -200,7 +203,9 @@ def check(argv: list[str]) -> int:
     if held_out is not None:
         check_same_classes(names, config.val_data_file, config.val_data_lst, config.data_root)
     absent = class_numbers(config.absent_classes, names, "absent_classes")
-    findings = check_source(source, config.num_classes, config.ignore_label, config.num_workers, held_out, absent)
+    findings = check_source(
+        source, config.num_classes, config.ignore_label, config.num_workers, held_out, absent, Decoding.of(config)
+    )
     findings.problems[:0] = [*verify_shards(source), *verify_shards(held_out)]
     print(_as_text(findings, names, config.num_classes, config.ignore_label))
     for problem in findings.problems[:_SHOWN]:

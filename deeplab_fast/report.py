@@ -17,6 +17,7 @@ from .errors import UserError
 from .evaluator import Protocol, View, predictions, view_of
 from .files import make_folder, replace_file
 from .log import METRICS, read_json_lines
+from .ops import Decoding
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,7 +140,7 @@ def draw_predictions(
     from matplotlib.patches import Patch
 
     indexes = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
-    samples = [_decode(source, int(i), len(names), ignore_label) for i in indexes]
+    samples = [_decode(source, int(i), len(names), ignore_label, protocol.decoding) for i in indexes]
     was_training = model.training
     model.eval()
     colours = palette()
@@ -175,11 +176,13 @@ def draw_predictions(
     _save(figure, path, dpi=100)
 
 
-def _decode(source: Source, index: int, classes: int, ignore_label: int) -> tuple[Pixels, Pixels] | UserError:
+def _decode(
+    source: Source, index: int, classes: int, ignore_label: int, decoding: Decoding
+) -> tuple[Pixels, Pixels] | UserError:
     """Return image and label of a sample, or why it cannot be used."""
     try:
         sample = source.read(index)
-        image, label = decode_pair(sample)
+        image, label = decode_pair(sample, decoding)
         check_values(label, sample.label_where, classes, ignore_label)
     except UserError as error:
         return error

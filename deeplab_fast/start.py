@@ -12,6 +12,7 @@ from .data.sources import Source
 from .data.usable import Subset, count_labels, try_samples
 from .distributed import World
 from .errors import UserError
+from .ops import Decoding
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -27,7 +28,10 @@ def check_held_out(config: TrainConfig, source: Source, world: World) -> Source:
         UserError: samples cannot be used and may not be left out, or the labels hold no class; the same for all.
     """
     share = range(world.rank, len(source), world.size)
-    found = try_samples(source, share, config.num_classes, config.ignore_label, config.num_workers, world.is_main)
+    decoding = Decoding.of(config)
+    found = try_samples(
+        source, share, config.num_classes, config.ignore_label, decoding, config.num_workers, world.is_main
+    )
     parts = world.gather((found.faults, found.pixels))
     faults = {index: fault for part, _ in parts for index, fault in part.items()}
     pixels = sum((counts for _, counts in parts), np.zeros(256, np.int64))
@@ -68,7 +72,7 @@ def check_labels(config: TrainConfig, source: Source, names: Sequence[str]) -> N
     """
     unfit: str | None = None
     first = 0
-    for read, pixels in count_labels(source, config.num_workers):
+    for read, pixels in count_labels(source, Decoding.of(config), config.num_workers):
         first = first or read
         unfit = unfit_labels(pixels, config.num_classes, config.ignore_label) or _weightless(pixels, config)
         if unfit is None:

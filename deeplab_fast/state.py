@@ -28,7 +28,7 @@ logger = logging.getLogger("deeplab_fast")
 # Flags that decide which samples a step sees or what a state means: a run cannot continue with others.
 _FIXED = (
     *("model", "backbone", "head", "num_classes", "multi_grid", "aspp_rates"),
-    *("precision", "seed", "ema_decay", "decay_norm"),
+    *("precision", "seed", "ema_decay", "decay_norm", "exif"),
 )
 
 # Flags that do not decide what a run computes, or whose change was said already.
@@ -38,7 +38,7 @@ _INDIFFERENT = (
 )
 
 # What a run did that began before there was such a flag: it goes on so.
-_BEFORE_FLAGS: dict[str, Any] = {"decay_norm": True}
+_BEFORE_FLAGS: dict[str, Any] = {"decay_norm": True, "exif": "ignore"}
 
 
 @dataclass
@@ -103,9 +103,9 @@ class TrainState:
         Raises:
             UserError: it belongs to a run whose steps mean something else, and names the flag; or does not fit.
         """
-        saved = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
+        saved = _BEFORE_FLAGS | {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
         for key in _FIXED:
-            if saved.get(key, _BEFORE_FLAGS.get(key)) != getattr(self.config, key):
+            if saved.get(key) != getattr(self.config, key):
                 raise UserError(
                     f"--{key}={getattr(self.config, key)}: {name} was trained with {saved.get(key)}; give the same"
                     " value to continue, or another --train_dir to start anew"

@@ -24,6 +24,7 @@ from .data.sources import Source
 from .errors import TrainingDiverged, UserError
 from .evaluator import Protocol, evaluate
 from .log import RunLog
+from .ops import Decoding
 from .optim import learning_rate
 from .profile import ProfiledStep
 from .runtime import DTYPES, StopRequest, versions
@@ -232,7 +233,8 @@ def build_loader(config: TrainConfig, source: Source, schedule: Schedule, device
         Finish(config.mean_rgb, config.std_rgb, DTYPES[config.precision]),
         BadSamples(config.on_bad_sample == "skip", config.max_bad_samples),
     )
-    return open_loader(TrainingSet(source, augment, config.num_classes, config.seed), schedule, options)
+    dataset = TrainingSet(source, augment, config.num_classes, config.seed, Decoding.of(config))
+    return open_loader(dataset, schedule, options)
 
 
 def _take(batches: Iterator[Batch], count: int) -> tuple[list[Batch], UserError | None]:

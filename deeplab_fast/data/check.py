@@ -10,11 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import decode_image, decode_label
+from deeplab_fast.ops import DEFAULT_DECODING, Decoding, decode_image, decode_label, exif_orientation, is_transposed
 
 from .labels import unfit_labels
 from .lists import some_of
-from .pairs import check_values
+from .pairs import check_values, turn_between
 from .sources import Sample, Source
 from .threads import ordered_map
 
@@ -41,6 +41,7 @@ def check_source(
     num_workers: int = 0,
     held_out: Source | None = None,
     absent: Collection[int] | None = None,
+    decoding: Decoding = DEFAULT_DECODING,
 ) -> Findings:
     """Decode every sample of ``source``; count label values; look for images shared with ``held_out``, by content.
 
@@ -48,12 +49,12 @@ def check_source(
     without one is a problem (None: no class is).
     """
     findings = Findings()
-    check = partial(_check_one, num_classes=num_classes, ignore_label=ignore_label)
-    _check_all(findings, "check", partial(check, source), len(source), num_workers)
+    check = partial(_check_one, num_classes=num_classes, ignore_label=ignore_label, decoding=decoding)
+    _check_all(findings, "check", partial(check, source), len(source), num_workers, decoding)
     unfit = unfit_labels(findings.pixels, num_classes, ignore_label, absent)
     if held_out is not None:
         others = Findings()
-        _check_all(others, "check held-out", partial(check, held_out), len(held_out), num_workers)
+        _check_all(others, "check held-out", partial(check, held_out), len(held_out), num_workers, decoding)
         for digest, where in others.seen.items():
             if first := findings.seen.get(digest):
                 findings.problems.append(f"{where}: held-out, and also in the data as {first}")
@@ -69,15 +70,21 @@ def check_source(
 
 
 def _check_all(
-    findings: Findings, description: str, check: Callable[[int], "_Result"], count: int, num_workers: int
+    findings: Findings,
+    description: str,
+    check: Callable[[int], "_Result"],
+    count: int,
+    num_workers: int,
+    decoding: Decoding,
 ) -> None:
     """Add the results of the samples 0 to ``count - 1`` to ``findings``, in their order."""
-    palettes, ignored = 0, []
+    palettes, ignored, turns = 0, [], _Turns(decoding.apply_exif)
     results = ordered_map(check, range(count), num_workers, 8 * num_workers)
     for result in tqdm(results, total=count, desc=description, unit="image", disable=None):
         findings.samples += 1
         findings.problems += result.problems
         palettes += result.is_palette
+        turns.add(result)
         if result.pixels is not None:
             findings.pixels += result.pixels
         if result.size is not None:
@@ -88,6 +95,7 @@ def _check_all(
             first = findings.seen.setdefault(result.digest, result.where)
             if first != result.where:
                 findings.notes.append(f"{result.where}: the same image as {first}")
+    findings.notes += turns.notes()
     if palettes:
         findings.notes.append(
             f"{palettes} labels are palette PNG: their indexes are the classes, which is right here; tools that read"
@@ -108,6 +116,42 @@ class _Result:
     pixels: np.ndarray | None = None
     is_palette: bool = False
     is_ignored: bool = False  # the whole label
+    orientation: int = 1
+    label_orientation: int = 1
+    label_size: tuple[int, int] | None = None
+
+
+@dataclass
+class _Turns:
+    """Which images have an EXIF orientation, and which labels fit only what ``--exif`` makes of it."""
+
+    is_applied: bool
+    images: list[str] = field(default_factory=list)
+    fitting: int = 0
+    labels: list[str] = field(default_factory=list)
+
+    def add(self, result: _Result) -> None:
+        if result.orientation != 1:
+            self.images.append(result.where)
+            height_differs = result.size is not None and result.size[0] != result.size[1]
+            self.fitting += is_transposed(result.orientation) and height_differs and result.size == result.label_size
+        if result.label_orientation != 1:
+            self.labels.append(result.where)
+
+    def notes(self) -> list[str]:
+        """Lines for the findings."""
+        notes = []
+        if self.images:
+            done = "turned by their EXIF orientation" if self.is_applied else "not turned by their EXIF orientation"
+            only = f"; the labels of {self.fitting} fit only so" if self.fitting else ""
+            flag = f"--exif={'apply' if self.is_applied else 'ignore'}"
+            notes.append(f"{len(self.images)} images are {done} ({flag}){only}; the first is {self.images[0]}")
+        if self.labels:
+            notes.append(
+                f"{len(self.labels)} labels have an EXIF orientation of their own, which is not applied; the first is"
+                f" that of {self.labels[0]}"
+            )
+        return notes
 
 
 def _digest(image: bytes) -> str:
@@ -121,24 +165,25 @@ def _read(source: Source, index: int) -> Sample | UserError:
         return error
 
 
-def _check_one(source: Source, index: int, num_classes: int, ignore_label: int) -> _Result:
+def _check_one(source: Source, index: int, num_classes: int, ignore_label: int, decoding: Decoding) -> _Result:
     sample = _read(source, index)
     if isinstance(sample, UserError):
         return _Result([str(sample)])
     problems = []
     size = None
     try:
-        pixels_of_image = decode_image(sample.image, sample.image_where)
+        pixels_of_image = decode_image(sample.image, sample.image_where, decoding)
         size = (pixels_of_image.shape[0], pixels_of_image.shape[1])
     except UserError as error:
         problems.append(str(error))
     try:
-        label = decode_label(sample.label, sample.label_where)
+        label = decode_label(sample.label, sample.label_where, decoding)
     except UserError as error:
         return _Result([*problems, str(error)])
     if size is not None and size != label.shape:
         problems.append(
             f"{sample.label_where}: {label.shape[1]}x{label.shape[0]} pixels; its image is {size[1]}x{size[0]}"
+            f"{turn_between(sample.image, size, label.shape, decoding)}"
         )
     try:
         check_values(label, sample.label_where, num_classes, ignore_label)
@@ -148,7 +193,11 @@ def _check_one(source: Source, index: int, num_classes: int, ignore_label: int) 
     is_palette = sample.label[:8] == _PNG and sample.label[25] == 3
     is_ignored = bool(pixels[ignore_label] == label.size)
     where = (sample.image_where, sample.label_where)
-    return _Result(problems, *where, _digest(sample.image), size, pixels, is_palette, is_ignored)
+    turns = exif_orientation(sample.image), exif_orientation(sample.label)
+    label_size = (label.shape[0], label.shape[1])
+    return _Result(
+        problems, *where, _digest(sample.image), size, pixels, is_palette, is_ignored, *turns, label_size=label_size
+    )
 
 
 def suggested_weights(pixels: np.ndarray) -> list[float]:

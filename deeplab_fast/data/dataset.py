@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deeplab_fast.errors import UserError
+from deeplab_fast.ops import DEFAULT_DECODING, Decoding
 
 from .augment import Augment
 from .philox import REPLACEMENT, uniform
@@ -36,12 +37,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Samples and how they are augmented."""
+    """Samples, and how they are decoded and augmented."""
 
     source: Source
     augment: Augment
     num_classes: int
     seed: int
+    decoding: Decoding = DEFAULT_DECODING
 
 
 @dataclass

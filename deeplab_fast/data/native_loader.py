@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import SampleLoader, augment_ragged
+from deeplab_fast.ops import SampleLoader, augment_ragged, image_size
 from deeplab_fast.ops.sample_loader import Crops, Failure, Jobs, Ragged, Recipe, ragged_room
 
 from .augment import colour_matrix
 from .dataset import BadSamples, Batch, TrainingSet
-from .pairs import value_error
+from .pairs import size_error, value_error
 from .philox import AUGMENT, uniform
 from .schedule import Schedule
 
@@ -82,7 +82,7 @@ class NativeLoader:
             augment.crop_size, augment.min_scale, augment.max_scale, augment.bicubic, augment.ignore_label
         )
         source = dataset.source
-        self.samples = SampleLoader(source.files(), self.recipe, dataset.num_classes, threads)
+        self.samples = SampleLoader(source.files(), self.recipe, dataset.num_classes, threads, dataset.decoding)
         self._draws: tuple[int, NDArray[np.float64]] | None = None  # of which epoch, and what chance decides in it
         self._on_gpu = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if self._on_gpu else None
@@ -130,8 +130,9 @@ class NativeLoader:
             if slot.copied is not None:
                 slot.copied.synchronize()
         if self.finish is not None:
+            room = ragged_room(self.recipe, jobs.draws[:, 0], self.dataset.decoding.max_pixels)
             old = slot.memory if slot is not None and isinstance(slot.memory, Ragged) else None
-            target = self.samples.new_ragged(ragged_room(self.recipe, jobs.draws[:, 0]), self._on_gpu, old)
+            target = self.samples.new_ragged(room, self._on_gpu, old)
         elif slot is not None and isinstance(slot.memory, Crops):
             target = slot.memory
         else:
@@ -186,6 +187,10 @@ class NativeLoader:
         image, label = self.dataset.source.where(index)
         if failure.fault == "value":
             return value_error(int(failure.text), label, self.dataset.num_classes, self.recipe.ignore_label)
+        if failure.fault == "size":  # told in full, from the files themselves
+            sample, decoding = self.dataset.source.read(index), self.dataset.decoding
+            sizes = (image_size(data, where, decoding) for data, where in zip(sample[1:3], sample[3:], strict=True))
+            return size_error(sample, *sizes, decoding)
         return UserError(f"{image if failure.fault == 'image' else label}: {failure.text}")
 
     def _send(self, item: _Pending) -> None:

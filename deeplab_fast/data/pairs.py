@@ -4,27 +4,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import decode_image, decode_label
+from deeplab_fast.ops import DEFAULT_DECODING, Decoding, decode_image, decode_label, exif_orientation, is_transposed
 
 from .sources import Sample
 
 Image = NDArray[np.uint8]
 
 
-def decode_pair(sample: Sample) -> tuple[Image, Image]:
+def decode_pair(sample: Sample, decoding: Decoding = DEFAULT_DECODING) -> tuple[Image, Image]:
     """Decoded image and label of a sample, of the same size.
 
     Raises:
         UserError: one cannot be decoded or their sizes differ; names the files.
     """
-    image = decode_image(sample.image, sample.image_where)
-    label = decode_label(sample.label, sample.label_where)
-    if image.shape[:2] != label.shape:
-        raise UserError(
-            f"{sample.label_where}: {label.shape[1]}x{label.shape[0]} pixels; expected"
-            f" {image.shape[1]}x{image.shape[0]} as its image"
-        )
+    image = decode_image(sample.image, sample.image_where, decoding)
+    label = decode_label(sample.label, sample.label_where, decoding)
+    size = image.shape[0], image.shape[1]
+    if size != label.shape:
+        raise size_error(sample, size, label.shape, decoding)
     return image, label
+
+
+def size_error(sample: Sample, size: tuple[int, int], label: tuple[int, ...], decoding: Decoding) -> UserError:
+    """For an image and a label of different (height, width); says where the EXIF orientation explains it."""
+    turn = turn_between(sample.image, size, label, decoding)
+    return UserError(
+        f"{sample.label_where}: {label[1]}x{label[0]} pixels; expected {size[1]}x{size[0]} as its image{turn}"
+    )
+
+
+def turn_between(image: bytes, size: tuple[int, int], label: tuple[int, ...], decoding: Decoding) -> str:
+    """Words for the end of a message where the label fits the image turned the other way, or nothing."""
+    orientation = exif_orientation(image)
+    if not is_transposed(orientation) or size[::-1] != label:
+        return ""
+    if decoding.apply_exif:
+        return f" after EXIF orientation {orientation}; it fits the image as it is stored: --exif=ignore"
+    return f" as it is stored; it fits the image turned by EXIF orientation {orientation}: --exif=apply"
 
 
 def check_values(label: Image, where: str, num_classes: int, ignore_label: int) -> None:

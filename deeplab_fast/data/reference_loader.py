@@ -51,7 +51,7 @@ class ReferenceLoader:
         """Sample ``index``, augmented as chance decided for ``wanted``."""
         dataset = self.dataset
         sample = dataset.source.read(index)
-        image, label = decode_pair(sample)
+        image, label = decode_pair(sample, dataset.decoding)
         check_values(label, sample.label_where, dataset.num_classes, dataset.augment.ignore_label)
         draw = draws(dataset.seed, epoch, wanted)
         colour = colour_matrix(dataset.seed, epoch, wanted) if dataset.augment.photometric else None

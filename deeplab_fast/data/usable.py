@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import decode_label
+from deeplab_fast.ops import Decoding, decode_label
 
 from .pairs import check_values, decode_pair
 from .sources import Place, Sample, Source
@@ -54,10 +54,16 @@ class Findings:
 
 
 def try_samples(
-    source: Source, indexes: Sequence[int], num_classes: int, ignore_label: int, threads: int, shows_bar: bool
+    source: Source,
+    indexes: Sequence[int],
+    num_classes: int,
+    ignore_label: int,
+    decoding: Decoding,
+    threads: int,
+    shows_bar: bool,
 ) -> Findings:
     """Decode the samples ``indexes`` as an evaluation will, in ``threads`` threads, and note what is wrong."""
-    attempt = partial(_attempt, source, num_classes, ignore_label)
+    attempt = partial(_attempt, source, num_classes, ignore_label, decoding)
     results = ordered_map(attempt, indexes, threads, 8 * threads)
     bar = tqdm(
         results, total=len(indexes), desc="check", unit="image", leave=False, disable=None if shows_bar else True
@@ -72,18 +78,22 @@ def try_samples(
     return Findings(faults, pixels)
 
 
-def _attempt(source: Source, num_classes: int, ignore_label: int, index: int) -> NDArray[np.int64] | str:
+def _attempt(
+    source: Source, num_classes: int, ignore_label: int, decoding: Decoding, index: int
+) -> NDArray[np.int64] | str:
     """Return the sample's pixels of each label value, ``[256]``, or why it cannot be used."""
     try:
         sample = source.read(index)
-        _, label = decode_pair(sample)
+        _, label = decode_pair(sample, decoding)
         check_values(label, sample.label_where, num_classes, ignore_label)
     except UserError as error:
         return str(error)
     return np.bincount(label.ravel(), minlength=256)
 
 
-def count_labels(source: Source, threads: int, at_once: int = 64) -> Iterator[tuple[int, NDArray[np.int64]]]:
+def count_labels(
+    source: Source, decoding: Decoding, threads: int, at_once: int = 64
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Decode labels in portions that lie spread over the source, and yield how many were read and their pixels so far.
 
     The pixels are counted by label value: ``[256]``. A label that cannot be read counts for nothing: whoever uses its
@@ -94,15 +104,15 @@ def count_labels(source: Source, threads: int, at_once: int = 64) -> Iterator[tu
     pixels, read = np.zeros(256, np.int64), 0
     for first in range(portions):
         indexes = range(first, total, portions)
-        for found in ordered_map(partial(_label_pixels, source), indexes, threads, 8 * threads):
+        for found in ordered_map(partial(_label_pixels, source, decoding), indexes, threads, 8 * threads):
             pixels += found
         read += len(indexes)
         yield read, pixels.copy()
 
 
-def _label_pixels(source: Source, index: int) -> NDArray[np.int64]:
+def _label_pixels(source: Source, decoding: Decoding, index: int) -> NDArray[np.int64]:
     try:
         sample = source.read(index)
-        return np.bincount(decode_label(sample.label, sample.label_where).ravel(), minlength=256)
+        return np.bincount(decode_label(sample.label, sample.label_where, decoding).ravel(), minlength=256)
     except UserError:
         return np.zeros(256, np.int64)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_fast.errors import UserError
+from deeplab_fast.ops import DEFAULT_DECODING, Decoding
 
 from .durable import locked, write_json
 from .index import Part, ShardIndex
@@ -28,6 +29,7 @@ class RecordOptions:
     num_classes: int
     ignore_label: int
     classes: tuple[str, ...]
+    decoding: Decoding = DEFAULT_DECODING
 
 
 def describe(dst: Path, paths: list[Path], indexes: list[ShardIndex], options: RecordOptions) -> None:

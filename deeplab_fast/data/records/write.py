@@ -132,7 +132,7 @@ def _pack(source: Source, samples: list[int], file: IO[bytes], options: RecordOp
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for sample in (source.read(i) for i in samples):
             digest.add(sample)
-            pixels += check_sample(sample, options.num_classes, options.ignore_label)
+            pixels += check_sample(sample, options)
             is_jpeg = sample.image[:2] == b"\xff\xd8"
             image = _add(tar, f"{sample.key}.{'jpg' if is_jpeg else 'img.png'}", sample.image)
             label = _add(tar, f"{sample.key}.png", sample.label)
@@ -145,7 +145,8 @@ class _Digest:
     """A digest of encoded samples and of the options: cheap beside decoding, and never fooled by times."""
 
     def __init__(self, options: RecordOptions) -> None:
-        self._sha = hashlib.sha256(json.dumps([options.num_classes, options.ignore_label]).encode())
+        unusual = [] if options.decoding.apply_exif else ["EXIF orientation ignored"]
+        self._sha = hashlib.sha256(json.dumps([options.num_classes, options.ignore_label, *unusual]).encode())
 
     def add(self, sample: Sample) -> None:
         for part in (sample.key.encode(), sample.image, sample.label):
@@ -170,12 +171,12 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
     return tar.offset - padded, len(data)
 
 
-def check_sample(sample: Sample, num_classes: int, ignore_label: int) -> np.ndarray:
+def check_sample(sample: Sample, options: RecordOptions) -> np.ndarray:
     """Pixels of each label value, int64 ``[256]``, of a sample fit for training.
 
     Raises:
         UserError: sizes differ or a value is neither a class nor the ignore label.
     """
-    _, label = decode_pair(sample)
-    check_values(label, sample.label_where, num_classes, ignore_label)
+    _, label = decode_pair(sample, options.decoding)
+    check_values(label, sample.label_where, options.num_classes, options.ignore_label)
     return np.bincount(label.ravel(), minlength=256)
