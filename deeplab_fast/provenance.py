@@ -11,6 +11,7 @@ import torch
 # Flags that change a result by rounding at most, or that say where things are: their content counts instead.
 _INDIFFERENT = {
     *("device_target", "fused", "num_workers", "batch_size", "compile", "process_timeout", "verify"),
+    "max_pixels",
     *("freeze_bn", "dropout"),  # nothing trains here
     *("ckpt_path", "data_root", "data_lst", "data_file", "report", "input", "output", "overwrite"),
 }

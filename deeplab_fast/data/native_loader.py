@@ -187,11 +187,19 @@ class NativeLoader:
         image, label = self.dataset.source.where(index)
         if failure.fault == "value":
             return value_error(int(failure.text), label, self.dataset.num_classes, self.recipe.ignore_label)
-        if failure.fault == "size":  # told in full, from the files themselves
-            sample, decoding = self.dataset.source.read(index), self.dataset.decoding
-            sizes = (image_size(data, where, decoding) for data, where in zip(sample[1:3], sample[3:], strict=True))
-            return size_error(sample, *sizes, decoding)
+        if failure.fault == "size":
+            try:
+                return self._size_error(index)
+            except UserError as error:  # the file is no longer what it was
+                return error
         return UserError(f"{image if failure.fault == 'image' else label}: {failure.text}")
+
+    def _size_error(self, index: int) -> UserError:
+        """Tell in full, from the files themselves, how the sizes of image and label differ."""
+        sample, decoding = self.dataset.source.read(index), self.dataset.decoding
+        size = image_size(sample.image, sample.image_where, decoding)
+        as_stored = decoding._replace(apply_exif=False)  # labels are never turned
+        return size_error(sample, size, image_size(sample.label, sample.label_where, as_stored), decoding)
 
     def _send(self, item: _Pending) -> None:
         """Begin the copy to the GPU, and there what is left to do."""

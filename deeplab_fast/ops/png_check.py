@@ -39,7 +39,8 @@ def read_png(data: bytes) -> Png:
         Damage: a chunk is cut off, damaged, misplaced, missing, or critical and unknown.
     """
     header: PngHeader | None = None
-    kept, stream, palette, at = [SIGNATURE], [], 0, len(SIGNATURE)
+    kept, palette, at = [SIGNATURE], 0, len(SIGNATURE)
+    stream: list[bytes] = []
     data_ended = False
     while True:
         length = int.from_bytes(data[at : at + 4], "big")
