@@ -36,9 +36,7 @@ def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
         if durable:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
-        os.replace(partial, path)
-        if durable:
-            _sync_folder(path.parent)
+        (rename if durable else os.replace)(partial, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({reason(error)})") from None
     finally:
@@ -46,13 +44,19 @@ def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Flush a folder's names to the disk, where the system has that."""
+def rename(partial: Path, path: Path) -> None:
+    """Give a file, whose content is on the disk, its name, and wait until the folder is on the disk too.
+
+    Raises:
+        OSError: as the system says.
+    """
+    os.replace(partial, path)
     if sys.platform == "win32":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with suppress(OSError):  # some network file systems do not sync folders
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

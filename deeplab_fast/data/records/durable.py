@@ -1,4 +1,4 @@
-"""Files that are on the disk, under their name, once they are said to be written."""
+"""Files of records: written whole, by one process at a time."""
 
 import fcntl
 import json
@@ -9,27 +9,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from deeplab_fast.errors import UserError
+from deeplab_fast.files import replace_file
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON under ``path``, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    rename(partial, path)
+    """Write JSON under ``path``, whole or not at all.
 
-
-def rename(partial: Path, path: Path) -> None:
-    """Give a file, whose content is on the disk, its name, and wait until the folder is on the disk too."""
-    os.replace(partial, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems do not sync folders
-            os.fsync(folder)
-    finally:
-        os.close(folder)
+    Raises:
+        UserError: it cannot be written.
+    """
+    with replace_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager

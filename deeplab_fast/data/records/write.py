@@ -17,12 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
+from deeplab_fast.files import rename
 
 from ..pairs import check_values, decode_pair
 from ..philox import SHUFFLE, permutation
 from ..sources import Sample, Source
 from .description import DATASET_FILE, Listing, RecordOptions, describe
-from .durable import rename, written_alone
+from .durable import written_alone
 from .index import Entry, Part, ShardIndex, UnreadableIndex, index_path, read_index, write_index
 from .names import number_of, set_name, shard_path
 from .verify import checksums, find_damage, sha256_of
