@@ -147,6 +147,7 @@ def _ours(
 ) -> Implementation:
     """The trainer's own step: schedule, loss, bookkeeping and all."""
     fixed: dict[str, Any] = {"head": "torchvision", "dropout": 0.0, "max_steps": 10**6, "weight_decay": _DECAY}
+    fixed["decay_norm"] = True  # as the peers: the same work
     given = {k: getattr(config, k) for k in ("model", "backbone", "num_classes", "batch_size", "crop_size", "fused")}
     speed = "auto" if KINDS[name].compiled is None else ("compile+graph" if device.type == "cuda" else "compile")
     fixed["recompute_activations"] = KINDS[name].recomputes
