@@ -108,7 +108,7 @@ def refuse_to_overwrite(folder: Path) -> None:
     found = results_in(folder)
     if found:
         raise UserError(
-            f"--train_dir={folder}: holds {' and '.join(found)} but no checkpoint to continue from; --resume=False"
+            f"--train_dir={folder}: holds {', '.join(found)} but no checkpoint to continue from; --resume=False"
             " starts over and keeps them in a subfolder, or choose another folder"
         )
 
