@@ -14,7 +14,7 @@ from deeplab_fast.data.sources import FileSource
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding, SampleLoader, _native, augment_ragged
 from deeplab_fast.ops.sample_loader import Jobs, Recipe, ragged_room
-from tests.ops.mutations import picture
+from tests.native.mutations import picture
 
 pytestmark = pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}")
 
@@ -50,7 +50,7 @@ def test_native_crops_equal_the_reference_s(source, augment):
 def test_ragged_crops_equal_finished_ones(source):
     """What a GPU finishes are pixels already turned."""
     recipe = Recipe(33, 0.5, 2.0, True, 255)
-    loader = SampleLoader(source.files(), False, recipe, 6, threads=2)
+    loader = SampleLoader(source.files(), recipe, 6, threads=2)
     draws = np.random.default_rng(0).random((8, 4))
     extracts = np.array([[*image, *label] for image, label in map(source.places, range(8))])
     jobs = Jobs(extracts, draws, np.empty((0, 12), np.int32))

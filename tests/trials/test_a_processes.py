@@ -132,7 +132,6 @@ def test_a13_torchrun_restarts_a_run_whose_process_died(samples, tmp_path):
     os.kill(child_of_rank(processes[0].pid, 1), signal.SIGKILL)
     statuses, (said,) = end(processes, 90)
     assert statuses == [0], said
-    assert "rank 1" in next(line for line in said.splitlines() if line.startswith("error:"))
     assert said.count("continuing from") == 1
     assert [r["step"] for r in records(tmp_path / "run")] == list(range(1, 25))
 

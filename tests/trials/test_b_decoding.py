@@ -11,12 +11,12 @@ from PIL import Image
 
 from deeplab_fast import eval as evaluation
 from deeplab_fast import predict, prepare, train
-from deeplab_fast.checkpoint import WEIGHTS_FORMAT
+from deeplab_fast.checkpoint import WEIGHTS_FORMAT, save_atomically
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.ops import _native
-from tests.ops.mutations import chunks_of, png_of
+from tests.native.mutations import chunks_of, png_of
 from tests.trials.samples import CLASSES, small
 
 
@@ -60,7 +60,7 @@ def write_checkpoint(path, **flags):
     torch.manual_seed(0)
     config = TrainConfig(backbone="resnet18", num_classes=CLASSES, crop_size=65)
     content = {"model": build_model(config).state_dict(), "config": dataclasses.asdict(config) | flags, "miou": 0.5}
-    torch.save({"format": WEIGHTS_FORMAT, "step": 1, "epoch": 1, **content}, path)
+    save_atomically({"format": WEIGHTS_FORMAT, "step": 1, "epoch": 1, **content}, path)
     return path
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import _native, decode
-from tests.ops.mutations import chunks_of, encode, jpegs, mutants, picture, png_of, pngs
+from tests.native.mutations import chunks_of, encode, jpegs, mutants, picture, png_of, pngs
 
 NATIVE = _native.decoder()[0]
 FUNCTIONS = ("decode_image", "decode_label", "image_size")

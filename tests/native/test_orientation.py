@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from deeplab_fast.ops import Decoding, _native, decode, exif_orientation
-from tests.ops.mutations import chunk, chunks_of, damaged, encode, picture, png_of
+from tests.native.mutations import chunk, chunks_of, damaged, encode, picture, png_of
 
 NATIVE = _native.decoder()[0]
 needs_native = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {_native.decoder()[1]}")
