@@ -1,7 +1,8 @@
 /* Preloaded: kills its own process with SIGKILL at the n-th operation that changes files below a folder.
  *
- * Counted are opening for writing, write, fsync, rename, unlink, truncate, mkdir and rmdir. The n-th is not done, but a
- * write is done by half: that is what a crash may leave. `fault_arm(folder, n)` begins to count; n = 0 only counts. */
+ * Counted are opening for writing, write, fsync, rename, unlink, truncate, mkdir and rmdir. The n-th is not
+ * done, but a write is done by half: that is what a crash may leave. `fault_arm(folder, n)` begins to count;
+ * n = 0 only counts. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -24,7 +25,7 @@ static long wanted;
 static atomic_long done;
 static atomic_bool is_inside[MAX_FILES];
 
-void fault_arm(const char *path, long n) {
+void fault_arm(const char* path, long n) {
   snprintf(folder, sizeof folder, "%s", path);
   wanted = n;
   done = 0;
@@ -32,7 +33,7 @@ void fault_arm(const char *path, long n) {
 
 long fault_count(void) { return done; }
 
-static int is_below(int at, const char *path) {
+static int is_below(int at, const char* path) {
   char full[2 * PATH_MAX], base[PATH_MAX], link[64];
   if (folder[0] == 0 || path == NULL) return 0;
   if (path[0] == '/') {
@@ -54,7 +55,10 @@ static int is_below(int at, const char *path) {
 
 /* 1 where this operation is the last; the caller may do half of it before it calls die(). */
 static int is_last(void) { return atomic_fetch_add(&done, 1) + 1 == wanted; }
-static void die(void) { kill(getpid(), SIGKILL); for (;;) pause(); }
+static void die(void) {
+  kill(getpid(), SIGKILL);
+  for (;;) pause();
+}
 
 static void note(int path_is_below, int file) {
   if (file >= 0 && file < MAX_FILES) is_inside[file] = path_is_below;
@@ -62,31 +66,31 @@ static void note(int path_is_below, int file) {
 
 #define REAL(name) __typeof__(&name) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 #define WRITES (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC)
-#define OPEN(name)                                                     \
-  int name(const char *path, int flags, ...) {                         \
-    REAL(name);                                                        \
-    va_list rest;                                                      \
-    va_start(rest, flags);                                             \
+#define OPEN(name)                                                          \
+  int name(const char* path, int flags, ...) {                              \
+    REAL(name);                                                             \
+    va_list rest;                                                           \
+    va_start(rest, flags);                                                  \
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
-    va_end(rest);                                                      \
-    int below = (flags & WRITES) && is_below(AT_FDCWD, path);          \
-    if (below && is_last()) die();                                     \
-    int file = real(path, flags, mode);                                \
-    note(below, file);                                                 \
-    return file;                                                       \
+    va_end(rest);                                                           \
+    int below = (flags & WRITES) && is_below(AT_FDCWD, path);               \
+    if (below && is_last()) die();                                          \
+    int file = real(path, flags, mode);                                     \
+    note(below, file);                                                      \
+    return file;                                                            \
   }
-#define OPENAT(name)                                                   \
-  int name(int at, const char *path, int flags, ...) {                 \
-    REAL(name);                                                        \
-    va_list rest;                                                      \
-    va_start(rest, flags);                                             \
+#define OPENAT(name)                                                        \
+  int name(int at, const char* path, int flags, ...) {                      \
+    REAL(name);                                                             \
+    va_list rest;                                                           \
+    va_start(rest, flags);                                                  \
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
-    va_end(rest);                                                      \
-    int below = (flags & WRITES) && is_below(at, path);                \
-    if (below && is_last()) die();                                     \
-    int file = real(at, path, flags, mode);                            \
-    note(below, file);                                                 \
-    return file;                                                       \
+    va_end(rest);                                                           \
+    int below = (flags & WRITES) && is_below(at, path);                     \
+    if (below && is_last()) die();                                          \
+    int file = real(at, path, flags, mode);                                 \
+    note(below, file);                                                      \
+    return file;                                                            \
   }
 OPEN(open)
 OPEN(open64)
@@ -95,7 +99,7 @@ OPENAT(openat64)
 
 static int counts(int file) { return file >= 0 && file < MAX_FILES && is_inside[file]; }
 
-ssize_t write(int file, const void *data, size_t size) {
+ssize_t write(int file, const void* data, size_t size) {
   REAL(write);
   if (counts(file) && is_last()) {
     (void)!real(file, data, size / 2);
@@ -104,13 +108,13 @@ ssize_t write(int file, const void *data, size_t size) {
   return real(file, data, size);
 }
 
-ssize_t writev(int file, const struct iovec *parts, int count) {
+ssize_t writev(int file, const struct iovec* parts, int count) {
   REAL(writev);
   if (counts(file) && is_last()) die();
   return real(file, parts, count);
 }
 
-ssize_t pwrite64(int file, const void *data, size_t size, off64_t at) {
+ssize_t pwrite64(int file, const void* data, size_t size, off64_t at) {
   REAL(pwrite64);
   if (counts(file) && is_last()) die();
   return real(file, data, size, at);
@@ -128,37 +132,37 @@ int ftruncate64(int file, off64_t size) {
   return real(file, size);
 }
 
-int truncate64(const char *path, off64_t size) {
+int truncate64(const char* path, off64_t size) {
   REAL(truncate64);
   if (is_below(AT_FDCWD, path) && is_last()) die();
   return real(path, size);
 }
 
-int rename(const char *from, const char *to) {
+int rename(const char* from, const char* to) {
   REAL(rename);
   if (is_below(AT_FDCWD, from) && is_last()) die();
   return real(from, to);
 }
 
-int unlink(const char *path) {
+int unlink(const char* path) {
   REAL(unlink);
   if (is_below(AT_FDCWD, path) && is_last()) die();
   return real(path);
 }
 
-int unlinkat(int at, const char *path, int flags) {
+int unlinkat(int at, const char* path, int flags) {
   REAL(unlinkat);
   if (is_below(at, path) && is_last()) die();
   return real(at, path, flags);
 }
 
-int mkdir(const char *path, mode_t mode) {
+int mkdir(const char* path, mode_t mode) {
   REAL(mkdir);
   if (is_below(AT_FDCWD, path) && is_last()) die();
   return real(path, mode);
 }
 
-int rmdir(const char *path) {
+int rmdir(const char* path) {
   REAL(rmdir);
   if (is_below(AT_FDCWD, path) && is_last()) die();
   return real(path);
