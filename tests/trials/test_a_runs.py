@@ -328,12 +328,15 @@ def test_a9_ctrl_c_while_torch_is_imported_prints_no_traceback():
     process = subprocess.Popen(
         [sys.executable, "-m", "deeplab_fast.train"], stderr=subprocess.PIPE, text=True, cwd=REPO
     )
-    with open(f"/proc/{process.pid}/maps") as maps:
-        while "libtorch" not in maps.read():
-            time.sleep(0.01)
-            maps.seek(0)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        with open(f"/proc/{process.pid}/maps") as maps:
+            while "libtorch" not in maps.read():
+                time.sleep(0.01)
+                maps.seek(0)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert "Traceback" not in err
     assert process.returncode == 130
 
