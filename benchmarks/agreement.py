@@ -1,4 +1,4 @@
-"""Whether results agree before they are timed: what was compared, its limit, and whether the check could have failed.
+"""Holds results to each other before they are timed: what was compared, its limit, whether the check could fail.
 
 A result file keeps each :class:`Check` as ``{"what", "found", "limit", "could_fail"}``; README shows no table of which
 one is missing, could not fail or did not pass (:func:`reason_against`).
@@ -31,11 +31,11 @@ class Check:
 
     @property
     def failed(self) -> bool:
-        """Not within the limit; of a NaN, too."""
+        """Tell whether it is beyond the limit; a NaN is."""
         return not self.found <= self.limit
 
     def as_dict(self) -> dict[str, Any]:
-        """For a result file."""
+        """Return it as a result file holds it."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -43,12 +43,12 @@ class Check:
 
 
 def relative(what: str, found: float, limit: float) -> Check:
-    """A check of an error that is 1 where a result is all zeros."""
+    """Make a check of an error that is 1 where a result is all zeros."""
     return Check(what, found, limit, limit < _ALL_WRONG)
 
 
 def equal(what: str, differing: int, compared: int) -> Check:
-    """A check of so many values that must be the same; it could not fail where there were none."""
+    """Make a check of so many values that must be the same; it could not fail where there were none."""
     return Check(what, differing, 0, compared > 0)
 
 
@@ -60,7 +60,7 @@ class Errors(NamedTuple):
     parameters: Mapping[str, float]
 
     def worst(self) -> tuple[str, float]:
-        """The parameter whose gradient is the furthest off; one that is NaN before all others."""
+        """Return the parameter whose gradient is the furthest off; one that is NaN before all others."""
         return max(self.parameters.items(), key=lambda item: (item[1] != item[1], item[1]))
 
 
@@ -71,7 +71,7 @@ class Truth(NamedTuple):
     gradients: Mapping[str, Tensor]
 
     def errors(self, loss: float, gradients: Mapping[str, Tensor]) -> Errors:
-        """Those of another computation. A parameter that has no gradient there has an error of 1."""
+        """Return those of another computation. A parameter that has no gradient there has an error of 1."""
         squares, parameters = 0.0, {}
         norm = sum(float(exact.square().sum()) for exact in self.gradients.values()) ** 0.5
         for name, exact in self.gradients.items():
@@ -83,12 +83,12 @@ class Truth(NamedTuple):
 
 
 def gradients_of(network: nn.Module) -> dict[str, Tensor]:
-    """The gradients that lie in the network's parameters, by name, fp64."""
+    """Return the gradients that lie in the network's parameters, by name, fp64."""
     return {name: p.grad.double() for name, p in sorted(network.named_parameters()) if p.grad is not None}
 
 
 def checks_of(errors: Errors, plain: Errors, precision: str) -> list[Check]:
-    """Loss and gradient, held to twice the errors of ``plain``, which is torchvision's eager network in that precision.
+    """Hold loss and gradient to twice the errors of ``plain``, torchvision's eager network in that precision.
 
     Below rounding nothing is an error: of the loss, a single number whose error may be anything below its usual size,
     an eighth of the precision's ``eps``, in fp32 1e-5; of the gradient 1e-5.
@@ -101,7 +101,7 @@ def checks_of(errors: Errors, plain: Errors, precision: str) -> list[Check]:
 
 
 def parameter_check(errors: Iterable[Errors]) -> Check:
-    """The worst parameter's gradient in fp32, of each the smallest error over several batches.
+    """Check the worst parameter's gradient in fp32, of each the smallest error over several batches.
 
     A rounding that tips one value over ReLU's edge moves a parameter's whole gradient, by about 1 / sqrt(values of the
     layer), in one batch. What is wrong in a kernel is wrong in all.
@@ -117,7 +117,7 @@ def _nan_first(error: float) -> tuple[bool, float]:
 
 
 def stored_checks(results: Any) -> Iterator[dict[str, Any]]:
-    """Every check of a result file, wherever in it."""
+    """Return every check of a result file, wherever in it."""
     if isinstance(results, dict):
         for key, value in results.items():
             if key == "checks":
@@ -130,7 +130,7 @@ def stored_checks(results: Any) -> Iterator[dict[str, Any]]:
 
 
 def reason_against(results: dict[str, Any]) -> str | None:
-    """Why a result file's figures are not to be shown, or None: each of its checks could fail and passed."""
+    """Say why a result file's figures are not to be shown, or None: each of its checks could fail and passed."""
     checks = list(stored_checks(results))
     if not checks:
         return "it keeps no check of agreement"

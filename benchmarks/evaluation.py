@@ -52,12 +52,12 @@ def random_model(config: EvaluationConfig) -> DeepLabV3:
 
 
 def differing(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
-    """Pixels that count in another cell of the confusion matrix, at the least."""
+    """Count the pixels that lie in another cell of the confusion matrix, at the least."""
     return int(np.abs(a - b).sum()) // 2
 
 
 def checks_of(counts: dict[str, NDArray[np.int64]], precision: str) -> list[Check]:
-    """Equal sums, which a wrong class does not change, and few pixels of another class, which it does.
+    """Check for equal sums, which a wrong class does not change, and few pixels of another class, which it does.
 
     ``counts`` holds those of ``EXACT`` too, unless ``precision`` is that.
     """

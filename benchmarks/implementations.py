@@ -25,7 +25,7 @@ from .peers import Torchvision
 
 @dataclass(frozen=True)
 class Kind:
-    """What an implementation is: whose network, compiled by which mode of torch.compile (None: eager), recomputing
+    """Says what an implementation is: whose network, compiled by which mode of torch.compile (None: eager), recomputing
     activations or not, and whether the whole step is a CUDA graph. Ours is one wherever there is a GPU.
     """
 
@@ -83,7 +83,7 @@ class Implementation:
     graphed: GraphedCallable | None = None
 
     def gradient(self) -> tuple[float, dict[str, Tensor]]:
-        """The loss, and the gradients by name, fp64."""
+        """Return the loss, and the gradients by name, fp64."""
         self.network.zero_grad(set_to_none=True)
         loss = self.loss().item()
         gradients = gradients_of(self.network)
@@ -125,7 +125,7 @@ def some_of(allowed: Sequence[str], name: str, value: str) -> list[str]:
 def build(
     name: str, weights: dict[str, Any], config: StepConfig, precision: str, device: torch.device, data: Data
 ) -> Implementation:
-    """One of ``NAMES`` that has not run yet, with ``weights`` (:func:`first_weights`) and without dropout.
+    """Build one of ``NAMES`` that has not run yet, with ``weights`` (:func:`first_weights`) and without dropout.
 
     Raises:
         UserError: it needs a GPU, and ``device`` is none.
@@ -219,8 +219,8 @@ def _by_fastest_algorithms(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def truth(weights: dict[str, Any], config: StepConfig, dtype: torch.dtype, device: torch.device, data: Data) -> Truth:
-    """Loss and gradients of torchvision's network, eager, without autocast, in ``dtype``: far more precise than what is
-    compared with it.
+    """Return loss and gradients of torchvision's network, eager, without autocast, in ``dtype``, which is to be far
+    more precise than what is compared with it.
     """
     model = Torchvision(config.backbone, config.num_classes, config.model)
     model.load_state_dict(weights)

@@ -43,7 +43,7 @@ def cases(config: KernelsConfig, device: torch.device, dtype: torch.dtype) -> It
 
 
 def check(case: Case) -> tuple[dict[str, float], list[Check]]:
-    """Relative errors of each implementation's results against fp64, the worst of each; and ours beside their limits.
+    """Return each implementation's worst relative error against fp64, and ours beside their limits.
     Where a part of a case is timed alone, it is the whole case that is checked.
 
     Raises:
@@ -64,7 +64,7 @@ def check(case: Case) -> tuple[dict[str, float], list[Check]]:
 
 
 def _class_checks(case: Case) -> list[Check]:
-    """Of implementations that give classes: near a tie the roundings may see another, in one of 1,000 pixels."""
+    """Check implementations that give classes: near a tie roundings may see another, in one of 1,000 pixels."""
     if EAGER not in case.steps:
         return []
     pairs = list(zip(case.steps[OURS](), case.steps[EAGER](), strict=True))

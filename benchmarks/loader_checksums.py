@@ -1,4 +1,4 @@
-"""What verifying checksums costs the loader: each batch is loaded with and without, in turn, the order swapped.
+"""Measures what verifying checksums costs the loader: each batch is loaded with and without, the order swapped.
 
 ``python -m benchmarks.loader_checksums --data_file=voc.tar``; the crops of both are compared. The calling thread
 loads, so that its processor time, which other programs disturb less than the clock, is that of the batch.
@@ -45,14 +45,14 @@ def open_loader(source: RecordSource, config: ChecksumsConfig) -> NativeLoader:
 
 
 def timed(batches: Iterator[Batch]) -> tuple[Batch, float, float]:
-    """The next batch, and what it took: seconds of the clock, and of the processor."""
+    """Take the next batch; return it and what it took: seconds of the clock, and of the processor."""
     clock, processor = time.perf_counter(), time.process_time()
     batch = next(batches)
     return batch, time.perf_counter() - clock, time.process_time() - processor
 
 
 def compare(config: ChecksumsConfig) -> dict[str, dict[str, Timing]]:
-    """For ``clock`` and ``processor``: seconds an image of each way, and ``kept``, the share of the rate left."""
+    """Measure by ``clock`` and ``processor`` seconds an image of each way, and ``kept``, the rate that is left."""
     batches = {
         way: open_loader(RecordSource(config.data_file, verify=way), config).batches(0, config.rounds + 1)
         for way in WAYS

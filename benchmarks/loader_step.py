@@ -55,7 +55,7 @@ class LoaderStepConfig:
 
 
 def first_batch_check(found: Batch, train: TrainConfig, source: Source, schedule: Schedule) -> Check:
-    """The loader's first batch beside the reference loader's, bit for bit, normalised where the loader's is.
+    """Compare the loader's first batch with the reference loader's, bit for bit, normalised where the loader's is.
 
     Raises:
         UserError: they differ.

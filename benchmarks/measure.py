@@ -81,7 +81,7 @@ def _wait(device: torch.device) -> None:
 
 
 def environment(device: torch.device, *packages: str) -> dict[str, Any]:
-    """Hardware, versions (of ``packages`` too), commit and date that a result depends on."""
+    """Return hardware, versions (of ``packages`` too), commit and date that a result depends on."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
@@ -91,7 +91,7 @@ def environment(device: torch.device, *packages: str) -> dict[str, Any]:
 
 
 def commit(folder: Path = Path(__file__).parent) -> dict[str, Any]:
-    """The commit that runs, and whether a tracked file differs from it (``dirty``)."""
+    """Return the commit that runs, and whether a tracked file differs from it (``dirty``)."""
     hash_ = _answer("git", "-C", str(folder), "rev-parse", "HEAD")
     changes = _answer("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no")
     if hash_ is None or changes is None:
@@ -100,7 +100,7 @@ def commit(folder: Path = Path(__file__).parent) -> dict[str, Any]:
 
 
 def gpu_versions(device: torch.device) -> dict[str, str]:
-    """What a GPU's results depend on beside torch: CUDA, cuDNN and the driver; of a CPU nothing."""
+    """Return what a GPU's results depend on beside torch: CUDA, cuDNN and the driver; of a CPU nothing."""
     if device.type != "cuda":
         return {}
     driver = _answer("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", f"--id={device.index or 0}")
@@ -112,7 +112,7 @@ def gpu_versions(device: torch.device) -> dict[str, str]:
 
 
 def _answer(*command: str) -> str | None:
-    """What a program prints; None where it is not there or fails."""
+    """Run a program and return what it prints; None where it is not there or fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -56,24 +56,24 @@ def kind(stem: str) -> str:
 
 
 def all_results() -> list[Result]:
-    """Every result that has a table of a kind that README shows, oldest first."""
+    """Return every result that has a table of a kind that README shows, oldest first."""
     files = (f for f in RESULTS.glob("*/*.json") if kind(f.stem) in TABLES and f.with_suffix(".md").exists())
     return sorted((Result.read(f) for f in files), key=lambda r: (r.date, str(r.table)))
 
 
 def devices(results: list[Result]) -> list[str]:
-    """The one that was measured last comes first."""
+    """List the devices, the one that was measured last first."""
     newest = {r.device: r.date for r in results}  # they are sorted by date
     return sorted(newest, key=lambda device: newest[device], reverse=True)
 
 
 def shown(results: list[Result], device: str) -> dict[str, Result]:
-    """By stem, the newest of the device's results that may be shown."""
+    """Return the newest of the device's results that may be shown, by stem."""
     return {r.stem: r for r in results if r.device == device and r.reason is None}
 
 
 def not_shown(results: list[Result], device: str) -> list[str]:
-    """A line for each folder with results of the device that may not be shown, their reasons, and its notes."""
+    """Say for each folder which of the device's results may not be shown, why, and where its notes are."""
     lines = []
     refused = [r for r in results if r.device == device and r.reason is not None]
     for notes in dict.fromkeys(r.notes for r in refused):

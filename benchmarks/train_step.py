@@ -69,7 +69,7 @@ class TrainStepConfig(StepConfig):
 
 
 def gate(name: str, config: StepConfig, device: torch.device) -> Check:
-    """Our fp32 gradients by the kernels that ``--fused`` names, parameter by parameter, against torchvision's in fp64.
+    """Hold our fp32 gradients, by the kernels that ``--fused`` names, parameter by parameter to torchvision's in fp64.
 
     On small batches of its own, of the same network: in a large one roundings that tip values over ReLU's edge, which
     is no error, hide a kernel that is off by a percent. Where it happens in a small one, the next is tried.
@@ -191,7 +191,7 @@ def floor_of(config: StepConfig, roof: roofline.Roof, precision: str) -> float:
 
 
 def default_names(device: torch.device) -> list[str]:
-    """Those worth their time on the device; on a CPU the graphs, too, which say that they need a GPU."""
+    """Return those worth their time on the device; on a CPU the graphs, too, which say that they need a GPU."""
     if device.type != "cuda":
         return [OURS, EAGER, EAGER_GRAPHED, COMPILED_GRAPHED]
     return [OURS, OURS_RECOMPUTED, EAGER, EAGER_GRAPHED, COMPILED, COMPILED_GRAPHED, OURS_COMPILED, AUTOTUNED]

@@ -108,7 +108,7 @@ class CheckpointFolder:
         return self.folder / f"{self.model}-{epoch}_{step}.pt"
 
     def all(self) -> list[Path]:
-        """The numbered checkpoints of this model, oldest first; no copy that was given another number."""
+        """Return the numbered checkpoints of this model, oldest first; no copy that was given another number."""
         return [path for _, path in sorted(self._numbered())]
 
     def _numbered(self) -> list[tuple[tuple[int, int], Path]]:
@@ -124,7 +124,7 @@ class CheckpointFolder:
         return found
 
     def of_other_models(self) -> list[Path]:
-        """Numbered checkpoints of runs with another ``--model``."""
+        """Return numbered checkpoints of runs with another ``--model``."""
         names = sorted(self.folder.glob("*.pt"))
         return [p for p in names if (match := _NAME.fullmatch(p.name)) and match[1] != self.model]
 
@@ -167,7 +167,7 @@ class CheckpointFolder:
             path.unlink(missing_ok=True)
 
     def newest_first(self) -> list[Path]:
-        """All that a run may continue from: by step, and first a ``last.pt`` whose seal cannot be read."""
+        """List all that a run may continue from: by step, and first a ``last.pt`` whose seal cannot be read."""
         last = self.folder / LAST
         numbers: dict[Path, tuple[float, float]] = {path: number for number, path in self._numbered()}
         if last.exists():
@@ -178,7 +178,7 @@ class CheckpointFolder:
         return sorted(numbers, key=lambda path: numbers[path], reverse=True)
 
     def newest(self) -> Resumable | None:
-        """The newest checkpoint that can be read, or None where there is none at all.
+        """Find the newest checkpoint that can be read, or None where there is none at all.
 
         Raises:
             UnreadableFile: there are some, and none can be read; says why of the newest.
@@ -196,7 +196,7 @@ class CheckpointFolder:
         raise UnreadableFile(f"{damaged[0][0]}; it cannot be continued from{others}. --resume=False starts anew")
 
     def read(self, path: Path) -> dict[str, Any]:
-        """Content of a checkpoint that a run can continue from.
+        """Read a checkpoint that a run can continue from.
 
         Raises:
             UnreadableFile: it is damaged, or not what this program writes.
@@ -214,7 +214,7 @@ class CheckpointFolder:
 
 
 def _facts(path: Path) -> dict[str, Any] | None:
-    """What a file's seal says, or None where it has none."""
+    """Return what a file's seal says, or None where it has none."""
     try:
         found: Seal | None = seal.read(path)
     except OSError:

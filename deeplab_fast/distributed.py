@@ -42,7 +42,7 @@ class World:
         return tensor
 
     def any(self, flag: bool, device: torch.device | None = None) -> bool:
-        """Whether any process says True; waits for all of them, and for no ``device``."""
+        """Tell whether any process says True; waits for all of them, and for no ``device``."""
         if self.size == 1:
             return flag
         said = torch.tensor([int(flag)], dtype=torch.int32)
@@ -61,7 +61,7 @@ class World:
 
     @contextmanager
     def alike(self) -> Iterator[None]:
-        """A block that raises :class:`UserError` on every process, the same one, where it does on any."""
+        """Raise on every process the :class:`UserError` that the block raises on any, the first one's."""
         error: UserError | None = None
         try:
             yield

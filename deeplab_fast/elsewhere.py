@@ -50,13 +50,13 @@ def dealt_anew(config: TrainConfig, content: dict[str, Any], processes: int, nam
 
 
 def images_a_step(content: dict[str, Any]) -> int:
-    """Number of images that a step of the checkpoint's run takes, over all processes."""
+    """Return the number of images that a step of the checkpoint's run takes, over all processes."""
     saved = content["config"]
     return int(content["world_size"]) * int(saved["batch_size"]) * int(saved["accumulate_steps"])
 
 
 def _batchnorm_images(config: dict[str, Any], processes: int) -> int:
-    """Images that one normalisation sees."""
+    """Return the number of images that one normalisation sees."""
     return int(config["batch_size"]) * (processes if config["sync_bn"] else 1)
 
 

@@ -138,7 +138,7 @@ _Loaded = tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]
 
 
 def _load(source: Source, protocol: Protocol, num_classes: int, ignore_label: int, index: int) -> _Loaded | UserError:
-    """Every scale of image ``index``, and its truth; or why it cannot be used."""
+    """Load every scale of image ``index``, and its truth; or return why it cannot be used."""
     try:
         sample = source.read(index)
         image, label = decode_pair(sample, protocol.decoding)

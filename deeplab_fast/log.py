@@ -99,7 +99,7 @@ class JsonLines:
 
 
 def _split(content: bytes) -> list[tuple[bytes, dict[str, Any] | None]]:
-    """Lines with their ends, and the object that each holds: None where it is torn."""
+    """Part the lines, with their ends, and read the object that each holds: None where it is torn."""
     return [(line, _parsed(line)) for line in content.splitlines(keepends=True)]
 
 
@@ -112,7 +112,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file that :class:`JsonLines` wrote; torn lines are passed over."""
+    """Read the objects of a file that :class:`JsonLines` wrote; torn lines are passed over."""
     return [record for _, record in _split(path.read_bytes()) if record is not None]
 
 
@@ -120,7 +120,7 @@ class RunLog:
     """The main process's log of a training run; other processes make none."""
 
     def __init__(self, folder: Path, total_steps: int, start: int, evaluated: int) -> None:
-        """``start`` steps are done, and the evaluations up to step ``evaluated``: what the files hold beyond goes."""
+        """Open the files where ``start`` steps are done, evaluations up to step ``evaluated``: what is beyond goes."""
 
         self.metrics = JsonLines(folder / METRICS, start, lambda r: "miou" not in r or r["step"] <= evaluated)
         self.timing = JsonLines(folder / TIMING, start)

@@ -18,7 +18,7 @@ _INDIFFERENT = {
 
 
 def weights_digest(model: torch.nn.Module) -> str:
-    """SHA-256 of the names, types, shapes and values of a model's parameters and buffers."""
+    """Return the SHA-256 of names, types, shapes and values of a model's parameters and buffers."""
     sha = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -27,13 +27,13 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 
 def deciding_flags(config: Any) -> dict[str, Any]:
-    """The fields of a configuration that decide a result, as JSON has them."""
+    """Return the fields of a configuration that decide a result, as JSON has them."""
     flags = {k: v for k, v in dataclasses.asdict(config).items() if k not in _INDIFFERENT}
     return as_json(flags)
 
 
 def as_json(value: dict[str, Any]) -> dict[str, Any]:
-    """``value`` as it comes back from a JSON file: tuples are lists."""
+    """Return ``value`` as it comes back from a JSON file: tuples are lists."""
     return dict(json.loads(json.dumps(value)))
 
 

@@ -65,7 +65,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _take_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock, or None where the file system has no locks."""
+    """Take the lock; return the descriptor that holds it, or None where the file system has no locks."""
     try:
         import fcntl
     except ImportError:  # not a POSIX system
@@ -99,7 +99,7 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def results_in(folder: Path) -> list[str]:
-    """Names of what a run has left in ``folder`` that another would write over."""
+    """Name what a run has left in ``folder`` that another would write over."""
     return [name for name in (BEST, METRICS, TIMING) if (folder / name).is_file() and (folder / name).stat().st_size]
 
 

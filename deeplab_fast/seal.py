@@ -86,7 +86,7 @@ def write(content: dict[str, Any], file: IO[bytes], facts: dict[str, Any]) -> No
 
 
 def read(path: Path) -> Seal | None:
-    """The seal of a file, not yet compared with its bytes; None where there is none that can be read.
+    """Read a file's seal, not yet compared with its bytes; None where there is none that can be read.
 
     Raises:
         OSError: the file cannot be read.

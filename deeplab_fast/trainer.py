@@ -238,7 +238,7 @@ def build_loader(config: TrainConfig, source: Source, schedule: Schedule, device
 
 
 def _take(batches: Iterator[Batch], count: int) -> tuple[list[Batch], UserError | None]:
-    """The next ``count`` batches, or why one of them cannot be made."""
+    """Take the next ``count`` batches, or return why one of them cannot be made."""
     try:
         return list(islice(batches, count)), None
     except UserError as error:

@@ -55,7 +55,7 @@ def _compose(path: str | Path) -> yaml.Node | None:
 
 
 def _text(node: yaml.Node, where: str) -> str | None:
-    """The text of a scalar, or of a list's items with commas between; None for ``null``."""
+    """Return the text of a scalar, or of a list's items with commas between; None for ``null``."""
     if isinstance(node, yaml.MappingNode):
         raise UserError(f"{where}: holds a mapping; expected one value")
     if isinstance(node, yaml.SequenceNode):

@@ -139,7 +139,7 @@ class _Turns:
             self.labels.append(result.where)
 
     def notes(self) -> list[str]:
-        """Lines for the findings."""
+        """Return lines for the findings."""
         notes = []
         if self.images:
             done = "turned by their EXIF orientation" if self.is_applied else "not turned by their EXIF orientation"

@@ -48,7 +48,7 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def describe(data_file: str = "", data_lst: str = "", data_root: str = "") -> Description | None:
-    """What the data says of its classes: ``dataset.json`` of records, ``classes.txt`` by the list or in the root."""
+    """Read what the data says of its classes: records' ``dataset.json``, ``classes.txt`` by the list or in the root."""
     if data_file:
         return _describe_records(data_file)
     for folder in (Path(data_lst).parent if data_lst else None, Path(data_root) if data_root else None):
@@ -78,7 +78,7 @@ def _describe_records(data_file: str) -> Description | None:
 def described_flags(
     given: Mapping[str, Any], data_file: str = "", data_lst: str = "", data_root: str = ""
 ) -> dict[str, Any]:
-    """``num_classes`` and ``ignore_label`` as the data's description has them; logs where it has none.
+    """Read ``num_classes`` and ``ignore_label`` from the data's description; logs where it has none.
 
     Raises:
         UserError: ``given`` holds another value.
@@ -108,7 +108,7 @@ def check_described(found: Description, name: str, value: int) -> None:
 
 
 def class_names(count: int, data_file: str = "", data_lst: str = "", data_root: str = "") -> list[str]:
-    """The data set's ``count`` names, or ``class 0``, ... where it has none.
+    """Return the data set's ``count`` names, or ``class 0``, ... where it has none.
 
     Raises:
         UserError: it has another number of classes.
@@ -134,7 +134,7 @@ def check_same_classes(
 
 
 def class_numbers(text: str, names: Sequence[str], flag: str) -> set[int]:
-    """Numbers of the classes that a flag lists, by number or name, with commas between.
+    """Return numbers of the classes that a flag lists, by number or name, with commas between.
 
     Raises:
         UserError: no such class.

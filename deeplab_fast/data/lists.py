@@ -10,7 +10,7 @@ from deeplab_fast.errors import UserError
 
 
 def read_lines(path: str | Path, expected: str) -> list[str]:
-    """Lines of a text file without their ends: UTF-8, or UTF-16 where a byte order mark says so.
+    """Read the lines of a text file, without ends: UTF-8, or UTF-16 where a byte order mark says so.
 
     Raises:
         UserError: no readable text; says what was ``expected``.
@@ -51,7 +51,7 @@ def read_list(list_file: str | Path) -> tuple[list[str], list[str]]:
 
 
 def _fields(line: str) -> list[str]:
-    """The two paths of a line with one tab between them, else its words."""
+    """Return the two paths of a line with one tab between them, else its words."""
     if "\t" in line:
         fields = [field for part in line.split("\t") if (field := part.strip(" "))]
         if len(fields) == 2:
@@ -120,7 +120,7 @@ class _Files:
 
 
 def _folder(path: str) -> str:
-    """The path of a file's folder, with the slash."""
+    """Return the path of a file's folder, with the slash."""
     return path[: path.rfind("/") + 1]
 
 
@@ -150,7 +150,7 @@ def some_of(names: Sequence[object], most: int = 5) -> str:
 
 
 def repetitions(list_file: str | Path, images: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """One line for each thing that a list repeats: whole lines, and images with another label."""
+    """Say in a line each what a list repeats: whole lines, and images with another label."""
     said = []
     lines = Counter(zip(images, labels, strict=True))
     if repeated := [pair[0] for pair, count in lines.items() if count > 1]:

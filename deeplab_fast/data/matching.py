@@ -44,7 +44,7 @@ def match_labels(image_dir: str | Path, label_dir: str | Path, suffix: str = "")
 
 
 def _apart(files: Sequence[Path], suffix: str) -> tuple[list[Path], list[Path]]:
-    """Images and labels of one folder: labels are the PNG files, with a suffix those whose names end in it."""
+    """Part images from labels in one folder: labels are the PNG files, with a suffix those whose names end in it."""
     are_labels = [path.suffix.lower() == ".png" and path.stem.endswith(suffix) for path in files]
     images = [path for path, is_label in zip(files, are_labels, strict=True) if not is_label]
     return images, [path for path, is_label in zip(files, are_labels, strict=True) if is_label]
@@ -78,7 +78,7 @@ def _say_unused(label_dir: Path, suffix: str, unused: Sequence[str]) -> None:
 
 
 def _name(path: Path, folder: Path) -> str:
-    """The path below ``folder`` without its suffix."""
+    """Return the path below ``folder`` without its suffix."""
     return os.path.splitext(os.path.relpath(path, folder))[0]
 
 
@@ -110,6 +110,6 @@ def _without_label(
 
 
 def _end(name: str, label: str) -> str:
-    """What a label's name has after the image's, where that may be a suffix; else nothing."""
+    """Return what a label's name has after the image's, where that may be a suffix; else nothing."""
     end = label.removeprefix(name) if label.startswith(name) else ""
     return end if end[:1] in ("_", "-", ".") and "/" not in end else ""

@@ -26,7 +26,7 @@ def decode_pair(sample: Sample, decoding: Decoding = DEFAULT_DECODING) -> tuple[
 
 
 def size_error(sample: Sample, size: tuple[int, int], label: tuple[int, ...], decoding: Decoding) -> UserError:
-    """For an image and a label of different (height, width); says where the EXIF orientation explains it."""
+    """Make the error of an image and a label of different (height, width); says where EXIF orientation explains it."""
     turn = turn_between(sample.image, size, label, decoding)
     return UserError(
         f"{sample.label_where}: {label[1]}x{label[0]} pixels; expected {size[1]}x{size[0]} as its image{turn}"
@@ -34,7 +34,7 @@ def size_error(sample: Sample, size: tuple[int, int], label: tuple[int, ...], de
 
 
 def turn_between(image: bytes, size: tuple[int, int], label: tuple[int, ...], decoding: Decoding) -> str:
-    """Words for the end of a message where the label fits the image turned the other way, or nothing."""
+    """Return words for the end of a message where the label fits the image turned the other way, or nothing."""
     orientation = exif_orientation(image)
     if not is_transposed(orientation) or size[::-1] != label:
         return ""

@@ -85,12 +85,12 @@ def unique_keys(paths: list[str]) -> list[str]:
 
 
 def _tidy(path: str) -> str:
-    """The path without ``./`` and ``//``."""
+    """Return the path without ``./`` and ``//``."""
     return str(Path(path)) if "//" in path or "./" in path else path
 
 
 def _numbered(keys: Iterable[str]) -> Iterator[str]:
-    """The keys, the smallest free number from 2 added where one came before."""
+    """Yield the keys, the smallest free number from 2 added where one came before."""
     seen: set[str] = set()
     free: dict[str, int] = {}  # of a key: no smaller number is
     for key in keys:
@@ -140,7 +140,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def list_source(root: str | Path, list_file: str | Path, must_exist: bool = True) -> FileSource:
-    """Samples of a list file: ``IMAGE LABEL`` on each line, paths below ``root``; logs what the list repeats.
+    """Open the samples of a list file: ``IMAGE LABEL`` lines, paths below ``root``; logs what the list repeats.
 
     Raises:
         UserError: the list is missing, empty or badly formed, or names a file that is not there
@@ -161,7 +161,7 @@ def list_source(root: str | Path, list_file: str | Path, must_exist: bool = True
 
 
 def folder_source(image_dir: str | Path, label_dir: str | Path, label_suffix: str = "") -> FileSource:
-    """Samples of two parallel folders, which may be one: each image has a PNG label of the same relative name.
+    """Open the samples of two parallel folders, or of one: each image has a PNG label of the same relative name.
 
     ``label_suffix`` stands between that name and ``.png``. Logs what was left out of the folders.
 

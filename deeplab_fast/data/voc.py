@@ -107,7 +107,7 @@ def write_lists(data_root: str | Path) -> list[ListResult]:
 
 
 def _read_ids(root: Path) -> tuple[list[str], list[str], list[str] | None]:
-    """Ids of VOC's train and val images and of SBD's; None for these where SBD is not there."""
+    """Read the ids of VOC's train and val images and of SBD's; None for these where SBD is not there."""
     voc, sbd = root / VOC_DIR, root / SBD_DIR
     if not voc.is_dir():
         raise UserError(f"--data_root={root}: no {VOC_DIR} in it; expected the folder that VOCdevkit was unpacked into")
@@ -122,7 +122,7 @@ def _read_ids(root: Path) -> tuple[list[str], list[str], list[str] | None]:
 
 
 def _pairs(train: Sequence[str], val: Sequence[str], extra: Sequence[str] | None) -> dict[str, list[tuple[str, str]]]:
-    """Image and label paths of each list; ``extra`` are SBD's images, None where SBD is not there."""
+    """Return image and label paths of each list; ``extra`` are SBD's images, None where SBD is not there."""
     of_voc = {
         name: [(f"{VOC_DIR}/JPEGImages/{i}.jpg", f"{VOC_LABELS}/{i}.png") for i in ids]
         for name, ids in ((TRAIN_LIST, train), (VAL_LIST, val))

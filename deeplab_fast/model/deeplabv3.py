@@ -58,7 +58,7 @@ class DeepLabV3(nn.Module):
 
 
 def aspp_rates(config: ModelConfig) -> tuple[int, ...]:
-    """The configured rates, or the head's: 6, 12, 18, doubled for torchvision's at OS8, and for smp's at either."""
+    """Return the configured rates, or the head's: 6, 12, 18, doubled for torchvision's at OS8, for smp's at either."""
     if config.aspp_rates:
         return config.aspp_rates
     doubled = config.head == "smp" or (config.head == "torchvision" and config.output_stride == 8)

@@ -23,7 +23,7 @@ from .decoding import DEFAULT_DECODING, Decoding
 
 
 def image_size(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> tuple[int, int]:
-    """Height and width, of the turned image where it is turned: from a JPEG's header alone, or a PNG's chunks.
+    """Read height and width, those of the turned image where it is turned: from a JPEG's header, or a PNG's chunks.
 
     Raises:
         UserError: not a readable image; names ``where``.
@@ -38,7 +38,7 @@ def image_size(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -
 
 
 def decode_image(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
-    """JPEG or PNG bytes to RGB uint8 ``[H, W, 3]``, turned as the file's EXIF orientation says unless told otherwise.
+    """Decode JPEG or PNG bytes to RGB uint8 ``[H, W, 3]``, turned by EXIF orientation unless told otherwise.
 
     Raises:
         UserError: truncated, corrupt, too large, of more than 8 bits or not an image; names ``where``.

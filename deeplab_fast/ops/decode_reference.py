@@ -27,7 +27,7 @@ _sound: dict[bytes, int] = {}  # digest of a sound JPEG: its needed bytes. To ch
 
 
 def image_size_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> tuple[int, int]:
-    """:func:`~deeplab_fast.ops.image_size` in Python."""
+    """Do what :func:`~deeplab_fast.ops.image_size` does, in Python."""
     header = _header(data, where, decoding)
     if isinstance(header, PngHeader):
         _check_depth(header, where)
@@ -36,14 +36,14 @@ def image_size_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_D
 
 
 def decode_image_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
-    """:func:`~deeplab_fast.ops.decode_image` through Pillow."""
+    """Do what :func:`~deeplab_fast.ops.decode_image` does, through Pillow."""
     header = _header(data, where, decoding)
     image = _jpeg_pixels(data, where, header) if isinstance(header, Frame) else _png_pixels(data, where, header)
     return turned(image, exif_orientation(data)) if decoding.apply_exif else image
 
 
 def decode_label_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
-    """:func:`~deeplab_fast.ops.decode_label` through Pillow."""
+    """Do what :func:`~deeplab_fast.ops.decode_label` does, through Pillow."""
     if _is_jpeg(data):
         raise UserError(f"{where}: label is a JPEG, whose values are not kept exactly; expected PNG")
     header = _header(data, where, decoding)
@@ -64,7 +64,7 @@ def _is_jpeg(data: bytes) -> bool:
 
 
 def _checked(check: Callable[..., T], data: bytes, where: str, *more: object) -> T:
-    """What a checker finds out; its damage as a :class:`UserError`, and so is what Pillow says."""
+    """Ask a checker; its damage becomes a :class:`UserError`, and so does what Pillow says."""
     try:
         return check(data, *more)
     except Damage as damage:
@@ -75,7 +75,7 @@ def _checked(check: Callable[..., T], data: bytes, where: str, *more: object) ->
 
 
 def _header(data: bytes, where: str, decoding: Decoding) -> Frame | PngHeader:
-    """What the header says, within the limits."""
+    """Read what the header says, within the limits."""
     if len(data) > decoding.max_bytes:
         raise UserError(f"{where}: {len(data)} bytes; expected at most {decoding.max_bytes} (--max_pixels raises it)")
     header: Frame | PngHeader
@@ -105,7 +105,7 @@ def _jpeg_pixels(data: bytes, where: str, frame: Frame) -> NDArray[np.uint8]:
 
 
 def _decode_jpeg(data: bytes, frame: Frame, needed: int) -> NDArray[np.uint8]:
-    """Through Pillow's decoder alone: its reader of headers has rules of its own."""
+    """Decode by Pillow's decoder alone: its reader of headers has rules of its own."""
     mode, raw_mode = _JPEG_MODES[len(frame.components)]
     size = frame.width, frame.height
     return np.array(PILImage.frombytes(mode, size, data[:needed] + END, "jpeg", raw_mode, "").convert("RGB"))
@@ -120,7 +120,7 @@ def _check_depth(header: PngHeader, where: str) -> None:
 
 
 def _png_image(data: bytes, where: str) -> tuple[PILImage.Image, Png]:
-    """A sound file's image, loaded. Opened here: Pillow's ``open`` has a limit of its own."""
+    """Load a sound file's image. Opened here: Pillow's ``open`` has a limit of its own."""
     png = _checked(read_png, data, where)
     _checked(lambda data: check_pixels(png, len(data)), data, where)
 

@@ -22,7 +22,7 @@ class Decoding(NamedTuple):
 
     @classmethod
     def of(cls, flags: _Flags) -> Self:
-        """As ``--exif`` and ``--max_pixels`` say."""
+        """Decode as ``--exif`` and ``--max_pixels`` say."""
         return cls(flags.exif == "apply", flags.max_pixels)
 
     @property

@@ -29,7 +29,7 @@ def exif_orientation(data: bytes) -> int:
 
 
 def is_transposed(orientation: int) -> bool:
-    """Whether height and width change places."""
+    """Tell whether height and width change places."""
     return orientation >= 5
 
 

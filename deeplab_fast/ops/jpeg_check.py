@@ -74,7 +74,7 @@ def needed_bytes(data: bytes) -> int:
 
 @lru_cache(maxsize=1)
 def _usual_tables() -> _Tables:
-    """The tables that libjpeg takes where a file has none, as it writes them itself (T.81, annex K.3)."""
+    """Read the tables that libjpeg takes where a file has none, from a file it wrote (T.81, annex K.3)."""
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16)).save(buffer, "JPEG")
     reader = _Reader(buffer.getvalue())
@@ -265,7 +265,7 @@ class _Reader:
         return self.tables[kind, slot]
 
     def _check_progression(self, at: int) -> None:
-        """Each bit of a coefficient must come once, the higher ones first (T.81, G.1.1.1)."""
+        """Check that each bit of a coefficient comes once, the higher ones first (T.81, G.1.1.1)."""
         fits = self.last == 0 if self.first == 0 else self.first <= self.last < 64 and len(self.chosen) == 1
         fits = fits and self.low <= 13 and self.high in (0, self.low + 1)
         for component in self.chosen:

@@ -122,7 +122,7 @@ def check_pixels(png: Png, size: int) -> None:
 
 
 def _inflated_bytes(header: PngHeader) -> int:
-    """Rows, each after its filter byte; of all passes where they are interlaced."""
+    """Count the bytes of rows, each after its filter byte; of all passes where they are interlaced."""
     bits = header.depth * _CHANNELS[header.colour]
     passes = _PASSES if header.interlaced else ((0, 0, 1, 1),)
     total = 0

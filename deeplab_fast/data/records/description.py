@@ -116,7 +116,7 @@ class Listing:
                 )
 
     def part(self, shard: Path) -> Part | None:
-        """Which part of the set a shard is, or None where that is not listed."""
+        """Tell which part of the set a shard is, or None where that is not listed."""
         number = self._numbers.get(shard.name)
         if number is None or self._samples is None:
             return None

@@ -76,7 +76,7 @@ def check_chosen(shards: Sequence[Opened]) -> None:
 
 
 def _check_agreement(shards: Sequence[Opened]) -> None:
-    """All must be of one writing of a set, each another shard of it."""
+    """Refuse shards that are not all of one writing of a set, each another shard of it."""
     numbers: dict[int, Path] = {}
     first: Part | None = None
     for path, _, part in shards:

@@ -49,7 +49,7 @@ class _OpenShard:
         return _Stamp(status.st_size, status.st_mtime_ns)
 
     def read(self, offset: int, size: int) -> bytes:
-        """``size`` bytes, or fewer at the file's end."""
+        """Read ``size`` bytes, or fewer at the file's end."""
         data = os.pread(self._descriptor, size, offset)
         while len(data) < size and (more := os.pread(self._descriptor, size - len(data), offset + len(data))):
             data += more
@@ -147,7 +147,7 @@ class RecordSource:
         return Sample(self.key(index), image, label, *where)
 
     def _bytes(self, place: Place, where: str) -> bytes:
-        """The native loader says the same of the same damage (csrc/cpu/loader.cpp)."""
+        """Read and compare; the native loader says the same of the same damage (csrc/cpu/loader.cpp)."""
         try:
             file = self._files(place.file)
             data = file.read(place.offset, place.size)

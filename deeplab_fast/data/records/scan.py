@@ -55,7 +55,7 @@ def scan(shard: Path) -> list[Entry]:
 
 
 def _members(shard: Path) -> Iterator[tuple[str, _Place]]:
-    """The name of each member of a tar file, and where its bytes are."""
+    """Yield the name of each member of a tar file, and where its bytes are."""
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:

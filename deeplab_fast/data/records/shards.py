@@ -78,7 +78,7 @@ def _only_set(folder: Path, text: str) -> Path:
 
 
 def _shards_of(name: Path) -> list[Path]:
-    """Shards of the set ``D/voc.tar``: those its description lists, else all that have its name and a number."""
+    """Find the shards of the set ``D/voc.tar``: those its description lists, else all of its name and a number."""
     found = in_order(
         path
         for path in name.parent.glob(f"{glob.escape(name.stem)}-*.tar")

@@ -109,7 +109,7 @@ def _write_shard(
 
 
 def _kept(path: Path, digest: str) -> ShardIndex | None:
-    """The index of a shard that need not be written again; says why one that is there must be."""
+    """Return the index of a shard that need not be written again; says why one that is there must be."""
     try:
         index = read_index(path)
         if index is None:

@@ -148,7 +148,7 @@ def _refuse_another_backbone(file: WeightFile, own: dict[str, Tensor]) -> None:
 
 
 def _refuse_another_depth(file: WeightFile, own: dict[str, Tensor]) -> None:
-    """Names and shapes of a deeper ResNet's first blocks are those of a shallower one's: only the counts differ."""
+    """Refuse a deeper ResNet, whose first blocks have a shallower one's names and shapes: only the counts differ."""
     theirs, ours = blocks_of(file.tensors), blocks_of(own)
     kinds_differ = is_bottleneck(file.tensors) != is_bottleneck(own)
     if all(theirs) and (theirs != ours or kinds_differ):

@@ -15,7 +15,7 @@ _FLOATS = ("Float16", "Float32", "Float64")
 
 
 def _numpy() -> list[Any]:
-    """Numbers and arrays of numbers; numpy 2 moved the two functions that make them."""
+    """List what makes numpy's numbers and arrays of them; numpy 2 moved the two functions."""
     scalar, array = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
     moved = [
         (function, f"numpy.{module}.multiarray.{name}")
@@ -26,7 +26,7 @@ def _numpy() -> list[Any]:
 
 
 def _paths() -> list[Any]:
-    """Paths among the arguments, as names alone; those of another system can be read too."""
+    """List what makes paths among the arguments, as names alone; those of another system can be read too."""
     return [
         (pure, f"{module}.{name}")
         for name, pure in (
