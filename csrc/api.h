@@ -225,13 +225,20 @@ struct Spent {
   double read, image, label, augment;
 };
 
+// What tells a file from what it was: its size, and when it was last written.
+struct Stamp {
+  int64_t size, written_ns;
+  bool operator==(const Stamp& other) const { return size == other.size && written_ns == other.written_ns; }
+};
+
 // Threads that take jobs to batches. A batch does not depend on their number.
 class Loader {
  public:
   // Files are named once. Those of which a part is wanted stay open, others are opened at each use.
-  // threads = 0: the work is done in wait().
-  Loader(std::vector<std::string> files, const Recipe& recipe, int classes, int threads,
-         const DecodeRules& rules = {});
+  // `stamps`: what each file was when its parts were found, or nothing. threads = 0: the work is done in
+  // wait().
+  Loader(std::vector<std::string> files, const std::vector<Stamp>& stamps, const Recipe& recipe, int classes,
+         int threads, const DecodeRules& rules = {});
   ~Loader();  // drops what is not begun, waits for what is
   // The target's memory must stay until wait() or the destructor has returned.
   // Job i becomes sample places[i] of the target.

@@ -135,7 +135,7 @@ class DecodingConfig:
         " Labels are never turned.",
         choices=("apply", "ignore"),
     )
-    max_pixels: int = flag(1 << 26, "Largest image, in pixels; a larger one is refused.", minimum=1, maximum=1 << 32)
+    max_pixels: int = flag(1 << 26, "Largest image, in pixels; a larger one is refused.", minimum=1, maximum=1 << 29)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .config import ImageConfig
-from .data.pairs import check_values, decode_pair
+from .data.pairs import read_pair
 from .data.sources import Source
 from .data.threads import ordered_map
 from .distributed import World
@@ -140,9 +140,7 @@ _Loaded = tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]
 def _load(source: Source, protocol: Protocol, num_classes: int, ignore_label: int, index: int) -> _Loaded | UserError:
     """Load every scale of image ``index``, and its truth; or return why it cannot be used."""
     try:
-        sample = source.read(index)
-        image, label = decode_pair(sample, protocol.decoding)
-        check_values(label, sample.label_where, num_classes, ignore_label)
+        image, label = read_pair(source, index, num_classes, ignore_label, protocol.decoding)
     except UserError as error:
         return error
     return [view_of(image, size) for size in protocol.sizes], label

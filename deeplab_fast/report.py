@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from .data.pairs import Image as Pixels
-from .data.pairs import check_values, decode_pair
+from .data.pairs import read_pair
 from .data.sources import Source
 from .errors import UserError
 from .evaluator import Protocol, View, predictions, view_of
@@ -181,12 +181,9 @@ def _decode(
 ) -> tuple[Pixels, Pixels] | UserError:
     """Return image and label of a sample, or why it cannot be used."""
     try:
-        sample = source.read(index)
-        image, label = decode_pair(sample, decoding)
-        check_values(label, sample.label_where, classes, ignore_label)
+        return read_pair(source, index, classes, ignore_label, decoding)
     except UserError as error:
         return error
-    return image, label
 
 
 def _save(figure: "Figure", path: Path, dpi: int) -> None:

@@ -105,14 +105,16 @@ void bind_loader(py::module_& m) {
   m.attr("SAMPLE_BYTES") = sizeof(Sample);
   m.def("write_samples", &write_samples, arg("samples"), arg("offsets"));
   py::class_<Loader>(m, "Loader", "Threads that take encoded samples to batches.")
-      .def(py::init([](std::vector<std::string> files, int crop_size, double min_scale, double max_scale,
-                       bool bicubic, int ignore_label, int classes, int threads, bool apply_exif,
-                       int64_t max_pixels) {
+      .def(py::init([](std::vector<std::string> files, const std::vector<std::pair<int64_t, int64_t>>& stamps,
+                       int crop_size, double min_scale, double max_scale, bool bicubic, int ignore_label,
+                       int classes, int threads, bool apply_exif, int64_t max_pixels) {
              const Recipe recipe{crop_size, min_scale, max_scale, bicubic, ignore_label};
-             return std::make_unique<Loader>(std::move(files), recipe, classes, threads,
+             std::vector<Stamp> found;
+             for (const auto& [size, written_ns] : stamps) found.push_back({size, written_ns});
+             return std::make_unique<Loader>(std::move(files), found, recipe, classes, threads,
                                              DecodeRules{apply_exif, max_pixels});
            }),
-           arg("files"), arg("crop_size"), arg("min_scale"), arg("max_scale"), arg("bicubic"),
+           arg("files"), arg("stamps"), arg("crop_size"), arg("min_scale"), arg("max_scale"), arg("bicubic"),
            arg("ignore_label"), arg("classes"), arg("threads"), arg("apply_exif"), arg("max_pixels"))
       .def("submit", &submit, arg("extracts"), arg("draws"), arg("colours"), arg("places"), arg("images"),
            arg("labels"), arg("extents"), arg("samples"))

@@ -36,13 +36,15 @@ Stamp OpenFile::stamp() const {
 #else
   const timespec written = status.st_mtim;
 #endif
-  return {static_cast<int64_t>(status.st_size), static_cast<int64_t>(written.tv_sec),
-          static_cast<int64_t>(written.tv_nsec)};
+  return {
+      static_cast<int64_t>(status.st_size),
+      int64_t{1'000'000'000} * static_cast<int64_t>(written.tv_sec) + static_cast<int64_t>(written.tv_nsec)};
 }
 
 Bytes OpenFile::read(int64_t offset, size_t size, size_t limit, std::vector<uint8_t>* buffer) const {
   if (size > limit) {
-    throw std::runtime_error(std::to_string(size) + " bytes; expected at most " + std::to_string(limit));
+    throw std::runtime_error(std::to_string(size) + " bytes; expected at most " + std::to_string(limit) +
+                             " (--max_pixels raises it)");
   }
   if (buffer->size() < size) buffer->resize(size);
   for (size_t have = 0; have < size;) {
@@ -54,6 +56,13 @@ Bytes OpenFile::read(int64_t offset, size_t size, size_t limit, std::vector<uint
     have += static_cast<size_t>(got);
   }
   return {buffer->data(), size};
+}
+
+OpenFiles::OpenFiles(std::vector<std::string> paths, const std::vector<Stamp>& stamps)
+    : paths_(std::move(paths)), entries_(paths_.size()) {
+  for (size_t i = 0; i < stamps.size() && i < entries_.size(); ++i) {
+    entries_[i].first = std::make_unique<const Stamp>(stamps[i]);
+  }
 }
 
 std::shared_ptr<const OpenFile> OpenFiles::get(int32_t number) {

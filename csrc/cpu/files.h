@@ -11,19 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "../api.h"
+
 namespace deeplab_fast {
 
 struct Bytes {
   const uint8_t* data;
   size_t size;
-};
-
-// What tells a file from what it was: its size, and when it was last written.
-struct Stamp {
-  int64_t size, seconds, nanoseconds;
-  bool operator==(const Stamp& other) const {
-    return size == other.size && seconds == other.seconds && nanoseconds == other.nanoseconds;
-  }
 };
 
 // A regular file, open for reading at any place by any number of threads. It stays the same file when its
@@ -47,10 +41,11 @@ class OpenFile {
 // Files that are opened at first use, by number; some stay open.
 class OpenFiles {
  public:
-  explicit OpenFiles(std::vector<std::string> paths) : paths_(std::move(paths)), entries_(paths_.size()) {}
+  // `stamps`: what each file was, or nothing: then what it is at its first use.
+  OpenFiles(std::vector<std::string> paths, const std::vector<Stamp>& stamps);
   // Throws std::runtime_error.
   std::shared_ptr<const OpenFile> get(int32_t number);
-  // Whether the file is as it was at its first use.
+  // Whether the file is as it was.
   bool is_unchanged(int32_t number, const OpenFile& file);
   const std::string& path(int32_t number) const { return paths_[number]; }
 

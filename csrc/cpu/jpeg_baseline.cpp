@@ -13,7 +13,8 @@
 namespace deeplab_fast {
 namespace {
 
-constexpr int kMinSide = 16;  // smaller ones have filters of their own in libjpeg
+constexpr int kMaxSide = 65500;  // libjpeg's
+constexpr int kMinSide = 16;     // smaller ones have filters of their own in libjpeg
 
 enum Marker : uint8_t {
   kSof0 = 0xC0,
@@ -120,6 +121,7 @@ class HeaderParser {
     const int count = body[5];
     if ((count != 1 && count != 3) || length != 6 + 3 * count) return false;
     if (header_.height < kMinSide || header_.width < kMinSide) return false;
+    if (header_.height > kMaxSide || header_.width > kMaxSide) return false;  // libjpeg refuses it
     for (int i = 0; i < count; ++i) {
       const uint8_t* from = body + 6 + 3 * i;
       Component& c = header_.components[i];

@@ -71,8 +71,9 @@ int first_out_of_range(const uint8_t* label, size_t pixels, int classes, int ign
 }  // namespace
 
 struct Loader::State {
-  State(std::vector<std::string> paths, const Recipe& r, int class_count, const DecodeRules& d)
-      : files(std::move(paths)), recipe(r), classes(class_count), rules(d), own(d) {}
+  State(std::vector<std::string> paths, const std::vector<Stamp>& stamps, const Recipe& r, int class_count,
+        const DecodeRules& d)
+      : files(std::move(paths), stamps), recipe(r), classes(class_count), rules(d), own(d) {}
 
   Bytes bytes_of(const Extract& extract, std::vector<uint8_t>* buffer);
   void run(Worker& worker, const Batch& batch, size_t job);
@@ -226,9 +227,9 @@ void Loader::State::work() {
   }
 }
 
-Loader::Loader(std::vector<std::string> files, const Recipe& recipe, int classes, int threads,
-               const DecodeRules& rules)
-    : state_(std::make_unique<State>(std::move(files), recipe, classes, rules)) {
+Loader::Loader(std::vector<std::string> files, const std::vector<Stamp>& stamps, const Recipe& recipe,
+               int classes, int threads, const DecodeRules& rules)
+    : state_(std::make_unique<State>(std::move(files), stamps, recipe, classes, rules)) {
   try {
     for (int i = 0; i < threads; ++i) state_->threads.emplace_back([state = state_.get()] { state->work(); });
   } catch (...) {  // the system has no more threads: those that are there must be joined

@@ -102,7 +102,7 @@ void Orientation::turn(const uint8_t* pixels, const Window& from, int channels, 
   for (int y = 0; y < out_rows; ++y, out += stride, first += row_step) {
     const uint8_t* at = first;
     for (int x = 0; x < out_columns; ++x, at += step) {
-      for (int c = 0; c < channels; ++c) out[channels * x + c] = at[c];
+      for (int c = 0; c < channels; ++c) out[ptrdiff_t{channels} * x + c] = at[c];
     }
   }
 }

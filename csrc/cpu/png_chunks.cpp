@@ -1,39 +1,12 @@
 #include "png_chunks.h"
 
-#include <array>
 #include <string>
 
+#include "../api.h"
 #include "decode.h"
-#ifdef DEEPLAB_FAST_HAS_DEFLATE
-#include <libdeflate.h>
-#endif
 
 namespace deeplab_fast {
 namespace {
-
-#ifdef DEEPLAB_FAST_HAS_DEFLATE
-
-uint32_t checksum(const uint8_t* data, size_t size) { return libdeflate_crc32(0, data, size); }
-
-#else
-
-// PNG specification, annex D.
-uint32_t checksum(const uint8_t* data, size_t size) {
-  static const std::array<uint32_t, 256> table = [] {
-    std::array<uint32_t, 256> made;
-    for (uint32_t n = 0; n < 256; ++n) {
-      uint32_t c = n;
-      for (int bit = 0; bit < 8; ++bit) c = c & 1 ? 0xEDB88320u ^ (c >> 1) : c >> 1;
-      made[n] = c;
-    }
-    return made;
-  }();
-  uint32_t c = 0xFFFFFFFFu;
-  for (size_t i = 0; i < size; ++i) c = table[(c ^ data[i]) & 255] ^ (c >> 8);
-  return ~c;
-}
-
-#endif
 
 bool is_letter(uint8_t c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); }
 
@@ -97,7 +70,7 @@ class Reader {
     for (int i = 0; i < 4; ++i) {
       if (!is_letter(chunks_.name[i])) stop("invalid chunk type " + printable(chunks_.name));
     }
-    if (checksum(chunks_.name, chunks_.length + 4) != big_endian(chunks_.body + chunks_.length)) {
+    if (crc32(chunks_.name, chunks_.length + 4) != big_endian(chunks_.body + chunks_.length)) {
       stop("wrong checksum of chunk " + printable(chunks_.name));
     }
   }

@@ -83,7 +83,7 @@ def _walk(found: Found, skipped: _Identity | None) -> Iterator[str]:
         folder, above = pending.pop()
         for entry in _entries(folder):
             if is_hidden(entry.name):
-                found.left_out["hidden folder" if entry.is_dir() else "hidden file"] += 1
+                found.left_out["hidden folder" if entry.is_dir(follow_symlinks=False) else "hidden file"] += 1
                 continue
             try:
                 status = entry.stat()

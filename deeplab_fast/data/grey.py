@@ -27,7 +27,7 @@ def convert(files: Sequence[tuple[Path, Path]], read: Reader, description: str, 
     """Write each source label, ``read`` from its bytes, as a grey PNG.
 
     A target that is there as we wrote it is made again where its source has other content than then. Any other target
-    is the user's and stays, unless it is empty, or older than its source and nothing is known of it. Logs both.
+    is the user's and stays, unless it is empty. Logs both.
 
     Raises:
         UserError: a source cannot be read, or a target cannot be written.
@@ -46,7 +46,7 @@ def convert(files: Sequence[tuple[Path, Path]], read: Reader, description: str, 
                 if _holds(target, label):
                     written.record(target, read_bytes(target), made_from)
                     continue
-                if not _is_outdated(source, target, written):
+                if target.stat().st_size:
                     kept.append(target)
                     continue
             if there:
@@ -72,13 +72,6 @@ def _holds(target: Path, label: Label) -> bool:
         return np.array_equal(decode_label(read_bytes(target), str(target)), label)
     except UserError:
         return False
-
-
-def _is_outdated(source: Path, target: Path, written: Written) -> bool:
-    """Tell whether a target that is not as we wrote it is nobody's work, but an earlier state of its source's."""
-    if target.stat().st_size == 0:
-        return True
-    return not written.source(target) and target.stat().st_mtime < source.stat().st_mtime
 
 
 def _write(target: Path, label: Label) -> None:

@@ -50,6 +50,11 @@ def read_list(list_file: str | Path) -> tuple[list[str], list[str]]:
     return images, labels
 
 
+def is_text(name: str) -> bool:
+    """Tell whether a name is Unicode: no file or message could hold any other."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def _fields(line: str) -> list[str]:
     """Return the two paths of a line with one tab between them, else its words."""
     if "\t" in line:
@@ -66,9 +71,9 @@ def list_line(image: str, label: str) -> str:
         UserError: no line does: a name begins or ends with a space, or holds a tab or a line's end.
     """
     line = f"{image}\t{label}" if " " in image + label else f"{image} {label}"
-    if any(end in line for end in "\r\n") or _fields(line) != [image, label]:
+    if any(end in line for end in "\r\n") or _fields(line) != [image, label] or not is_text(line):
         names = f"{image!r}, {label!r}"
-        raise UserError(f"{names}: a list file cannot hold them; expected no tab, and no space at an end")
+        raise UserError(f"{names}: a list file cannot hold them; expected UTF-8, no tab, and no space at an end")
     return line + "\n"
 
 

@@ -82,7 +82,9 @@ class NativeLoader:
             augment.crop_size, augment.min_scale, augment.max_scale, augment.bicubic, augment.ignore_label
         )
         source = dataset.source
-        self.samples = SampleLoader(source.files(), self.recipe, dataset.num_classes, threads, dataset.decoding)
+        self.samples = SampleLoader(
+            source.files(), self.recipe, dataset.num_classes, threads, dataset.decoding, source.stamps()
+        )
         self._draws: tuple[int, NDArray[np.float64]] | None = None  # of which epoch, and what chance decides in it
         self._on_gpu = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if self._on_gpu else None

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import DEFAULT_DECODING, Decoding, decode_image, decode_label, exif_orientation, is_transposed
 
-from .sources import Sample
+from .sources import Sample, Source
 
 Image = NDArray[np.uint8]
 
@@ -22,6 +22,20 @@ def decode_pair(sample: Sample, decoding: Decoding = DEFAULT_DECODING) -> tuple[
     size = image.shape[0], image.shape[1]
     if size != label.shape:
         raise size_error(sample, size, label.shape, decoding)
+    return image, label
+
+
+def read_pair(
+    source: Source, index: int, num_classes: int, ignore_label: int, decoding: Decoding = DEFAULT_DECODING
+) -> tuple[Image, Image]:
+    """Read and decode sample ``index``: image uint8 ``[H, W, 3]`` and label uint8 ``[H, W]``, fit for use.
+
+    Raises:
+        UserError: it cannot be read or decoded, the sizes differ, or a label value is no class; names the file.
+    """
+    sample = source.read(index)
+    image, label = decode_pair(sample, decoding)
+    check_values(label, sample.label_where, num_classes, ignore_label)
     return image, label
 
 

@@ -10,7 +10,7 @@ from deeplab_fast.errors import UserError
 
 from .augment import Crop, colour_matrix, draws
 from .dataset import BadSamples, Batch, TrainingSet
-from .pairs import check_values, decode_pair
+from .pairs import read_pair
 from .schedule import Schedule
 from .threads import ordered_map
 
@@ -50,9 +50,8 @@ class ReferenceLoader:
     def _load_one(self, epoch: int, wanted: int, index: int) -> tuple[str, Crop]:
         """Sample ``index``, augmented as chance decided for ``wanted``."""
         dataset = self.dataset
-        sample = dataset.source.read(index)
-        image, label = decode_pair(sample, dataset.decoding)
-        check_values(label, sample.label_where, dataset.num_classes, dataset.augment.ignore_label)
+        source, ignore_label = dataset.source, dataset.augment.ignore_label
+        image, label = read_pair(source, index, dataset.num_classes, ignore_label, dataset.decoding)
         draw = draws(dataset.seed, epoch, wanted)
         colour = colour_matrix(dataset.seed, epoch, wanted) if dataset.augment.photometric else None
-        return sample.key, dataset.augment(image, label, draw, colour)
+        return source.key(index), dataset.augment(image, label, draw, colour)

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from deeplab_fast.errors import UserError
 
-from .lists import read_list, repetitions, resolve, some_of
+from .lists import is_text, read_list, repetitions, resolve, some_of
 from .matching import match_labels
 
 logger = logging.getLogger("deeplab_fast")
@@ -41,7 +41,8 @@ class Place(NamedTuple):
 class Source(Protocol):
     """A sequence of encoded samples.
 
-    :meth:`read` gives a sample's bytes; :meth:`files` and :meth:`places` let native threads fetch them.
+    :meth:`read` gives a sample's bytes; :meth:`files` and :meth:`places` let native threads fetch them;
+    :meth:`stamps` gives each file's size and time (ns) where its parts were found by them, else nothing.
     :meth:`where` names them in errors.
     """
 
@@ -54,6 +55,8 @@ class Source(Protocol):
     def read(self, index: int) -> Sample: ...
 
     def files(self) -> list[str]: ...
+
+    def stamps(self) -> list[tuple[int, int]]: ...
 
     def places(self, index: int) -> tuple[Place, Place]: ...
 
@@ -128,6 +131,9 @@ class FileSource:
         root = os.fspath(self.root)  # joined as text: pathlib takes ten times as long
         return [os.path.join(root, name) for name in (*self.images, *self.labels)]
 
+    def stamps(self) -> list[tuple[int, int]]:
+        return []
+
     def places(self, index: int) -> tuple[Place, Place]:
         return Place(index, 0, -1), Place(len(self.images) + index, 0, -1)
 
@@ -170,4 +176,7 @@ def folder_source(image_dir: str | Path, label_dir: str | Path, label_suffix: st
     """
     pairs = match_labels(image_dir, label_dir, label_suffix)
     names = [os.path.relpath(path, image_dir) for path, _ in pairs]
+    for name in names:
+        if not is_text(name):
+            raise UserError(f"{image_dir}: the name {name!r} is not UTF-8; expected one that records and logs can hold")
     return FileSource(Path(), [str(i) for i, _ in pairs], [str(label) for _, label in pairs], unique_keys(names))

@@ -8,7 +8,7 @@ from deeplab_fast.errors import UserError
 from .lists import list_line
 from .philox import SHUFFLE, permutation
 from .sources import FileSource
-from .written import Written, remove_ours, write_texts
+from .written import Written, check_unwritten, remove_ours, write_texts
 
 TRAIN_LIST, VAL_LIST = "train_lst.txt", "val_lst.txt"
 
@@ -31,9 +31,11 @@ def write_split(source: FileSource, data_root: str | Path, val_share: float, see
     written = Written(root)
     if held_out:
         parts[VAL_LIST] = [line for i, line in enumerate(lines) if i in held_out]
-    elif remove_ours(written, VAL_LIST):
+    texts = {name: "".join(part) for name, part in parts.items()}
+    check_unwritten(written, texts)
+    if not held_out and remove_ours(written, VAL_LIST):
         raise UserError(f"{root / VAL_LIST}: there, with --val_share=0, and not written by this program; move it away")
-    write_texts(written, {name: "".join(part) for name, part in parts.items()})
+    write_texts(written, texts)
     return {root / name: len(part) for name, part in parts.items()}
 
 

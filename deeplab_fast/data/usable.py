@@ -11,7 +11,7 @@ from tqdm import tqdm
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding, decode_label
 
-from .pairs import check_values, decode_pair
+from .pairs import read_pair
 from .sources import Place, Sample, Source
 from .threads import ordered_map
 
@@ -37,6 +37,9 @@ class Subset:
 
     def files(self) -> list[str]:
         return self.whole.files()
+
+    def stamps(self) -> list[tuple[int, int]]:
+        return self.whole.stamps()
 
     def places(self, index: int) -> tuple[Place, Place]:
         return self.whole.places(self.kept[index])
@@ -83,9 +86,7 @@ def _attempt(
 ) -> NDArray[np.int64] | str:
     """Return the sample's pixels of each label value, ``[256]``, or why it cannot be used."""
     try:
-        sample = source.read(index)
-        _, label = decode_pair(sample, decoding)
-        check_values(label, sample.label_where, num_classes, ignore_label)
+        _, label = read_pair(source, index, num_classes, ignore_label, decoding)
     except UserError as error:
         return str(error)
     return np.bincount(label.ravel(), minlength=256)

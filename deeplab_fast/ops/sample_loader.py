@@ -8,6 +8,7 @@ finish in one launch on the GPU. Both give the same bits.
 import itertools
 import os
 import weakref
+from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -114,6 +115,8 @@ class SampleLoader:
         files: paths that jobs name by number; those of which jobs want parts stay open.
         num_classes: a label value beyond it, other than the ignore label, is a failure.
         decoding: how images are turned and how large they may be.
+        stamps: of each file its bytes and when it was written (ns) as its parts were found; a part without a checksum
+            is refused where they are others now. None: as each file is at its first use.
     """
 
     def __init__(
@@ -123,6 +126,7 @@ class SampleLoader:
         num_classes: int,
         threads: int,
         decoding: Decoding = DEFAULT_DECODING,
+        stamps: Sequence[tuple[int, int]] = (),
     ) -> None:
         native, reason = _native.decoder()
         if native is None:
@@ -132,6 +136,7 @@ class SampleLoader:
         self._pool = _Pool(native)
         self._loader = native.Loader(
             files=[os.fsencode(name) for name in files],
+            stamps=list(stamps),
             classes=num_classes,
             threads=threads,
             **recipe._asdict(),

@@ -110,7 +110,14 @@ LARGE = encode(picture(300, 400), "JPEG", quality=95)
 RESTARTS = encode(picture(64, 64), "JPEG", restart_marker_blocks=2)
 PROGRESSIVE = encode(picture(64, 64), "JPEG", progressive=True)
 LAST_SCAN = PROGRESSIVE.rindex(b"\xff\xda")
+# Of the same blocks as one of 65500 rows, and sound but for its size.
+TALL = encode(np.zeros((65500, 16), np.uint8), "JPEG").replace(
+    bytes([8, 0xFF, 0xDC, 0, 16]), bytes([8, 0xFF, 0xE0, 0, 16]), 1
+)
+
+
 JPEG_DAMAGE = {
+    "a side of more than 65500 pixels": TALL,
     # libjpeg's fast loop takes it for zeros, without a warning, wherever a few kB follow
     "bits that are no code": replaced(LARGE, scan_of(LARGE) + 3000, b"\xff\x00" * 24),
     "data missing in the middle": LARGE[: scan_of(LARGE) + 3000] + b"\xff\xd9",

@@ -152,11 +152,12 @@ def test_b4_hidden_files_and_shadows_are_left_out_and_counted(samples, log):
     (images / "__MACOSX" / "00.jpg").write_bytes(b"shadow")
     (images / "._00.jpg").write_bytes(b"shadow")
     (images / ".DS_Store").write_bytes(b"")
+    (images / ".loop").symlink_to(images / ".loop")
     (images / "Thumbs.db").write_bytes(b"")
     (images / "notes.txt").write_text("")
     (samples / "labels" / "._00.png").write_bytes(b"shadow")
     assert len(lists(samples)) == 12
-    said = f"{images}: left out: 3 hidden files, 2 hidden folders, 1 file of another kind (.txt)"
+    said = f"{images}: left out: 4 hidden files, 2 hidden folders, 1 file of another kind (.txt)"
     assert said in log.messages
     assert f"{samples / 'labels'}: left out: 1 hidden file" in log.messages
     log.clear()
@@ -332,12 +333,17 @@ def test_b7_a_repaired_label_is_converted_again(devkit, log):
     assert "1 made again, whose source changed" in log.text
 
 
-def test_b7_a_label_that_an_earlier_version_wrote_is_converted_again(devkit):
-    """Nothing is known of it: where its source is newer it is made again, else kept, said."""
+def test_b7_a_label_of_which_nothing_is_known_is_kept_and_said(devkit, log):
+    """It may be the user's, unpacked with its old time, or what an earlier version left: who made it can delete it."""
     voc_lists(devkit)
     (devkit / ".deeplab_fast_lists.json").unlink(missing_ok=True)
     write_label(devkit, "a", 7)
     os.utime(grey(devkit, "a"), (1e9, 1e9))
+    before = value(grey(devkit, "a"))
+    voc_lists(devkit)
+    assert value(grey(devkit, "a")) == before != 7
+    assert "delete them to have them made" in log.text
+    grey(devkit, "a").unlink()
     voc_lists(devkit)
     assert value(grey(devkit, "a")) == 7
 

@@ -69,7 +69,9 @@ def read_dataset(file: Path) -> dict[str, Any]:
         if content["format"] != DATASET_FORMAT or not isinstance(content["sets"], dict):
             raise ValueError("unknown format")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{file}: not a dataset description ({error}); run prepare records again") from None
+        raise UserError(
+            f"{file}: not a dataset description ({error}); move it away, then make its records anew if it was ours"
+        ) from None
     return dict(content)
 
 

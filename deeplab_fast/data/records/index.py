@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..lists import is_text
 from ..sources import UNVERIFIED
 from .durable import write_json
 
@@ -93,6 +94,15 @@ def read_index(shard: Path) -> ShardIndex | None:
     return index
 
 
+def is_index(path: Path) -> bool:
+    """Tell whether a file begins as our indexes do, be it damaged behind that; other tools have ``.idx`` files too."""
+    try:
+        with path.open("rb") as file:
+            return b'"deeplab_fast.index/' in file.read(200)
+    except OSError:
+        return False
+
+
 def _index_of(content: dict[str, Any]) -> ShardIndex:
     """Raise a ValueError, KeyError or TypeError where ``content``, which may be anything, is no index."""
     if type(content["bytes"]) is not int or not isinstance(content["sha256"], str):
@@ -123,8 +133,3 @@ def fits(entry: Entry, size: int) -> bool:
     if not all(type(checksum) is int and UNVERIFIED <= checksum < 1 << 32 for checksum in checksums):
         return False
     return is_text(entry.key) and all(0 <= at <= at + count <= size for at, count in places)
-
-
-def is_text(name: str) -> bool:
-    """False for a name that is not Unicode: no file or message could hold it."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -128,6 +128,9 @@ class RecordSource:
     def files(self) -> list[str]:
         return [str(shard) for shard in self.shards]
 
+    def stamps(self) -> list[tuple[int, int]]:
+        return [(stamp.bytes, stamp.written_ns) for stamp in self._stamps]
+
     def places(self, index: int) -> tuple[Place, Place]:
         shard, entry = self._locate(index)
         image = Place(shard, entry.image_offset, entry.image_size)

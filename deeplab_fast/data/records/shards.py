@@ -9,6 +9,7 @@ from pathlib import Path
 from deeplab_fast.errors import UserError
 
 from ..folders import is_hidden
+from ..lists import some_of
 from .description import DATASET_FILE, Listing
 from .names import in_order, number_of, set_name
 
@@ -73,7 +74,7 @@ def _only_set(folder: Path, text: str) -> Path:
         names = ", ".join(f"{folder / name}.tar" for name in sets)
         raise UserError(f"{text}: several sets in this folder; name one of {names}")
     if others:
-        logger.warning("%s: without a number, so no shard of %s; left out", others[0], sets[0])
+        logger.warning("%s: without a number, so no shard of %s; left out", some_of(others), sets[0])
     return folder / f"{sets[0]}.tar"
 
 

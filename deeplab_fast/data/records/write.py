@@ -24,7 +24,7 @@ from ..philox import SHUFFLE, permutation
 from ..sources import Sample, Source
 from .description import DATASET_FILE, Listing, RecordOptions, describe
 from .durable import written_alone
-from .index import Entry, Part, ShardIndex, UnreadableIndex, index_path, read_index, write_index
+from .index import Entry, Part, ShardIndex, UnreadableIndex, index_path, is_index, read_index, write_index
 from .names import number_of, set_name, shard_path
 from .verify import checksums, find_damage, sha256_of
 
@@ -71,14 +71,15 @@ def write_records(source: Source, dst_path: str | Path, options: RecordOptions) 
 
 
 def _refuse_others(dst: Path, paths: list[Path]) -> None:
-    """Refuse to write over a shard that neither has an index nor is described: another tool's, or only copy."""
+    """Refuse to write over a shard that neither has our index nor is described: another tool's, or only copy."""
     listed = set(Listing(dst).paths)
     for path in paths:
-        if path.exists() and not index_path(path).exists() and path not in listed:
-            raise UserError(
-                f"{path}: is there already, and not written by prepare records (no {index_path(path).name}); move it"
-                " away, or choose another --dst_path"
-            )
+        for there in (path, index_path(path)):
+            if there.exists() and not is_index(index_path(path)) and path not in listed:
+                raise UserError(
+                    f"{there}: is there already, and not written by prepare records; move it away, or choose another"
+                    " --dst_path"
+                )
 
 
 def _mention_left_over(dst: Path, paths: list[Path]) -> None:
