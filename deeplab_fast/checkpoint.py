@@ -119,7 +119,7 @@ class CheckpointFolder:
                 continue
             number = int(match[2]), int(match[3])
             facts = _facts(path)
-            if facts is None or number == (facts.get("epoch"), facts.get("step_in_epoch")):
+            if facts is None or number == (facts.get("epoch"), facts.get("step_in_epoch")) or _is_damaged(path):
                 found.append((number, path))
         return found
 
@@ -136,16 +136,20 @@ class CheckpointFolder:
         path = self.path(content["epoch"], step)
         there = _facts(path)
         if there is not None and (there.get("epoch"), there.get("step_in_epoch")) != (content["epoch"], step):
-            kept = path.with_name(f"{path.name}.kept")
+            kept = _free_name(path, ".kept")
             path.rename(kept)
             logger.warning("%s is a copy of another checkpoint; it is now %s", path, kept.name)
         self._write(content, step, path)
-        self._remove_oldest(content["run"])
+        paths = self._own(content["run"])
+        if path in paths:  # what is newer is damaged, or of a run that went further: not this one's to count
+            self._remove_oldest(paths[: paths.index(path) + 1])
         return path
 
-    def _remove_oldest(self, run: str) -> None:
-        own = [path for path in self.all() if (facts := _facts(path)) and facts.get("run") == run]
-        for old in own[: -self.keep]:
+    def _own(self, run: str) -> list[Path]:
+        return [path for path in self.all() if (facts := _facts(path)) and facts.get("run") == run]
+
+    def _remove_oldest(self, paths: list[Path]) -> None:
+        for old in paths[: -self.keep]:
             old.unlink(missing_ok=True)
 
     def save_last(self, content: dict[str, Any], step: int) -> Path:
@@ -159,11 +163,18 @@ class CheckpointFolder:
         save_atomically({"format": FORMAT, **content}, path, facts)
 
     def tidy(self, run: str) -> None:
-        """Remove what a complete run leaves over, even one killed while it did so: old ones, and its ``last.pt``."""
-        self._remove_oldest(run)
+        """Remove what a complete run leaves over, even one killed while it did so: old ones, and its ``last.pt``.
+
+        That stays where no numbered checkpoint has come as far: a run that is given fewer steps than it did loses none.
+        """
+        numbered = self._own(run)
+        self._remove_oldest(numbered)
         path = self.folder / LAST
         facts = _facts(path)
-        if facts is not None and facts.get("run") == run:
+        if facts is None or facts.get("run") != run or not numbered:
+            return
+        newest = _facts(numbered[-1])
+        if newest is not None and newest.get("step", -1) >= facts.get("step", 0):
             path.unlink(missing_ok=True)
 
     def newest_first(self) -> list[Path]:
@@ -211,6 +222,25 @@ class CheckpointFolder:
                 found = type(content[key]).__name__
                 raise UnreadableFile(f"{path}: '{key}' is of type {found}; expected a checkpoint of this program")
         return content
+
+
+def _is_damaged(path: Path) -> bool:
+    """Tell whether a file's bytes are not those that were written: what its seal says cannot be trusted then."""
+    try:
+        seal.check(path)
+    except Damaged:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _free_name(path: Path, suffix: str) -> Path:
+    """Return the first name of ``path`` with ``suffix``, and a number from 2 on, that is not taken."""
+    candidate, number = path.with_name(f"{path.name}{suffix}"), 2
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}{suffix}-{number}"), number + 1
+    return candidate
 
 
 def _facts(path: Path) -> dict[str, Any] | None:

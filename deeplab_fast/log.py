@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .board import Board
 from .errors import UserError
-from .files import replace_file
+from .files import reason, replace_file
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -73,7 +73,7 @@ class JsonLines:
             yield
         except OSError as error:
             self._failed = True
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+            raise UserError(f"{self.path}: cannot be written ({reason(error)})") from None
 
     def write(self, record: dict[str, Any]) -> None:
         with self._errors():
@@ -95,7 +95,7 @@ class JsonLines:
             self._file.close()
         except OSError as error:
             if not self._failed:
-                raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+                raise UserError(f"{self.path}: cannot be written ({reason(error)})") from None
 
 
 def _split(content: bytes) -> list[tuple[bytes, dict[str, Any] | None]]:
@@ -122,7 +122,10 @@ class RunLog:
     def __init__(self, folder: Path, total_steps: int, start: int, evaluated: int) -> None:
         """Open the files where ``start`` steps are done, evaluations up to step ``evaluated``: what is beyond goes."""
 
-        self.metrics = JsonLines(folder / METRICS, start, lambda r: "miou" not in r or r["step"] <= evaluated)
+        # An evaluation comes before the next step: only that of the last step may not have been saved.
+        self.metrics = JsonLines(
+            folder / METRICS, start, lambda r: "miou" not in r or r["step"] < start or r["step"] <= evaluated
+        )
         self.timing = JsonLines(folder / TIMING, start)
         self.board = Board(folder, purge_step=start + 1 if start else None)
         self._total = total_steps

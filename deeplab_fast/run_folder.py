@@ -6,14 +6,13 @@ import logging
 import os
 import re
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from .checkpoint import BEST, LAST
 from .config import MODELS
 from .errors import UserError
-from .files import unfinished
+from .files import check_folder, make_folder, reason, unfinished
 from .log import METRICS, TIMING
 
 logger = logging.getLogger("deeplab_fast")
@@ -33,12 +32,8 @@ def open_run_folder(folder: Path) -> None:
     Raises:
         UserError: it cannot.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"--train_dir={folder}: cannot be written ({error.strerror})") from None
+    make_folder(folder, f"--train_dir={folder}")
+    check_folder(folder, f"--train_dir={folder}")
 
 
 @contextlib.contextmanager
@@ -132,5 +127,5 @@ def move_aside(folder: Path) -> Path | None:
         for path in own:
             path.rename(target / path.name)
     except OSError as error:
-        raise UserError(f"--train_dir={folder}: cannot be moved to {target.name} ({error.strerror})") from None
+        raise UserError(f"--train_dir={folder}: cannot be moved to {target.name} ({reason(error)})") from None
     return target

@@ -129,8 +129,10 @@ class TrainState:
         self.step, self.evaluated, self.best_miou = content["step"], content["evaluated"], content["best_miou"]
         self.run = content.get("run", self.run)
         before = content.get("held_out", self.held_out)
-        if before != self.held_out:
-            if before and self.held_out:
+        if not self.held_out:
+            self.held_out = before  # what was measured on them stands, for a run that has them again
+        elif before != self.held_out:
+            if before:
                 logger.warning("the held-out samples are not those of before: the best mIoU is sought anew")
             self.evaluated, self.best_miou = 0, -1.0
 

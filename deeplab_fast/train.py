@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,13 +184,25 @@ def take_folder(config: TrainConfig, checkpoints: CheckpointFolder, world: World
     return found
 
 
+@contextmanager
+def said_by_main(world: World) -> Iterator[None]:
+    """Keep the warnings of what all processes do alike to the main one."""
+    level = logger.level
+    if not world.is_main:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def prepare_run(config: TrainConfig, device: torch.device, world: World, found: Resumable | None) -> Run:
     """Open and check the data, build the model, and load what the run continues from. All processes come here together.
 
     Raises:
         UserError: the data, the weights or the checkpoint are of no use; says why.
     """
-    with world.together():
+    with world.together(), said_by_main(world):
         if found is not None:
             config = as_it_began(config, found.content)
             if config.resume_elsewhere:
@@ -197,7 +210,7 @@ def prepare_run(config: TrainConfig, device: torch.device, world: World, found: 
         source, held_out, names = open_sources(config)
         if world.is_main:
             check_labels(config, source, names)
-    with world.together():
+    with world.together(), said_by_main(world):
         if held_out is not None:
             held_out = check_held_out(config, held_out, world)
         schedule = Schedule(
@@ -234,7 +247,6 @@ def begin(run: Run, checkpoints: CheckpointFolder, is_new: bool) -> RunLog:
 def train(config: TrainConfig, world: World) -> int:
     """Train as configured; returns the exit status."""
     device = select_device(config.device_target, world.local_rank)
-    check_precision(config.precision, device)
     prepare_backends(device)
     if config.is_distributed and world.size == 1:
         raise UserError(
@@ -246,6 +258,8 @@ def train(config: TrainConfig, world: World) -> int:
         StopRequest().listening() as stop,
         ExitStack() as held,
     ):
+        with world.together():
+            check_precision(config.precision, device)
         found = take_folder(config, checkpoints, world, held)
         run = prepare_run(config, device, world, found)
         state, is_new = run.state, found is None
@@ -260,10 +274,11 @@ def train(config: TrainConfig, world: World) -> int:
         finally:
             if log is not None:
                 log.close()
-        if stop.signal is not None and state.step < state.total_steps:
+        signals = [one for one in world.gather(stop.signal) if one is not None]  # one process alone may have got it
+        if signals and state.step < state.total_steps:
             if world.is_main:
-                logger.info("stopped by %s at step %d; run again to continue", stop.signal.name, state.step)
-            return 128 + stop.signal
+                logger.info("stopped by %s at step %d; run again to continue", signals[0].name, state.step)
+            return 128 + signals[0]
         with world.together():
             if world.is_main:
                 finish(state, run.held_out, checkpoints.folder, run.names)
@@ -305,9 +320,9 @@ def main(argv: list[str]) -> int:
         on_gpu = select_device(flags.get("device_target", "auto"), world.local_rank).type == "cuda"
         config = resolve(flags, on_gpu)
     except UserError:
-        if world.is_main:
+        if world.local_rank == 0:
             raise
-        return 2  # the main process has the same flags and says it
+        return 2  # the first process of this host has the same flags and says it
     return train(config, world)
 
 

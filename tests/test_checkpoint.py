@@ -153,6 +153,30 @@ def test_copies_of_the_users_are_neither_counted_nor_removed(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "deeplab_fast"):
         folder.save(content(99, epoch=9), 9)
     assert f"{MODEL}-9_9.pt is a copy of another checkpoint; it is now {MODEL}-9_9.pt.kept" in caplog.text
+    shutil.copy(tmp_path / kept[0], tmp_path / f"{MODEL}-8_8.pt")
+    (tmp_path / f"{MODEL}-8_8.pt.kept").write_text("kept before")
+    folder.save(content(88, epoch=8), 8)
+    assert (tmp_path / f"{MODEL}-8_8.pt.kept").read_text() == "kept before"
+    assert f"{MODEL}-8_8.pt.kept-2" in names(tmp_path)
+
+
+def test_what_was_just_written_is_not_the_oldest(tmp_path):
+    """The newest is damaged, and the run goes on from one before it with checkpoints in between."""
+    folder = CheckpointFolder(tmp_path, MODEL, keep=1)
+    flip(folder.save(content(6), 6), 4000)
+    written = folder.save(content(5), 5)
+    assert folder.newest().path == written
+
+
+def test_last_stays_where_no_numbered_one_has_come_as_far(tmp_path):
+    folder = CheckpointFolder(tmp_path, MODEL, keep=9)
+    folder.save(content(3), 3)
+    folder.save_last(content(5), 5)
+    folder.tidy("mine")
+    assert folder.newest().content["step"] == 5
+    folder.save(content(7), 7)
+    folder.tidy("mine")
+    assert LAST not in names(tmp_path)
 
 
 def test_a_checkpoint_from_before_there_were_digests(tmp_path):

@@ -14,7 +14,7 @@ from tests.trials.samples import small
 REPO = Path(__file__).parent.parent.parent
 
 
-def start(
+def start_all(
     run: Path, data: Path, *flags: str, count: int = 2, launcher: Sequence[str] = ()
 ) -> list["subprocess.Popen[str]"]:
     """``count`` processes that train on the samples of ``data``; rank by place in the list.
@@ -53,6 +53,14 @@ def child_of_rank(parent: int, rank: int) -> int:
     raise AssertionError(f"{parent} has no process of rank {rank}")
 
 
+def end_all(processes: list["subprocess.Popen[str]"]) -> None:
+    """Kill what still runs, with its children."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def end(processes: list["subprocess.Popen[str]"], within_s: float) -> tuple[list[int], list[str]]:
     """Exit statuses and what went to stderr; those that do not end within the time are killed, with their children."""
     found = []
@@ -60,8 +68,5 @@ def end(processes: list["subprocess.Popen[str]"], within_s: float) -> tuple[list
         for process in processes:
             found.append(process.communicate(timeout=within_s)[1])
     finally:
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end_all(processes)
     return [process.returncode for process in processes], found

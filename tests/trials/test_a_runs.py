@@ -119,6 +119,26 @@ def test_a1_results_without_a_checkpoint_are_not_written_over(left, start, folde
     assert len([r for r in lines(folder) if "loss" in r]) == 2
 
 
+def test_a1_fewer_steps_than_were_done_lose_none(start, folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        at_step(patch, 6, killed)
+        with pytest.raises(Killed):
+            start("--max_steps=9", "--save_steps=3", "--save_minutes=1e-9")
+    assert "already complete" in start("--max_steps=4", "--save_steps=3")
+    assert torch.load(folder / "last.pt", weights_only=True)["step"] == 5
+
+
+def test_a1_a_resume_without_validation_keeps_what_was_measured(start, folder):
+    start("--max_steps=4")
+    best = (folder / "best.pt").read_bytes()
+    measured = [r for r in lines(folder) if "miou" in r]
+    start("--max_steps=5", "--val_data_lst=")
+    start("--max_steps=6", "--base_lr=1e-9")  # too slow to be better
+    assert [r for r in lines(folder) if "miou" in r][: len(measured)] == measured
+    content = torch.load(folder / "best.pt", weights_only=True)
+    assert (folder / "best.pt").read_bytes() == best or content["miou"] > max(r["miou"] for r in measured)
+
+
 def flip(path, at):
     data = bytearray(path.read_bytes())
     data[at] ^= 1
@@ -137,6 +157,15 @@ def test_a2_a_flipped_bit_is_named_and_the_checkpoint_before_continues(share, st
     assert f"continuing from {folder}/{MODEL}-2_2.pt, step 4 of 6" in said
     again = torch.load(newest, weights_only=True)["model"]
     assert all(torch.equal(again[key], value) for key, value in weights.items())
+
+
+def test_a2_a_flipped_bit_in_what_the_seal_says_is_named(start, folder):
+    """Not taken for a copy that was given another number."""
+    start("--max_steps=6", "--save_steps=2")
+    newest = folder / f"{MODEL}-3_2.pt"
+    flip(newest, newest.read_bytes().rindex(b'"epoch": 3') + len(b'"epoch": '))
+    said = start("--max_steps=6", "--save_steps=2")
+    assert f"{newest}: damaged (its bytes do not match its digest)" in said
 
 
 def test_a2_every_program_checks_the_digest(start, folder, samples, tmp_path):
