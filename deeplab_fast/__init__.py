@@ -21,7 +21,13 @@ _API = {
 
 __all__ = ["ModelConfig", "__version__", "build_model", "load_pretrained"]
 
-if sys.argv[:1] == ["-m"] and threading.current_thread() is threading.main_thread():
+_program = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
+if (
+    sys.argv[:1] == ["-m"]
+    and _program
+    and _program[0].startswith("deeplab_fast.")
+    and threading.current_thread() is threading.main_thread()
+):
     # A command line is starting: Ctrl-C while it imports torch ends it without a traceback. cli.run takes over.
     signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
 

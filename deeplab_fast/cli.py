@@ -5,6 +5,7 @@ mistake is one line on stderr with exit status 2.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import logging
@@ -29,6 +30,7 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # until here Ctrl-C ended the imports
     try:
         status = main(sys.argv[1:]) or 0
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
@@ -45,7 +47,17 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "input or output"
         print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
         status = 2
+    _let_go_of_stdout()
     sys.exit(status)
+
+
+def _let_go_of_stdout() -> None:
+    """Throw away what cannot be printed, or Python would fail on it once more as it ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _LogFormat(logging.Formatter):
