@@ -53,11 +53,16 @@ def trained_model(config_class: type[C], flags: dict[str, Any]) -> tuple[C, Deep
 
 
 def stored_config(file: WeightFile) -> dict[str, Any]:
-    """Return the flags of the network and its images that a file stores; none where its 'config' is another program's.
+    """Return the flags of the network and its images that a file of this program stores.
+
+    Another program's ``config`` may hold the same names with other meanings (means of 0-1, channels in another order):
+    nothing of it is taken.
 
     Raises:
-        UserError: the file is of this program and a value is not what the flag takes.
+        UserError: a value is not what the flag takes.
     """
+    if not file.is_ours:
+        return {}
     found = {k: tuple(v) if isinstance(v, list) else v for k, v in file.config.items() if k in _STORED}
     hints = {**typing.get_type_hints(ModelConfig), **typing.get_type_hints(ImageConfig)}
     for name, value in found.items():
@@ -65,7 +70,5 @@ def stored_config(file: WeightFile) -> dict[str, Any]:
             check_type(name, value, hints[name])
             check_value(name, value, _STORED[name].metadata)
         except UserError as error:
-            if not file.is_ours:
-                return {}
             raise UserError(f"{file.path}: damaged configuration: {error}") from None
     return found

@@ -75,12 +75,15 @@ class MaskFolder:
         mask, overlay = target_files(self.root / stem)
         return _ends_with(mask, _PNG_END) and (not self.with_overlay or _ends_with(overlay, _JPEG_END))
 
-    def conflict(self, stem: Path, image: bytes) -> str:
-        """Say why the mask that is there is not one of ``image`` by this checkpoint and these flags; empty if it is."""
+    def conflict(self, stem: Path, image: bytes, is_ours: bool) -> str:
+        """Say why the mask that is there is not one of ``image`` by this checkpoint and these flags; empty if it is.
+
+        ``is_ours``: the folder is described as holding such results, so a mask cut short is one of them.
+        """
         mask = target_files(self.root / stem)[0]
         found, expected = _read_mark(mask).split(), self.mark(image).split()
         if len(found) != 2:
-            return "" if _is_cut_short(mask) else "is no result of this program"
+            return "" if is_ours and _is_cut_short(mask) else "is no result of this program"
         if found[0] != expected[0]:
             return "is the result of another checkpoint or other flags"
         return "" if found[1] == expected[1] else "is the result of another image, or of this one before it was changed"
@@ -128,6 +131,28 @@ def _read_mark(mask: Path) -> str:
         return ""
 
 
+def results_among(paths: Iterable[Path], root: Path) -> set[Path]:
+    """Return those of the image files ``paths`` that predictions wrote into folders below ``root``.
+
+    They lie below a ``predict.json`` of this program and carry its mark, or are the overlay beside such a mask.
+    """
+    below = [(path, [parent for parent in path.parents if root in parent.parents]) for path in paths]
+    folders = {folder for _, parents in below for folder in parents if _is_described(folder)}
+    return {path for path, parents in below if folders.intersection(parents) and _is_result(path)}
+
+
+def _is_described(folder: Path) -> bool:
+    try:
+        return isinstance(json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))["provenance"], dict)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return False
+
+
+def _is_result(path: Path) -> bool:
+    mask = path.with_name(f"{path.name.removesuffix('_overlay.jpg')}.png") if path.suffix == ".jpg" else path
+    return bool(_read_mark(mask))
+
+
 @dataclass(frozen=True)
 class Found:
     """What of a prediction is there already: results ``done``, by name, and what in their place is another's."""
@@ -163,7 +188,7 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Path, Path]], overwr
             image = path.read_bytes()
         except OSError:
             continue  # named when its turn comes
-        if why := folder.conflict(stem, image):
+        if why := folder.conflict(stem, image, is_ours):
             found.conflicts.append(f"{mask} {why}")
         elif folder.is_complete(stem):
             found.done.add(stem)

@@ -21,7 +21,7 @@ from .errors import UserError
 from .evaluator import Protocol
 from .files import check_folder
 from .inference import trained_model
-from .mask_folder import DESCRIPTION_FILE, MaskFolder, find_results, target_files
+from .mask_folder import MaskFolder, find_results, results_among, target_files
 from .model.layers import use_fused
 from .ops import decode_image
 from .provenance import deciding_flags, weights_digest
@@ -62,19 +62,18 @@ def find_images(given: str) -> list[tuple[Path, Path]]:
 
 def without_results(images: list[tuple[Path, Path]], root: Path) -> list[tuple[Path, Path]]:
     """Leave out, and count, what earlier predictions wrote into folders below ``root``."""
-    parents = {parent for path, _ in images for parent in path.parents if root in parent.parents}
-    results = {folder for folder in parents if (folder / DESCRIPTION_FILE).is_file()}
-    kept = [(path, name) for path, name in images if not results.intersection(path.parents)]
-    if len(kept) < len(images):
-        where = ", ".join(str(folder) for folder in sorted(results))
-        logger.info("left out: %d results of earlier predictions in %s", len(images) - len(kept), where)
+    results = results_among((path for path, _ in images), root)
+    kept = [(path, name) for path, name in images if path not in results]
+    if results:
+        where = ", ".join(sorted({str(path.parent) for path in results}))
+        logger.info("left out: %d results of earlier predictions in %s", len(results), where)
     if not kept:
         raise UserError(f"--input={root}: no image but results of earlier predictions")
     return kept
 
 
-def check_targets(images: list[tuple[Path, Path]], out: Path) -> None:
-    """Raise :class:`UserError` where a result would replace an input or another result."""
+def check_targets(images: list[tuple[Path, Path]], given: Path, out: Path) -> None:
+    """Raise :class:`UserError` where a result would replace an input or another result, or lie among the inputs."""
     inputs = {path.resolve() for path, _ in images}
     sources: dict[Path, Path] = {}
     for path, name in images:
@@ -84,6 +83,10 @@ def check_targets(images: list[tuple[Path, Path]], out: Path) -> None:
         if name in sources:
             raise UserError(f"{path}: its result would have the name of {sources[name]}'s")
         sources[name] = path
+    if given.is_dir() and given.resolve() == out.resolve():
+        raise UserError(
+            f"--output={out}: is --input; the next prediction would find results there. Expected another folder"
+        )
 
 
 class Result(NamedTuple):
@@ -187,7 +190,7 @@ def main(argv: list[str]) -> int:
             raise UserError(f"--{name}: missing")
     images = without_results(find_images(flags["input"]), Path(flags["input"]))
     out = Path(flags["output"])
-    check_targets(images, out)
+    check_targets(images, Path(flags["input"]), out)
     check_folder(out, f"--output={out}")
     device = select_device(flags.get("device_target", "auto"))
     config, model = trained_model(PredictConfig, flags)

@@ -21,7 +21,7 @@ def trained(tmp_path_factory, builtin):
     config = {"backbone": "resnet18", "num_classes": 6, "crop_size": 65, "multi_grid": [1, 2, 4]}
     model = build_model(ModelConfig(backbone="resnet18", num_classes=6))
     path = tmp_path_factory.mktemp("trained") / "best.pt"
-    torch.save({"model": model.state_dict(), "config": config}, path)
+    torch.save({"format": "deeplab_fast.weights/1", "model": model.state_dict(), "config": config}, path)
     return path
 
 
@@ -93,7 +93,11 @@ def test_export(name, head, tmp_path, capsys):
     pytest.importorskip("onnxruntime") if name == "onnx" else None
     model = build_model(ModelConfig(backbone="resnet18", num_classes=4, head=head))
     torch.save(
-        {"model": model.state_dict(), "config": {"backbone": "resnet18", "num_classes": 4, "head": head}},
+        {
+            "format": "deeplab_fast.weights/1",
+            "model": model.state_dict(),
+            "config": {"backbone": "resnet18", "num_classes": 4, "head": head},
+        },
         tmp_path / "w.pt",
     )
     flags = [

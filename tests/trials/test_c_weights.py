@@ -185,6 +185,9 @@ def test_c1_another_program_s_config_is_not_taken_for_ours(published, tmp_path):
     content = {"state_dict": network.state_dict(), "config": {"model": "deeplabv3_resnet50", "backbone": "resnet18"}}
     config, _ = network_of(content, tmp_path / "w.pth")
     assert (config.model, config.backbone) == ("deeplab_v3_s8", "resnet50")
+    content["config"] = {"crop_size": 321, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    config, _ = network_of(content, tmp_path / "w.pth")  # the same words, other meanings
+    assert (config.crop_size, config.image_mean[0]) == (PredictConfig.crop_size, PredictConfig.image_mean[0])
 
 
 class Malicious:

@@ -27,7 +27,7 @@ def save_network(path, seed):
     torch.manual_seed(seed)
     model = build_model(ModelConfig(backbone="resnet18", num_classes=CLASSES))
     config = {"backbone": "resnet18", "num_classes": CLASSES, "crop_size": 33}
-    torch.save({"model": model.state_dict(), "config": config}, path)
+    torch.save({"format": "deeplab_fast.weights/1", "model": model.state_dict(), "config": config}, path)
     return path
 
 
@@ -315,6 +315,37 @@ def test_d1_earlier_results_below_the_input_are_no_input(call, networks, samples
     assert ended.status == 0
     assert "left out: 12 results of earlier predictions in" in ended.err
     assert files(samples / "images").keys() == before.keys()
+
+
+def test_d1_images_beside_results_or_another_s_predict_json_are_input(call, networks, samples):
+    for name in ("masks", "other"):
+        (samples / "images" / name).mkdir()
+        shutil.copy(samples / "images/00.jpg", samples / "images" / name / "mine.jpg")
+    (samples / "images/other/predict.json").write_text("{}")
+    one = [f"--ckpt_path={networks[0]}", f"--input={samples / 'images/00.jpg'}", "--output"]
+    assert call("predict", *one, str(samples / "images/masks")).status == 0
+    ended = call(
+        "predict", f"--ckpt_path={networks[0]}", f"--input={samples / 'images'}", f"--output={samples / 'out'}"
+    )
+    assert "8 images segmented" in ended.out
+    assert "left out: 2 results of earlier predictions in" in ended.err
+
+
+def test_d1_the_input_folder_is_no_output_folder(call, networks, samples):
+    flags = [f"--ckpt_path={networks[0]}", f"--input={samples / 'images'}", f"--output={samples / 'images'}"]
+    ended = call("predict", *flags)
+    assert ended.status == 2
+    assert "is --input; the next prediction would find results there" in ended.error
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\nhalf of somebody's work"])
+def test_d1_somebody_s_broken_file_is_not_taken_for_a_result_cut_short(content, predict, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/02.png").write_bytes(content)
+    ended = predict()
+    assert ended.status == 2
+    assert "02.png is no result of this program" in ended.error
+    assert (tmp_path / "out/02.png").read_bytes() == content
 
 
 # ---------------------------------------------------------------- D2: targets are checked before the work

@@ -115,7 +115,7 @@ def two_processes(name, *flags):
 def save_network(path):
     model = build_model(ModelConfig(backbone="resnet18", num_classes=CLASSES))
     config = {"backbone": "resnet18", "num_classes": CLASSES, "crop_size": 33}
-    torch.save({"model": model.state_dict(), "config": config}, path)
+    torch.save({"format": "deeplab_fast.weights/1", "model": model.state_dict(), "config": config}, path)
     return path
 
 
