@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from deeplab_fast.files import make_folder, replace_file
 from deeplab_fast.runtime import versions
 
 K = TypeVar("K")
@@ -131,10 +132,11 @@ def write_results(folder: str, stem: str, results: dict[str, Any], table: str) -
 
 
 def save_results(folder: str, stem: str, results: dict[str, Any], table: str) -> None:
-    """Write ``stem.json`` and ``stem.md`` into the folder."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    Path(folder, f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
-    Path(folder, f"{stem}.md").write_text(table)
+    """Write ``stem.json`` and ``stem.md`` into the folder, each whole or not at all."""
+    make_folder(Path(folder), folder)
+    for name, text in ((f"{stem}.json", json.dumps(results, indent=1) + "\n"), (f"{stem}.md", table)):
+        with replace_file(Path(folder, name), durable=False) as partial:
+            partial.write_text(text)
 
 
 def _cpu_name() -> str:

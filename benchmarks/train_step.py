@@ -59,7 +59,7 @@ class TrainStepConfig(StepConfig):
     """Step benchmark"""
 
     implementations: str = flag(
-        "", f"Some of {', '.join(NAMES)}, commas between; default all on a GPU, ours and eager on a CPU."
+        "", f"Some of {', '.join(NAMES)}, commas between; default all on a GPU, on a CPU those worth their time."
     )
     precision: str = flag("fp32,bf16", "Precisions, commas between.")
     rounds: int = flag(15, "Timed steps of each implementation.", minimum=4)

@@ -25,6 +25,7 @@ from deeplab_fast.ops.triton import chip, missing
 from deeplab_fast.ops.triton.tiles import FORWARD, ConvTile, candidates
 from deeplab_fast.runtime import DTYPES, prepare_backends
 
+from .agreement import Check, relative
 from .conv_cases import OURS, VENDOR, Layer, Step, both, kernel, layers, with_tiles
 from .device_timing import captured, interleave_on_device
 from .measure import environment, save_results
@@ -43,14 +44,21 @@ class TuneConfig:
     out: str = flag("", "Folder for tune_tiles.json and tune_tiles.md.")
 
 
-def check(layer: Layer, steps: dict[str, Step]) -> None:
-    """Raise :class:`UserError` unless the two agree as far as their roundings go."""
+def check(layer: Layer, steps: dict[str, Step]) -> list[Check]:
+    """Compare each result of the two.
+
+    Raises:
+        UserError: they differ by more than their roundings.
+    """
     # A result that is rounded once to bf16 is 2e-3 of a norm off; through a normalisation four roundings meet, of each.
     most = 0.01 if layer.pending else 0.005
+    checks = []
     for i, (a, b) in enumerate(zip(steps[OURS](), steps[VENDOR](), strict=True)):
         error = float((a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-30))
-        if not error <= most:
-            raise UserError(f"{layer}: result {i} differs from the library's by {error:.1e}; expected at most {most}")
+        checks.append(relative(f"result {i}, against the library's", error, most))
+        if checks[-1].failed:
+            raise UserError(f"{layer}: {checks[-1]}")
+    return checks
 
 
 def sweep(
@@ -78,11 +86,12 @@ def measure(layer: Layer, config: TuneConfig, device: torch.device, dtype: torch
     best = {use: min(times, key=times.__getitem__) for use, times in swept.items()}
     steps = both(layer, config.batch_size, dtype, device)
     steps[OURS] = with_tiles(best, steps[OURS])
-    check(layer, steps)
+    checks = check(layer, steps)
     timings = interleave_on_device({name: captured(step) for name, step in steps.items()}, config.rounds)
     architecture = chip.architecture(device)
     guess = predicted(layer.c, layer.k, layer.rates, map_, architecture, chip.multiprocessors(device))
     entry = {
+        "checks": [one.as_dict() for one in checks],
         "ours_ms": 1e3 * timings[OURS].median,
         "vendor_ms": 1e3 * timings[VENDOR].median,
         "ratio": timings[VENDOR].over(timings[OURS]).summary(),

@@ -17,6 +17,7 @@ from deeplab_fast.config import flag, validate
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import _native
 
+from .agreement import Check, relative
 from .measure import Timing, environment, interleave, write_results
 
 CLASSES, IGNORE = 21, 255
@@ -67,8 +68,12 @@ def by_us(pixels_last: Tensor, labels: Tensor) -> tuple[float, Tensor]:
     return found[0], gradient
 
 
-def measure(batch: int, low: int, high: int, rounds: int) -> tuple[dict[str, Timing], dict[str, float]]:
-    """Seconds for each, and how far the losses and gradients are from fp64's (relative)."""
+def measure(batch: int, low: int, high: int, rounds: int) -> tuple[dict[str, Timing], dict[str, float], list[Check]]:
+    """Measure seconds for each, how far losses and gradients are from fp64's (relative), and ours by their limits.
+
+    Raises:
+        UserError: ours are beyond them.
+    """
     logits, labels = case(batch, low, high)
     wide_labels = labels.long()
     pixels_last = logits.permute(0, 2, 3, 1).contiguous()
@@ -83,9 +88,11 @@ def measure(batch: int, low: int, high: int, rounds: int) -> tuple[dict[str, Tim
         gradient = gradient.permute(0, 3, 1, 2) if name == OURS else gradient
         errors[f"{name}: loss"] = abs(total - exact_total) / exact_total
         errors[f"{name}: gradient"] = ((gradient - exact_gradient).norm() / exact_gradient.norm()).item()
-    if errors[f"{OURS}: loss"] > 1e-6 or errors[f"{OURS}: gradient"] > 1e-5:
-        raise UserError(f"the results differ from fp64: {errors}")
-    return interleave(runs, rounds, 2, CPU), errors
+    checks = [relative("loss", errors[f"{OURS}: loss"], 1e-6), relative("gradient", errors[f"{OURS}: gradient"], 1e-5)]
+    for one in checks:
+        if one.failed:
+            raise UserError(f"ours, against fp64: {one}")
+    return interleave(runs, rounds, 2, CPU), errors, checks
 
 
 def as_markdown(results: dict[str, Any]) -> str:
@@ -112,11 +119,12 @@ def main(argv: list[str]) -> int:
     what = "Time upsampling and cross-entropy."
     config = UpsampleCeConfig(**parse_flags(UpsampleCeConfig, argv, "benchmarks.upsample_ce", what))
     validate(config)
-    timings, errors = measure(config.batch, config.low, config.high, config.rounds)
+    timings, errors, checks = measure(config.batch, config.low, config.high, config.rounds)
     results = {
         "environment": environment(CPU),
         "config": {k: v for k, v in asdict(config).items() if k != "out"},
         "errors": errors,
+        "checks": [one.as_dict() for one in checks],
         "timings": {name: t.in_ms() for name, t in timings.items()},
         "ratios": {name: t.over(timings[OURS]).summary() for name, t in timings.items() if name != OURS},
     }
@@ -126,7 +134,7 @@ def main(argv: list[str]) -> int:
 
 def test_upsample_ce() -> None:
     """A short run: results agree, and ours is at least twice as fast as either way of torch."""
-    timings, _ = measure(2, 33, 513, 5)
+    timings, _, _ = measure(2, 33, 513, 5)
     for name in LAYOUTS:
         faster = timings[name].over(timings[OURS]).median
         print(f"{name}: {faster:.1f}")

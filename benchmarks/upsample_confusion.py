@@ -18,6 +18,7 @@ from deeplab_fast.config import flag, validate
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import _native
 
+from .agreement import Check, relative
 from .measure import Timing, environment, interleave, write_results
 from .upsample_ce import CLASSES, CPU, IGNORE, OURS, case
 
@@ -62,8 +63,12 @@ def by_us(pixels_last: Tensor, labels: Tensor) -> Tensor:
     return counts
 
 
-def measure(batch: int, low: int, high: int, rounds: int) -> tuple[dict[str, Timing], float]:
-    """Seconds for each, and the share of pixels that torch's contiguous way counts elsewhere (near ties)."""
+def measure(batch: int, low: int, high: int, rounds: int) -> tuple[dict[str, Timing], Check]:
+    """Measure seconds for each; check the pixels that a way of torch's counts in another cell (near ties).
+
+    Raises:
+        UserError: they are more than one in 10,000, or a class has other true pixels.
+    """
     logits, labels = case(batch, low, high)
     wide_labels = labels.long()
     pixels_last = logits.permute(0, 2, 3, 1).contiguous()
@@ -75,12 +80,15 @@ def measure(batch: int, low: int, high: int, rounds: int) -> tuple[dict[str, Tim
             runs[label] = lambda laid_out=laid_out, count=count: count(laid_out, wide_labels)  # type: ignore[misc]
     ours = by_us(pixels_last, labels)
     differing = 0.0
-    for step in runs.values():
+    for name, step in runs.items():
         counts = step()
         differing = max(differing, (counts - ours).abs().sum().item() / 2 / labels.numel())
-        if not torch.equal(counts.sum(1), ours.sum(1)) or differing > 1e-4:
-            raise UserError("the counts differ")
-    return interleave(runs, rounds, 2, CPU), differing
+        if not torch.equal(counts.sum(1), ours.sum(1)):
+            raise UserError(f"{name}: the classes have other true pixels than by ours")
+    check = relative("share of the pixels that torch counts in another cell", differing, 1e-4)
+    if check.failed:
+        raise UserError(str(check))
+    return interleave(runs, rounds, 2, CPU), check
 
 
 def as_markdown(results: dict[str, Any]) -> str:
@@ -106,11 +114,12 @@ def main(argv: list[str]) -> int:
         **parse_flags(UpsampleConfusionConfig, argv, "benchmarks.upsample_confusion", what)
     )
     validate(config)
-    timings, differing = measure(config.batch, config.low, config.high, config.rounds)
+    timings, check = measure(config.batch, config.low, config.high, config.rounds)
     results = {
         "environment": environment(CPU),
         "config": {k: v for k, v in asdict(config).items() if k != "out"},
-        "differing": differing,
+        "differing": check.found,
+        "checks": [check.as_dict()],
         "timings": {name: t.in_ms() for name, t in timings.items()},
         "ratios": {name: t.over(timings[OURS]).summary() for name, t in timings.items() if name != OURS},
     }
