@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
 
 # Each layer may import itself and those below it. Siblings on one line do not know each other.
@@ -85,6 +87,13 @@ def test_only_native_imports_the_extension():
 
 def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, deeplab_fast; print(sorted({'torch', 'numpy', 'PIL', 'scipy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("program", [*sorted(LAYERS[0]), "runtime"])
+def test_a_program_starts_without_what_it_may_not_need(program):
+    heavy = "{'torch._dynamo', 'torch.onnx', 'sympy', 'scipy', 'matplotlib', 'tensorboard'}"
+    code = f"import sys, deeplab_fast.{program}; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -30,6 +30,7 @@ from deeplab_fast.ops.conv_branches import supports as conv_supports
 from deeplab_fast.ops.conv_choice import slower
 from deeplab_fast.ops.layout import as_rows, is_pixel_major
 from deeplab_fast.ops.norm_relu import supports as norm_supports
+from deeplab_fast.ops.sync_batch_norm import break_graphs
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -307,6 +308,8 @@ def use_fused(model: nn.Module, fused: str, recompute: bool = False) -> None:
 
 def span_processes(model: nn.Module, rank: int, world: int, sync_bn: bool) -> None:
     """Tell the layers that depend on the global batch which part of it this process holds."""
+    if sync_bn and world > 1:
+        break_graphs()
     for module in model.modules():
         if isinstance(module, Dropout):
             module.rank, module.world = rank, world

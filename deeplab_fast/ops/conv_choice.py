@@ -47,13 +47,16 @@ def slower(kind: str, x: Tensor, channels_out: int, rates: Sequence[int]) -> str
     return _constant(kind, c, channels_out, tuple(rates), h, w, n, x.device)
 
 
-@torch.compiler.assume_constant_result
 def _constant(
     kind: str, c: int, k: int, rates: tuple[int, ...], height: int, width: int, images: int, device: torch.device
 ) -> str | None:
     """The decision, which torch.compile is not to look into."""
     map_ = PixelMap(height, width, images) if any(rates) else PixelMap(1, images * height * width, 1)
     return _slower(kind, c, k, rates, map_, chip.architecture(device), device)
+
+
+# What torch.compiler.assume_constant_result does, but for importing torch._dynamo: half of a program's start, 1.5 s.
+_constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache

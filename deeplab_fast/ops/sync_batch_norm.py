@@ -169,8 +169,16 @@ class _SyncBatchNorm(torch.autograd.Function):
         return dx, dresidual, local[1].to(weight.dtype), local[0].to(bias.dtype), None, None, None
 
 
-# Launchers are not for torch.compile to trace: the graph breaks here, where processes wait for each other anyway.
-_uncompiled = torch.compiler.disable(_SyncBatchNorm.apply)
+_apply = _SyncBatchNorm.apply
+
+
+def break_graphs() -> None:
+    """Keep torch.compile from tracing the launchers: graphs break here, where processes wait for each other anyway.
+
+    Not when this module is imported: it imports torch._dynamo, which takes a program half of its start.
+    """
+    global _apply
+    _apply = torch.compiler.disable(_SyncBatchNorm.apply)
 
 
 def sync_batch_norm(
@@ -192,7 +200,7 @@ def sync_batch_norm(
     for DistributedDataParallel to average like any other.
     """
     if use_kernels("sync_batch_norm", fused, x.device, supports(x)):
-        y, merged = _uncompiled(x, residual, weight, bias, eps, relu, _Fused())
+        y, merged = _apply(x, residual, weight, bias, eps, relu, _Fused())
     else:
         y, merged = _SyncBatchNorm.apply(x, residual, weight, bias, eps, relu, _Plain())
     with torch.no_grad():

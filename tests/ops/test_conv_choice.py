@@ -44,6 +44,15 @@ def fresh():
     measured_tile.cache_clear()
 
 
+def test_the_decision_is_marked_as_torch_marks_it():
+    def other():
+        pass
+
+    torch.compiler.assume_constant_result(other)
+    assert vars(other).items() <= vars(_constant).items()
+    assert vars(other)
+
+
 def test_without_a_measurement_the_model_decides_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(conv_choice, "MEASURED", tmp_path / "none.json")
     assert _constant(*LAYER, 129, 129, 32, CPU) is None
