@@ -8,7 +8,7 @@ from deeplab_fast.ops import _native
 
 pytestmark = pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}")
 
-STEPS = 50
+STEPS = 20
 FLAGS = [
     *("--num_classes=6", "--backbone=resnet18", "--crop_size=65", "--batch_size=4", "--eval_epochs=0", "--dropout=0.1"),
     "--fused=off",  # or the extension's loss, which rounds otherwise, would be compared too

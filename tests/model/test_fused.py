@@ -142,6 +142,7 @@ def test_activations_that_are_made_again(ours, monkeypatch):
 
 
 @pytest.mark.no_cover
+@pytest.mark.slow
 def test_the_whole_of_resnet101():
     model, images, labels = case(batch=5, crop=17, backbone="resnet101")
     check_against_fp64(with_small_branches(model), images, labels)

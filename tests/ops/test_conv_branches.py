@@ -103,7 +103,14 @@ def test_forward_moments_and_every_gradient(case, dtype):
     check_against_fp64(case, dtype)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name, (*_, types) in MAPS.items() for dtype in types])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=pytest.mark.slow if size[1] > 33 else ())
+        for name, (*size, _, types) in MAPS.items()
+        for dtype in types
+    ],
+)
 @pytest.mark.no_cover
 def test_every_rate_on_every_map(name, dtype):
     n, h, w, rates, _ = MAPS[name]

@@ -55,6 +55,8 @@ def test_summed_over_views():
 @pytest.mark.no_cover
 def test_kernel_gives_the_reference_s_classes(dtype, classes, align_corners, scales):
     """Where the two best differ by less than rounding, either is right."""
+    if classes == 256 and dtype != DTYPES[0]:
+        pytest.skip("256 classes, slow to interpret: once")
     views = views_of(classes, dtype, scales)
     on_device = [view._replace(logits=view.logits.to(DEVICE)) for view in views]
     found = upsample_argmax(on_device, TARGETS, align_corners, fused="on")
