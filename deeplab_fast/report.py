@@ -18,13 +18,13 @@ from .evaluator import Protocol, View, predictions, view_of
 from .files import make_folder, replace_file
 from .log import METRICS, read_json_lines
 from .ops import Decoding
+from .run_folder import CURVES, PREDICTIONS, REPORT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 logger = logging.getLogger("deeplab_fast")
 
-CURVES, PREDICTIONS = "curves.png", "predictions.png"
 
 
 def palette(n: int = 256) -> NDArray[np.uint8]:
@@ -71,7 +71,7 @@ def write_report(
     Raises:
         UserError: a picture cannot be written.
     """
-    report = folder / "report"
+    report = folder / REPORT
     make_folder(report, str(report))
     draw_curves(folder / METRICS, report / CURVES)
     if source is not None:

@@ -18,11 +18,12 @@ from .log import METRICS, TIMING
 logger = logging.getLogger("deeplab_fast")
 
 CONFIG, LOCK = "config.json", "run.lock"
+REPORT, CURVES, PREDICTIONS = "report", "curves.png", "predictions.png"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _NUMBERED = rf"(?:{'|'.join(MODELS)})-\d+_\d+\.pt"
 _FILES = rf"{_NUMBERED}|" + "|".join(map(re.escape, (BEST, LAST, CONFIG, METRICS, TIMING)))
 _OWN = re.compile(
-    rf"{_FILES}|(?:{re.escape(METRICS)}|{re.escape(TIMING)})\.damaged|profile\.(?:json|md)|events\.out\.tfevents\..*|report"
+    rf"{_FILES}|(?:{re.escape(METRICS)}|{re.escape(TIMING)})\.damaged|profile\.(?:json|md)|events\.out\.tfevents\..*|{REPORT}"
 )
 
 
@@ -48,15 +49,23 @@ def locked(folder: Path) -> Iterator[None]:
     """
     descriptor = _take_lock(folder / LOCK)
     try:
-        for path in folder.iterdir():
-            if re.fullmatch(_FILES, unfinished(path.name) or ""):
-                path.unlink(missing_ok=True)
+        _remove_unfinished(folder)
         yield
     finally:
         with contextlib.suppress(OSError):  # the folder may have been removed
             (folder / LOCK).unlink(missing_ok=True)
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a run that was killed had begun to write."""
+    for path in folder.iterdir():
+        if re.fullmatch(_FILES, unfinished(path.name) or ""):
+            path.unlink(missing_ok=True)
+    for path in (folder / REPORT).glob(".*"):
+        if unfinished(path.name) in (CURVES, PREDICTIONS):
+            path.unlink(missing_ok=True)
 
 
 def _take_lock(path: Path) -> int | None:

@@ -133,6 +133,13 @@ def test_killed_at_an_operation(part, run, whole, tmp_path):
     kill_and_run_again(run, whole, 1 + (2 * part + 1) * count // (2 * SPREAD), tmp_path / "run")
 
 
+@pytest.mark.parametrize("before_the_end", [0, 8, 16])
+def test_killed_as_it_ends(before_the_end, run, whole, tmp_path):
+    """The report is drawn, last.pt goes."""
+    _, count = whole
+    kill_and_run_again(run, whole, count - before_the_end, tmp_path / "run")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
 def test_killed_at_every_operation(part, run, whole, tmp_path):
