@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("deeplab_fast")
 
 
-
 def palette(n: int = 256) -> NDArray[np.uint8]:
     """VOC's colours: uint8 ``[n, 3]``; the bits of a class index spread over the channels' high bits."""
     colours = np.zeros((n, 3), np.uint8)
