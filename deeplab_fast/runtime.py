@@ -46,6 +46,16 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise UserError("--precision=fp16: needs a GPU; on a CPU use fp32 or bf16")
 
 
+def cpu_multiplies_bf16() -> bool:
+    """Tell whether the CPU has instructions for it (AMX, AVX512_BF16); without, bf16 is a third as fast as fp32."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = next((line.split() for line in file if line.startswith("flags")), [])
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Context in which the network runs in ``precision``."""
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")

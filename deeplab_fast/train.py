@@ -29,7 +29,7 @@ from .model import build_model
 from .model.weights import load_pretrained
 from .report import write_report
 from .run_folder import CONFIG, locked, move_aside, open_run_folder, refuse_to_overwrite
-from .runtime import StopRequest, check_precision, prepare_backends, seed_everything, select_device
+from .runtime import StopRequest, check_precision, cpu_multiplies_bf16, prepare_backends, seed_everything, select_device
 from .start import check_held_out, check_labels
 from .state import TrainState, as_it_began, build_state, connected
 from .trainer import fit
@@ -58,7 +58,7 @@ def builtin_preset(on_gpu: bool) -> dict[str, Any]:
         "eval_epochs": 3,
         "save_steps": 400,
         "keep_checkpoint_max": 2,
-        "precision": "bf16",
+        "precision": "bf16" if on_gpu or cpu_multiplies_bf16() else "fp32",
     }
     if on_gpu:
         preset |= {"backbone": "resnet50", "crop_size": 257, "train_epochs": 60, "batch_size": 16}

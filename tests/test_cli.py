@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from deeplab_fast import train
 from deeplab_fast.cli import parse_flags
 from deeplab_fast.config import EvalConfig, TrainConfig, validate_train
 from deeplab_fast.errors import UserError
@@ -114,6 +115,15 @@ def test_validation_names_the_flag(flags, words):
 @pytest.mark.parametrize("text", ["--resume", "--resume=true", "--resume=True"])
 def test_resume_reads_like_a_switch(text):
     assert parse(text) == {"resume": "True"}
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "native", "expected"), [(True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")]
+)
+def test_the_built_in_run_takes_bf16_where_it_is_fast(on_gpu, native, expected, monkeypatch):
+    monkeypatch.setattr(train, "cpu_multiplies_bf16", lambda: native)
+    assert resolve({}, on_gpu=on_gpu).precision == expected
+    assert resolve({"precision": "fp32"}, on_gpu=on_gpu).precision == "fp32"
 
 
 def test_presets_give_way_to_flags():
