@@ -1,5 +1,6 @@
 """A folder of small samples for each trial to break."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,10 @@ def samples(tmp_path: Path) -> Path:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make ``--backbone=resnet18`` a network of few channels, in this process."""
     make_tiny(monkeypatch.setattr)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the program says, at the level that users see."""
+    caplog.set_level(logging.INFO, logger="deeplab_fast")
+    return caplog

@@ -140,7 +140,7 @@ def test_a12_a_process_that_no_longer_answers_is_named(samples, tmp_path, start)
 
 
 def test_a12_a_signal_to_one_process_stops_all_and_loses_no_step(samples, tmp_path, start):
-    """As where one host of several is taken away."""
+    """Stop one process alone, as where one host of several is taken away."""
     processes = start(tmp_path / "run", samples, *LONG, "--save_steps=1000000")
     wait_for_steps(tmp_path / "run", 2, processes)
     processes[1].send_signal(signal.SIGTERM)
