@@ -1,19 +1,24 @@
 """Builds the extension ``deeplab_fast._C`` where a C++17 compiler is; the package works without it.
 
 Parts whose tools are missing are left out, and the build notes why for ``python -m deeplab_fast.runtime``:
-JPEG (libjpeg-turbo), PNG (libpng), deflate (libdeflate: labels faster than libpng), CUDA (nvcc). The
-rest of the metadata is in pyproject.toml. Neither torch nor the network is needed here.
+JPEG (libjpeg-turbo), PNG (libpng), deflate (libdeflate: labels faster than libpng), CUDA (nvcc), GEMM (CUTLASS's
+headers, which pip fetches where nvcc is; ``CUTLASS_PATH`` names a folder that has them). The rest of the metadata is
+in pyproject.toml. Torch is not needed here.
 
 ``DEEPLAB_FAST_WITHOUT=cuda,jpeg`` leaves parts out by choice; ``DEEPLAB_FAST_SANITIZE=address,undefined``
-builds for the sanitizers. Both are unset by an empty value, 0, false, no or off.
+builds for the sanitizers. Both are unset by an empty value, 0, false, no or off. What nvcc made is kept in
+``build/cuda``, under a digest of all that it was made from.
 """
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
@@ -22,12 +27,17 @@ from setuptools import setup
 BINDING_SOURCES = sorted(str(path) for path in Path("csrc/bindings").glob("*.cpp"))
 CPU_SOURCES = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))
 CUDA_SOURCES = ["csrc/cuda/augment.cu", "csrc/cuda/confusion.cu", "csrc/cuda/nvjpeg.cpp"]
+GEMM_SOURCES = sorted(str(path) for path in Path("csrc/cuda/gemm").glob("*.cu"))
 ARCHITECTURES = (80, 90, 100, 120)
+KEPT = Path("build", "cuda")
+# Only the headers of this package are used, by no other name than its own.
+CUTLASS, CUTLASS_SHA256 = "4.2.0.0", "f9599ada45c7bcb6bf53f7d3f0a7d154183e53451c01bfa59eecd37dd4a693f6"
 ADVICE = {
     "jpeg": "apt install libjpeg-dev, or brew install jpeg-turbo",
     "png": "apt install libpng-dev, or brew install libpng",
     "deflate": "apt install libdeflate-dev, or brew install libdeflate",
     "cuda": "install the CUDA toolkit and put nvcc on PATH or set CUDA_HOME",
+    "gemm": "set CUTLASS_PATH to a copy of CUTLASS 4.2, or let pip reach an index that has nvidia-cutlass",
 }
 PROBES = {
     "jpeg": (
@@ -89,6 +99,70 @@ def device_code(nvcc: str) -> list[str]:
         raise RuntimeError(f"{nvcc} knows none of the architectures {ARCHITECTURES}; expected CUDA 11 or newer")
     code = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in chosen]
     return [*code, f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}"]
+
+
+def cutlass_folders() -> list[str]:
+    """The folders of CUTLASS's headers: those of ``CUTLASS_PATH``, or of its wheel, fetched once.
+
+    Raises:
+        RuntimeError: neither is there; says why.
+    """
+    root = Path(os.environ["CUTLASS_PATH"]) if os.environ.get("CUTLASS_PATH") else fetched_cutlass()
+    folders = [root / "include", root / "tools" / "util" / "include"]
+    for folder in folders:
+        if not (folder / "cutlass").is_dir():
+            raise RuntimeError(f"no CUTLASS at {root}: {folder / 'cutlass'} is missing ({ADVICE['gemm']})")
+    return [str(folder.resolve()) for folder in folders]
+
+
+def fetched_cutlass() -> Path:
+    """The headers of the pinned wheel. pip runs without the isolated build's paths, in which there is none."""
+    root = KEPT / f"cutlass-{CUTLASS}"
+    if root.is_dir():
+        return root
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", folder]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(
+            [*command, f"nvidia-cutlass=={CUTLASS}"], env=environment, capture_output=True, text=True, check=False
+        )
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            last = done.stderr.strip().splitlines()[-1:] or ["pip failed"]
+            raise RuntimeError(f"nvidia-cutlass {CUTLASS} could not be fetched: {last[0]} ({ADVICE['gemm']})")
+        digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+        if digest != CUTLASS_SHA256:
+            raise RuntimeError(f"nvidia-cutlass {CUTLASS}: SHA-256 is {digest}; expected {CUTLASS_SHA256}")
+        partial = KEPT / f"cutlass-{CUTLASS}.{os.getpid()}.partial"
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            top = "cutlass_library/source/"
+            for name in wheel.namelist():
+                if name.startswith((top + "include/", top + "tools/util/include/")) and not name.endswith("/"):
+                    target = partial / name.removeprefix(top)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(wheel.read(name))
+        partial.rename(root)
+    return root
+
+
+def compiled(commands: dict[str, list[str]], version: str) -> list[str]:
+    """The objects of nvcc's ``commands``, by source: kept ones where nothing has changed, else made on all cores."""
+    headers = b"".join(path.read_bytes() for path in sorted(Path("csrc").rglob("*.h")))
+    KEPT.mkdir(parents=True, exist_ok=True)
+
+    def make(source: str) -> str:
+        command = commands[source]
+        made_from = "\n".join([version, *command]).encode() + headers + Path(source).read_bytes()
+        target = KEPT / f"{Path(source).stem}-{hashlib.sha256(made_from).hexdigest()[:16]}.o"
+        if not target.exists():
+            print(f"nvcc {source}", flush=True)
+            partial = target.with_suffix(f".{os.getpid()}.partial.o")
+            output_of(*command, source, "-o", str(partial))
+            partial.rename(target)
+        return str(target)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        return list(threads.map(make, commands))
 
 
 class BuildExtension(build_ext):
@@ -168,7 +242,8 @@ class BuildExtension(build_ext):
             output = getattr(error, "output", "") or ""
             print(output, file=sys.stderr)
             self.leave_out(ext, "cuda", str(error))
-            ext.sources.append("csrc/cuda/unavailable.cpp")
+            self.note(ext, "gemm", f"missing: {error}")
+            ext.sources += ["csrc/cuda/unavailable.cpp", "csrc/cuda/gemm/unavailable.cpp"]
             return
         release = re.search(r"release (\S+),", output_of(nvcc, "--version"))
         self.note(ext, "cuda", release.group(1) if release else "of an unknown release")
@@ -177,16 +252,41 @@ class BuildExtension(build_ext):
         ext.libraries += ["cudart_static", "dl", "rt", "pthread"]
 
     def compile_cuda(self, ext: Pybind11Extension, nvcc: str) -> list[str]:
-        code = device_code(nvcc)
-        objects = []
-        for source in CUDA_SOURCES:
-            target = Path(self.build_temp, source).with_suffix(".o")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            host = ",".join(["-fPIC", *FLAGS[1:]])
-            command = [nvcc, "-c", "-std=c++17", "-O3", "--fmad=false", "--threads=0", "-Xcompiler", host, *code]
-            print(f"nvcc {source}", flush=True)
-            output_of(*command, "-x", "cu", source, "-o", str(target))
-            objects.append(str(target))
+        code, version = device_code(nvcc), output_of(nvcc, "--version")
+        host = ",".join(["-fPIC", *FLAGS[1:]])
+        command = [
+            nvcc,
+            "-c",
+            "-std=c++17",
+            "-O3",
+            "--threads=0",
+            "-Xcompiler",
+            host,
+            "--fmad=false",
+            *code,
+            "-x",
+            "cu",
+        ]
+        objects = compiled(dict.fromkeys(CUDA_SOURCES, command), version)
+        return objects + self.compile_gemm(ext, nvcc, code, version)
+
+    def compile_gemm(self, ext: Pybind11Extension, nvcc: str, code: list[str], version: str) -> list[str]:
+        """The products for BatchNorm; none, and why, where CUTLASS or Hopper's instructions are missing."""
+        try:
+            if "gemm" in excluded():
+                raise RuntimeError("left out by DEEPLAB_FAST_WITHOUT")
+            if not any("sm_90" in one for one in code):
+                raise RuntimeError(f"{nvcc} knows no sm_90a; expected CUDA 12 or newer")
+            folders = [f"-I{folder}" for folder in cutlass_folders()]
+            plain = [nvcc, "-c", "-std=c++17", "-O3", "-DNDEBUG", "-Xcompiler", "-fPIC", *folders]
+            kernels = [*plain, "--expt-relaxed-constexpr", "-gencode=arch=compute_90a,code=sm_90a"]
+            objects = compiled({**dict.fromkeys(GEMM_SOURCES, kernels), "csrc/cuda/gemm/products.cpp": plain}, version)
+        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+            print(getattr(error, "output", None) or "", file=sys.stderr)
+            self.leave_out(ext, "gemm", str(error))
+            ext.sources.append("csrc/cuda/gemm/unavailable.cpp")
+            return []
+        self.note(ext, "gemm", f"CUTLASS {CUTLASS.removesuffix('.0')}, for Hopper")
         return objects
 
 

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from deeplab_fast.ops import Pending, conv1x1_bn, conv_choice, pending
 from deeplab_fast.ops.batch_moments import batch_moments, merge_moments
+from deeplab_fast.ops.conv1x1_bn import conv1x1_moments
 from deeplab_fast.ops.conv_branches import as_map, conv_branches, conv_branches_reference, input_gradient
 from deeplab_fast.ops.layout import as_rows, empty_pixel_major, pixel_major
 from deeplab_fast.ops.triton.schedule import PixelMap
-from deeplab_fast.ops.triton.tiles import FORWARD, INPUT_GRADIENT, NORM_GRADIENT, ConvTile
+from deeplab_fast.ops.triton.tiles import FORWARD, INPUT_GRADIENT, ConvTile
 
 from .kernel_cases import activation, sides
 
@@ -41,9 +42,9 @@ class Layer(NamedTuple):
         return PixelMap(1, images * self.side**2, 1)
 
     @property
-    def uses(self) -> tuple[str, str]:
-        """Kernels that have a tile of their own."""
-        return FORWARD, NORM_GRADIENT if self.pending else INPUT_GRADIENT
+    def uses(self) -> tuple[str, ...]:
+        """Kernels that have a tile of their own: a matrix product's is chosen by its channels."""
+        return (FORWARD, INPUT_GRADIENT) if any(self.rates) else ()
 
 
 def layers(crop_size: int, small: int = 1) -> Iterator[Layer]:
@@ -84,7 +85,10 @@ def _plain(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) -> di
     statistics = torch.zeros(channels, device=device), torch.ones(channels, device=device)
 
     def ours() -> list[Tensor]:
-        y, parts = conv_branches(leaves[0], weights, layer.rates)
+        if any(layer.rates):
+            y, parts = conv_branches(leaves[0], weights, layer.rates)
+        else:
+            y, parts = conv1x1_moments(leaves[0], weights[0])
         moments = merge_moments(parts, *statistics, 0.1)
         return [y.detach(), *moments, *torch.autograd.grad(y, [leaves[0], *weights], dy_ours)]
 
@@ -133,29 +137,14 @@ def kernel(layer: Layer, use: str, n: int, dtype: torch.dtype, device: torch.dev
     """One kernel of ours, by a tile."""
     x = activation((n, layer.c, layer.side, layer.side), dtype, device)
     dy = activation((n, layer.k * len(layer.rates), layer.side, layer.side), dtype, device)
-    if any(layer.rates):
-        x, dy = pixel_major(x), pixel_major(dy)
+    x, dy = pixel_major(x), pixel_major(dy)
     weights = [w.detach() for w in _weights(layer, dtype, device)]
     if use == FORWARD:
         return lambda tile: _with_tile(tile, lambda: conv_branches(x, weights, layer.rates))
-    if use == INPUT_GRADIENT:
-        dx = empty_pixel_major(x, *x.shape) if any(layer.rates) else torch.empty_like(x)
-        map_x, map_ = as_map(dx, layer.rates)
-        map_dy = as_rows(dy, dx).view(*map_x.shape[:2], len(weights), -1)
-        return lambda tile: _with_tile(tile, lambda: input_gradient(map_dy, map_x, map_, weights, list(layer.rates)))
-    return _norm_gradient(layer, x, dy, weights[0].flatten(1))
-
-
-def _norm_gradient(layer: Layer, x: Tensor, dy: Tensor, w: Tensor) -> Callable[[ConvTile], Any]:
-    from deeplab_fast.ops.triton import conv1x1_norm as kernels
-
-    rows, b_dy, dz = as_rows(x), as_rows(dy), torch.empty_like(as_rows(x))
-    mean, variance, weight, bias = (torch.rand(layer.c, device=x.device) + 0.5 for _ in range(4))
-    parts = x.new_empty(PixelMap(1, rows.shape[0], 1).tiles, 2, layer.c, dtype=torch.float32)
-    added = mask = torch.randn_like(rows) if layer.c > layer.k else None
-    return lambda tile: kernels.conv1x1_norm_backward(
-        b_dy, w.contiguous(), added, rows, mask, dz, None, mean, variance, weight, bias, EPS, True, parts, tile
-    )
+    dx = empty_pixel_major(x, *x.shape)
+    map_x, map_ = as_map(dx, layer.rates)
+    map_dy = as_rows(dy, dx).view(*map_x.shape[:2], len(weights), -1)
+    return lambda tile: _with_tile(tile, lambda: input_gradient(map_dy, map_x, map_, weights, list(layer.rates)))
 
 
 def _with_tile(tile: ConvTile, work: Callable[[], Any]) -> None:

@@ -2,10 +2,10 @@
 
 ``python -m benchmarks.tune_tiles`` times every 1x1 and atrous convolution of the network. First each of our kernels by
 each tile that it may have; then, by the fastest, forward and backward with the statistics of the output beside the
-vendor's library followed by the pass that takes them. A bottleneck's 1x1 convolutions are timed as they are there: from
-the raw output before to their own, the normalisation between included, whose sums ours makes in an epilogue. It writes
-``deeplab_fast/ops/conv_measured.json`` (or ``--table``) for this GPU's architecture; other architectures' entries stay
-as they are. ``--dry_run=True`` goes through it with tiny shapes, on a CPU in Triton's interpreter.
+vendor's library followed by the pass that takes them. A bottleneck's 1x1 convolutions (CUTLASS, on Hopper) are timed as
+they are there: from the raw output before to their own, the normalisation between included, whose sums ours makes in an
+epilogue. It writes ``deeplab_fast/ops/conv_measured.json`` (or ``--table``) for the GPU of this name; those of others
+stay as they are. ``--dry_run=True`` goes through it with tiny shapes, on a CPU in Triton's interpreter.
 """
 
 import json
@@ -20,6 +20,7 @@ import torch
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import flag, validate
 from deeplab_fast.errors import UserError
+from deeplab_fast.files import replace_file
 from deeplab_fast.ops.conv_choice import MEASURED, predicted, shape_class
 from deeplab_fast.ops.triton import chip, missing
 from deeplab_fast.ops.triton.tiles import FORWARD, ConvTile, candidates
@@ -70,7 +71,7 @@ def sweep(
         run = kernel(layer, use, config.batch_size, dtype, device)
         columns = layer.k if use == FORWARD else layer.c
         steps: dict[ConvTile, Callable[[], Any]] = {}
-        for tile in candidates(use, columns, chip.architecture(device)):
+        for tile in candidates(columns, chip.architecture(device)):
             try:
                 steps[tile] = captured(partial(run, tile))
             except RuntimeError as error:
@@ -102,13 +103,12 @@ def measure(layer: Layer, config: TuneConfig, device: torch.device, dtype: torch
     return shape_class(layer.kind, layer.c, layer.k, layer.rates, map_), entry
 
 
-def write_table(path: Path, architecture: int, where: dict[str, Any], shapes: dict[str, Any]) -> None:
+def write_table(path: Path, gpu: str, where: dict[str, Any], shapes: dict[str, Any]) -> None:
     tables = json.loads(path.read_text()) if path.exists() else {}
-    tables[f"sm_{architecture}"] = {
-        "gpu": where["device"], "date": where["date"], "torch": where["torch"], "triton": where.get("triton"),
-        "shapes": shapes,
-    }  # fmt: skip
-    path.write_text(json.dumps(tables, indent=1, sort_keys=True) + "\n")
+    versions = {name: where.get(name) for name in ("date", "torch", "triton")}
+    tables[gpu] = {**versions, "shapes": shapes}
+    with replace_file(path, durable=False) as partial_file:
+        partial_file.write_text(json.dumps(tables, indent=1, sort_keys=True) + "\n")
 
 
 def as_markdown(results: dict[str, Any]) -> str:
@@ -169,7 +169,7 @@ def main(argv: Sequence[str]) -> int:
         if config.out:  # what there is, should the time run out
             save_results(config.out, "tune_tiles", results, as_markdown(results))
         if not config.dry_run:
-            write_table(Path(config.table), chip.architecture(device), where, shapes)
+            write_table(Path(config.table), chip.name(device), where, shapes)
     print(as_markdown(results), end="")
     return 1 if failed else 0
 

@@ -18,6 +18,7 @@ std::map<std::string, std::string> build_info() {
       {"PNG", DEEPLAB_FAST_PNG},
       {"deflate", DEEPLAB_FAST_DEFLATE},
       {"CUDA", DEEPLAB_FAST_CUDA},
+      {"GEMM", DEEPLAB_FAST_GEMM},
   };
 }
 
@@ -35,4 +36,5 @@ PYBIND11_MODULE(_C, m) {
   df::bind_upsample(m);
   df::bind_loader(m);
   df::bind_cuda(m);
+  df::bind_gemm(m);
 }

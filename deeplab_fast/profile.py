@@ -28,9 +28,9 @@ _CATEGORIES = (
     (OPTIMISER, r"_fused_sgd|multi_tensor_apply|FusedSgd|foreach_lerp"),
     (NORMALISE, r"norm_relu|moments|batch_norm|bn_fw|bn_bw|threshold_backward|relu|clamp_min|max_pool"),
     (WEIGHT_GRADIENT, r"conv_weight|wgrad"),
-    (INPUT_GRADIENT, r"dgrad|conv1x1_norm_backward"),
+    (INPUT_GRADIENT, r"dgrad|BatchNormNode<.*Op\)[12]|conv1x1_backward"),
     (GRADIENTS, r"convolution_backward|conv_products_backward"),
-    (FORWARD, r"convolution|conv_kernel|conv1x1_norm|fprop|implicit_gemm|cudnn.*conv"),
+    (FORWARD, r"convolution|conv_kernel|BatchNormNode<.*Op\)0|fprop|implicit_gemm|cudnn.*conv"),
     (PRODUCTS, r"gemm|::mm$|::addmm$|cutlass|nvjet|cublas"),  # nvjet: cuBLAS on Hopper
     (COPIES, r"copy|Memcpy|Memset|_to_copy|fill_|zero_|contiguous|clone|aten::cat"),
 )

@@ -1,7 +1,6 @@
 """--profile: every name in its category, the table's sums, and files beside a run."""
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -49,7 +48,8 @@ from tests.test_step import batch_on, state_of
         ("aten::add", OTHER),
         ("conv_kernel", FORWARD),
         ("conv_weight_kernel", WEIGHT_GRADIENT),
-        ("conv1x1_norm_backward_kernel", INPUT_GRADIENT),
+        ("cutlass::device_kernel<BatchNormNode<(deeplab_fast::gemm::Op)0, cutlass::bfloat16_t>>", FORWARD),
+        ("cutlass::device_kernel<BatchNormNode<(deeplab_fast::gemm::Op)2, cutlass::half_t>>", INPUT_GRADIENT),
         ("norm_relu_backward_kernel", NORMALISE),
         ("upsample_ce_kernel", LOSS),
         ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64", FORWARD),
@@ -65,12 +65,12 @@ def test_categories(name, category):
 
 def test_little_of_a_measured_step_is_of_no_category():
     """By the kernels' names and times of a step on an H200."""
-    path = Path(__file__).parent.parent / "benchmarks/results/2026-11-26-nvidia-h200/profile_ours.txt"
-    found = re.findall(r"^ +([\d.]+) ms +\d+ +(.+)$", path.read_text(), re.MULTILINE)
-    assert len(found) == 70
+    path = Path(__file__).parent.parent / "benchmarks/results/2026-11-28-nvidia-h200/profile.json"
+    found = json.loads(path.read_text())["rows"]
+    assert len(found) > 50
     spent: Counter[str] = Counter()
-    for ms, name in found:
-        spent[category_of(name)] += float(ms)
+    for ms, _, name in found:
+        spent[category_of(name)] += ms
     assert spent[OTHER] < 0.04 * spent.total()
     assert spent[PRODUCTS] > 8  # cuBLAS
 

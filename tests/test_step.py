@@ -101,9 +101,10 @@ def test_a_step_waits_for_nothing(options, fused):
 def test_activations_made_again_wait_for_nothing():
     waits, again = waits_of(fused="on", recompute_activations=True)
     assert waits.found == []
-    normalising = "norm_relu_kernel", "conv1x1_norm_kernel"
-    once, twice = (sum(one.kernel.__name__ in normalising for one in made) for made in (waits_of(fused="on")[1], again))
-    assert twice == once + 16  # the 3x3 convolution's input, of each block; the last one's is made in its epilogue
+    once, twice = (
+        sum(one.kernel.__name__ == "norm_relu_kernel" for one in made) for made in (waits_of(fused="on")[1], again)
+    )
+    assert twice == once + 32  # of each block the inputs of the 3x3 convolution and of the last 1x1
 
 
 @pytest.mark.parametrize(

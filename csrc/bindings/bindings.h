@@ -76,5 +76,6 @@ void bind_confusion(py::module_& m);
 void bind_upsample(py::module_& m);
 void bind_loader(py::module_& m);
 void bind_cuda(py::module_& m);
+void bind_gemm(py::module_& m);
 
 }  // namespace deeplab_fast

@@ -19,6 +19,7 @@ from deeplab_fast.ops import (
     finished,
     folded_conv,
     folds,
+    gemm,
     norm_relu,
     norm_relu_pool,
     pending,
@@ -30,6 +31,8 @@ from deeplab_fast.ops.conv_branches import supports as conv_supports
 from deeplab_fast.ops.conv_choice import slower
 from deeplab_fast.ops.layout import as_rows, is_pixel_major
 from deeplab_fast.ops.norm_relu import supports as norm_supports
+from deeplab_fast.ops.stem_conv import stem_conv
+from deeplab_fast.ops.stem_conv import supports as stem_supports
 from deeplab_fast.ops.sync_batch_norm import break_graphs
 
 
@@ -86,7 +89,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         """``max_pool(relu(norm(conv(x))))``, 3x3 with stride 2 and padding 1."""
         if self.sync or folds(input, self.training and not self.frozen, self.fused):
             return F.max_pool2d(self.of(conv, input, relu=True), 3, 2, 1)
-        x = conv(input)
+        x = stem(conv, input, self.fused)
         return norm_relu_pool(
             *(x, *self.tensors()),
             training=self.takes_statistics(x.numel() // x.shape[1]),
@@ -136,7 +139,7 @@ class BatchNorm2d(nn.BatchNorm2d):
                 momentum=momentum,
                 eps=eps,
                 keep=keep,
-                prologue=again,
+                again=again,
             )
         run = atrous if fused else library
         if again:
@@ -189,6 +192,14 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return as_rows(y).view(h, w, n, -1).permute(2, 3, 0, 1)
 
 
+def stem(conv: nn.Conv2d, x: Tensor, fused: str) -> Tensor:
+    """``conv(x)``; in training on a GPU, and where the interpreter is asked for, with 2x2 pixels beside each other."""
+    assert isinstance(conv.padding, tuple)
+    if stem_supports(x, conv.weight, conv.stride, conv.padding) or not use_kernels("stem_conv", fused, x.device, None):
+        return conv(x)
+    return stem_conv(x, conv.weight)
+
+
 def conv_kind(conv: nn.Conv2d) -> str | None:
     """The fused op that does the work of ``conv`` and a BatchNorm, or None."""
     if conv.bias is not None or conv.groups != 1:
@@ -201,11 +212,16 @@ def conv_kind(conv: nn.Conv2d) -> str | None:
 
 def runs_fused(kind: str | None, conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
     """Whether our kernels of ``kind`` do the convolution of ``x``, see :func:`~deeplab_fast.ops.use_kernels`."""
-    if kind is None:
+    if kind is None or fused == "off":
         return False
-    reason = conv_supports(x, [conv.weight])
+    if kind == "conv1x1_bn":
+        if reason := gemm.supports(x, conv.out_channels):  # the library and a pass serve as well, with --fused=on too
+            tell(kind, reason)
+            return False
+        rate, reason = 0, gemm.disagreement(x.device)
+    else:
+        rate, reason = conv.dilation[0], conv_supports(x, [conv.weight])
     if reason is None and fused == "auto":
-        rate = conv.dilation[0] if kind == "atrous_conv_bn_relu" else 0
         reason = slower(kind, x[:, :, :: conv.stride[0], :: conv.stride[1]], conv.out_channels, [rate])
     return use_kernels(kind, fused, x.device, reason)
 

@@ -8,7 +8,7 @@ import torch
 
 from ..switches import environment_switch
 
-_PARTS = ("JPEG", "PNG", "deflate", "CUDA")
+_PARTS = ("JPEG", "PNG", "deflate", "CUDA", "GEMM")
 _MISSING = "missing: "
 
 
@@ -44,6 +44,15 @@ def cuda() -> tuple[ModuleType | None, str]:
     if module is None:
         return None, reason
     found = module.build_info()["CUDA"]
+    return (None, found.removeprefix(_MISSING)) if found.startswith(_MISSING) else (module, "")
+
+
+def gemm() -> tuple[ModuleType | None, str]:
+    """The extension where it was built with the products for BatchNorm, or None and why not."""
+    module, reason = cuda()
+    if module is None:
+        return None, reason
+    found = module.build_info()["GEMM"]
     return (None, found.removeprefix(_MISSING)) if found.startswith(_MISSING) else (module, "")
 
 

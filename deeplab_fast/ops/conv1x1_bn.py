@@ -11,23 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import gemm
 from .batch_moments import is_eager
-from .conv_branches import best_tile, conv_branches, matrix_gradient
-from .layout import as_rows, empty_like_rows
+from .layout import as_rows, empty_like_rows, is_pixel_major
 from .norm_relu import norm_relu_reference
 from .pending import Pending, pending
-from .triton import chip
-from .triton.schedule import PixelMap
-from .triton.tiles import (
-    CONV_NORM,
-    CONV_NORM_BACKWARD,
-    CONV_NORM_BACKWARD_Z,
-    CONV_NORM_FP32,
-    FORWARD,
-    NORM_GRADIENT,
-    ConvTile,
-    choose,
-)
 
 
 def norm_relu_conv1x1_reference(
@@ -48,28 +36,40 @@ def norm_relu_conv1x1_reference(
 
 
 def norm_relu_conv1x1(
-    before: Pending, conv_weight: Tensor, moments: bool = True, keep: bool = True, prologue: bool = False
+    before: Pending, conv_weight: Tensor, moments: bool = True, keep: bool = True, again: bool = False
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """``z = relu(norm(y) + residual)`` and its 1x1 convolution, by kernels.
+    """Return ``z = relu(norm(y) + residual)`` and its 1x1 convolution, by kernels.
 
     Args:
         before: what is to be done first.
         conv_weight: ``[K, C, 1, 1]``, of any float type.
         moments: also return those of parts of the output.
         keep: return ``z`` too, for others that read it. Where there is a residual it is always stored.
-        prologue: normalise on the way into the matrix product; else in a pass before it.
+        again: ``z`` is not kept for the backward pass, which makes it again. Not where it is returned.
 
     Returns:
         ``z`` or None, the raw output ``[N, K, H, W]``, and fp32 ``[parts, 3, K]`` or nothing in it.
         Differentiable in all of ``before`` but its statistics, and in ``conv_weight``.
     """
+    if isinstance(before.residual, Pending) and before.is_pair():
+        return _EagerPair.apply(*before.own(), *before.residual.own(), before.eps, conv_weight, moments)
     keep = keep or before.residual is not None
     apply = _Eager.apply if is_eager(before.y) else _norm_relu_conv1x1
     z, y, parts = apply(
         *(before.y, before.shortcut(), before.mean, before.variance, before.weight, before.bias, before.eps),
-        *(before.batch, conv_weight, moments, keep, prologue),
+        *(before.batch, conv_weight, moments, again and not keep),
     )
     return (z if keep else None), y, parts
+
+
+def conv1x1_moments(x: Tensor, conv_weight: Tensor, moments: bool = True) -> tuple[Tensor, Tensor]:
+    """Return the 1x1 convolution of ``x`` ``[N, C, H, W]``, raw, and fp32 ``[parts, 3, K]``, or nothing in it.
+
+    ``conv_weight``: ``[K, C, 1, 1]``, of any float type. Differentiable in both; parts carry no gradient.
+    """
+    apply = _EagerConv.apply if is_eager(x) else _conv1x1
+    y, parts = apply(x, conv_weight, moments)
+    return y, parts
 
 
 def conv1x1_bn(
@@ -85,35 +85,115 @@ def conv1x1_bn(
     momentum: float = 0.1,
     eps: float = 1e-5,
     keep: bool = True,
-    prologue: bool = False,
+    again: bool = False,
 ) -> tuple[Tensor | None, Pending]:
-    """A 1x1 convolution and the statistics of the BatchNorm after it, which is left pending.
+    """Run a 1x1 convolution and leave the BatchNorm after it pending, its statistics taken.
 
     Args:
-        x: ``[N, C, H, W]``, or what is to be done to have it; C and K multiples of 8 (fp32: 4).
+        x: ``[N, C, H, W]``, or what is to be done to have it; see :func:`deeplab_fast.ops.gemm.supports`.
         conv_weight: ``[K, C, 1, 1]``, of any float type; its gradient has its own.
         bn_weight, bn_bias, running_mean, running_var: ``[K]``. With ``training`` the batch's statistics normalise, and
             move the running ones by ``momentum``.
         stride: of the convolution; 2 only where ``x`` is a tensor.
-        keep, prologue: as of :func:`norm_relu_conv1x1`, where ``x`` is pending.
+        keep, again: as of :func:`norm_relu_conv1x1`, where ``x`` is pending.
 
     Returns:
         What the convolution read (None unless ``keep``), and its output, pending.
     """
     if isinstance(x, Pending):
         assert stride == 1
-        z, y, parts = norm_relu_conv1x1(x, conv_weight, training, keep, prologue)
+        z, y, parts = norm_relu_conv1x1(x, conv_weight, training, keep, again)
     else:
         z = x
-        y, parts = conv_branches(x[:, :, ::stride, ::stride], [conv_weight], [0], training)
+        y, parts = conv1x1_moments(x[:, :, ::stride, ::stride], conv_weight, training)
     return z, pending(y, parts, bn_weight, bn_bias, running_mean, running_var, training, momentum, eps)
+
+
+def _matrix(conv_weight: Tensor, dtype: torch.dtype) -> Tensor:
+    return conv_weight.flatten(1).to(dtype).contiguous()
+
+
+def _as_map(rows: Tensor, like: Tensor) -> Tensor:
+    """``rows`` ``[N*H*W, K]`` as ``[N, K, H, W]``, their order that of ``like``."""
+    n, _, h, w = like.shape
+    if is_pixel_major(like):
+        return rows.view(h, w, n, -1).permute(2, 3, 0, 1)
+    return rows.view(n, h, w, -1).permute(0, 3, 1, 2)
+
+
+def _convolve(rows: Tensor, w: Tensor, moments: bool) -> tuple[Tensor, Tensor]:
+    if moments:
+        return gemm.product(rows, w)
+    return torch.mm(rows, w.t()), rows.new_empty(0, dtype=torch.float32)
 
 
 def _empty_outputs(x: Tensor, conv_weight: Tensor, moments: bool) -> tuple[Tensor, Tensor]:
     n, _, h, w = x.shape
     channels = conv_weight.shape[0]
-    parts = (PixelMap(1, n * h * w, 1).tiles, 3, channels) if moments else (0,)
+    parts = (gemm.parts_of(n * h * w), 3, channels) if moments else (0,)
     return empty_like_rows(x, channels), x.new_empty(parts, dtype=torch.float32)
+
+
+# ---------------------------------------------------------------- of a tensor
+
+
+def _conv_forward(x: Tensor, conv_weight: Tensor, moments: bool) -> tuple[Tensor, Tensor]:
+    y, parts = _convolve(as_rows(x), _matrix(conv_weight, x.dtype), moments)
+    return _as_map(y, x), parts
+
+
+_conv1x1 = torch.library.custom_op("deeplab_fast::conv1x1", _conv_forward, mutates_args=())
+
+
+@_conv1x1.register_fake
+def _(x, conv_weight, moments):  # type: ignore[no-untyped-def]
+    return _empty_outputs(x, conv_weight, moments)
+
+
+def _conv_gradients(dy: Tensor, x: Tensor, conv_weight: Tensor, with_x: bool) -> tuple[Tensor, Tensor]:
+    """Gradients of ``x`` (empty unless asked for) and of the weights."""
+    rows, b_dy = as_rows(x), as_rows(dy, x)
+    dweight = gemm.weight_gradient(b_dy, rows).view(conv_weight.shape).to(conv_weight.dtype)
+    if not with_x:
+        return x.new_empty(0), dweight
+    return _as_map(torch.mm(b_dy, _matrix(conv_weight, x.dtype)), x), dweight
+
+
+_conv1x1_backward = torch.library.custom_op("deeplab_fast::conv1x1_backward", _conv_gradients, mutates_args=())
+
+
+@_conv1x1_backward.register_fake
+def _(dy, x, conv_weight, with_x):  # type: ignore[no-untyped-def]
+    dweight = torch.empty_like(conv_weight, memory_format=torch.contiguous_format)
+    return empty_like_rows(x) if with_x else x.new_empty(0), dweight
+
+
+def _setup_conv(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    x, conv_weight, _ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, conv_weight)
+
+
+def _conv_backward(ctx, dy, _):  # type: ignore[no-untyped-def]
+    x, conv_weight = ctx.saved_tensors
+    if dy is None:
+        return None, None, None
+    gradients = _conv_gradients if is_eager(dy) else _conv1x1_backward
+    dx, dweight = gradients(dy, x, conv_weight, ctx.needs_input_grad[0])
+    return dx if ctx.needs_input_grad[0] else None, dweight, None
+
+
+_conv1x1.register_autograd(_conv_backward, setup_context=_setup_conv)
+
+
+class _EagerConv(torch.autograd.Function):
+    forward = staticmethod(_conv_forward)
+    setup_context = staticmethod(_setup_conv)
+    backward = staticmethod(torch.autograd.function.once_differentiable(_conv_backward))  # type: ignore[assignment]
+
+
+# ---------------------------------------------------------------- of what is to be normalised first
 
 
 def _forward(
@@ -127,41 +207,30 @@ def _forward(
     batch: bool,
     conv_weight: Tensor,
     moments: bool,
-    keep: bool,
-    prologue: bool,
+    again: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    from .triton import conv as conv_kernels
-    from .triton import conv1x1_norm as kernels
-    from .triton import norm_relu as norm_kernels
+    z = _normalised(x, residual, mean, variance, weight, bias, eps)
+    y, parts = _convolve(as_rows(z), _matrix(conv_weight, x.dtype), moments)
+    return x.new_empty(0) if again else z, _as_map(y, x), parts
 
-    rows, w = as_rows(x), _matrix(conv_weight, x.dtype)
+
+def _normalised(
+    x: Tensor, residual: Tensor | None, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
+    from .triton import norm_relu as kernels
+
+    z = empty_like_rows(x)
     others = None if residual is None else as_rows(residual.to(x.dtype), x)
-    y, parts = _empty_outputs(x, conv_weight, moments)
-    z = empty_like_rows(x) if keep or not prologue else x.new_empty(0)
-    constants = (mean, variance, weight, bias, eps, True)
-    if prologue:
-        b_z = as_rows(z) if keep else None
-        tile = choose(CONV_NORM_FP32 if chip.is_wide(x) else CONV_NORM, w.shape[0])
-        kernels.conv1x1_norm(rows, others, b_z, w, as_rows(y), *constants, parts if moments else None, tile)
-    else:
-        norm_kernels.norm_relu(rows, others, *constants, as_rows(z))
-        b_z, b_y = as_rows(z)[None, :, None], as_rows(y)[None, :, None]
-        map_ = PixelMap(1, rows.shape[0], 1)
-        best = best_tile(FORWARD, x, w.shape[1], w.shape[0], (0,), map_)
-        conv_kernels.conv(b_z, w[None], b_y, map_, [conv_kernels.SINGLE], parts=parts if moments else None, tile=best)
-    return z, y, parts
-
-
-def _matrix(conv_weight: Tensor, dtype: torch.dtype) -> Tensor:
-    return conv_weight.flatten(1).to(dtype).contiguous()
+    kernels.norm_relu(as_rows(x), others, mean, variance, weight, bias, eps, True, as_rows(z))
+    return z
 
 
 _norm_relu_conv1x1 = torch.library.custom_op("deeplab_fast::norm_relu_conv1x1", _forward, mutates_args=())
 
 
 @_norm_relu_conv1x1.register_fake
-def _(x, residual, mean, variance, weight, bias, eps, batch, conv_weight, moments, keep, prologue):  # type: ignore[no-untyped-def]
-    z = empty_like_rows(x) if keep or not prologue else x.new_empty(0)
+def _(x, residual, mean, variance, weight, bias, eps, batch, conv_weight, moments, again):  # type: ignore[no-untyped-def]
+    z = x.new_empty(0) if again else empty_like_rows(x)
     return z, *_empty_outputs(x, conv_weight, moments)
 
 
@@ -181,38 +250,27 @@ def _gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``x``, the residual (empty where there is none), BatchNorm's weight and bias, and the convolution's.
 
-    ``dz``: of ``z``, from others that read it. ``z`` is empty where forward did not store it.
+    ``dz``: of ``z``, from others that read it. ``z`` is empty where forward did not keep it.
     """
-    from .triton import conv1x1_norm as kernels
-    from .triton import norm_relu as norm_kernels
+    from .triton import norm_relu as kernels
 
-    b_x, b_dy, w = as_rows(x), as_rows(dy, x), _matrix(conv_weight, x.dtype)
-    stored = z.numel() > 0
-    b_z = as_rows(z if stored else empty_like_rows(x), x)
+    z = z if z.numel() else _normalised(x, None, mean, variance, weight, bias, eps)
+    b_x, b_dy, b_z, w = as_rows(x), as_rows(dy, x), as_rows(z, x), _matrix(conv_weight, x.dtype)
     added = None if dz is None else as_rows(dz, x)
-    gradient, dx = empty_like_rows(x), empty_like_rows(x)
-    parts = x.new_empty(PixelMap(1, b_x.shape[0], 1).tiles, 2, x.shape[1], dtype=torch.float32)
-    constants = (mean, variance, weight, bias, eps)
-    kernels.conv1x1_norm_backward(
-        *(b_dy, w, added, b_x, b_z if has_residual else None, as_rows(gradient), None if stored else b_z),
-        *(mean, variance, weight, bias, eps, True, parts),
-        _backward_tile(x, w, stored),
-    )
-    sums = norm_kernels.add_parts(parts)
-    count = float(b_x.shape[0]) if batch else None
-    norm_kernels.norm_relu_backward(as_rows(gradient), b_x, None, *constants, False, sums, count, as_rows(dx), None)
-    dweight = matrix_gradient(b_dy, b_z).view(conv_weight.shape).to(conv_weight.dtype)
-    dresidual = gradient if has_residual else x.new_empty(0)
+    norm = gemm.NormInput(b_x, mean, variance, weight, bias, eps)
+    constants = tuple(norm[1:])
+    if (added is None) == (not has_residual):
+        gradient, parts = gemm.norm_gradient(b_dy, w, norm, added, None if added is None else b_z)
+        sums = kernels.add_parts(parts)
+    else:  # two readers without a residual, or one with it: as rare as they are, in a product and a pass
+        gradient = torch.empty_like(b_x)
+        mask = b_z if has_residual else None
+        sums = kernels.norm_relu_sums(torch.mm(b_dy, w), b_x, mask, *constants, True, added, gradient)
+    count, dx = float(b_x.shape[0]) if batch else None, empty_like_rows(x)
+    kernels.norm_relu_backward(gradient, b_x, None, *constants, False, sums, count, as_rows(dx), None)
+    dweight = gemm.weight_gradient(b_dy, b_z).view(conv_weight.shape).to(conv_weight.dtype)
+    dresidual = _as_map(gradient, x) if has_residual else x.new_empty(0)
     return dx, dresidual, sums[1].to(weight.dtype), sums[0].to(bias.dtype), dweight
-
-
-def _backward_tile(x: Tensor, w: Tensor, stored: bool) -> ConvTile:
-    if chip.is_wide(x):
-        return choose(CONV_NORM_FP32, x.shape[1])
-    if not stored:
-        return choose(CONV_NORM_BACKWARD_Z, x.shape[1])
-    map_ = PixelMap(1, x.numel() // x.shape[1], 1)
-    return best_tile(NORM_GRADIENT, x, w.shape[1], w.shape[0], (0,), map_) or choose(CONV_NORM_BACKWARD, x.shape[1])
 
 
 _norm_relu_conv1x1_backward = torch.library.custom_op(
@@ -247,7 +305,7 @@ def _backward(ctx, dz, dy, _):  # type: ignore[no-untyped-def]
         *(dz, dy, x, z, mean, variance, weight, bias, ctx.eps, ctx.batch, conv_weight, ctx.has_residual)
     )
     dresidual = dresidual.to(ctx.residual_type) if ctx.has_residual else None
-    return dx, dresidual, None, None, dweight, dbias, None, None, dconv, None, None, None
+    return dx, dresidual, None, None, dweight, dbias, None, None, dconv, None, None
 
 
 _norm_relu_conv1x1.register_autograd(_backward, setup_context=_setup_context)
@@ -257,3 +315,56 @@ class _Eager(torch.autograd.Function):
     forward = staticmethod(_forward)
     setup_context = staticmethod(_setup_context)
     backward = staticmethod(torch.autograd.function.once_differentiable(_backward))  # type: ignore[assignment]
+
+
+# ---------------------------------------------------------------- of two normalisations, added
+
+
+class _EagerPair(torch.autograd.Function):
+    """Of a block's output whose shortcut has a convolution: see ``norm_pair.py``."""
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        x, mean, variance, weight, bias, batch, x2, mean2, variance2, weight2, bias2, batch2, eps, conv_weight, moments
+    ):
+        from .triton import norm_relu as kernels
+
+        z = empty_like_rows(x)
+        constants, second = (mean, variance, weight, bias, eps), (mean2, variance2, weight2, bias2)
+        kernels.norm_relu(as_rows(x), as_rows(x2, x), *constants, True, as_rows(z), second)
+        y, parts = _convolve(as_rows(z), _matrix(conv_weight, x.dtype), moments)
+        return z, _as_map(y, x), parts
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+        *tensors, ctx.eps, conv_weight, _ = inputs
+        ctx.batches = tensors.pop(5), tensors.pop(10)
+        ctx.mark_non_differentiable(output[2])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, conv_weight, output[0])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dz, dy, _):  # type: ignore[no-untyped-def]
+        from .triton import norm_relu as kernels
+
+        x, mean, variance, weight, bias, x2, mean2, variance2, weight2, bias2, conv_weight, z = ctx.saved_tensors
+        if dy is None:  # only z was used
+            dy = x.new_zeros(x.shape[0], conv_weight.shape[0], *x.shape[2:])
+        dz = torch.zeros_like(z) if dz is None else dz
+        b_x, b_x2, b_z, b_dy = as_rows(x), as_rows(x2, x), as_rows(z, x), as_rows(dy, x)
+        first, second = (mean, variance, weight, bias, ctx.eps), (mean2, variance2, weight2, bias2, ctx.eps)
+        w = _matrix(conv_weight, x.dtype)
+        gradient, parts = gemm.norm_gradient(b_dy, w, gemm.NormInput(b_x, *first), as_rows(dz, x), b_z)
+        sums, sums2 = kernels.add_parts(parts), kernels.norm_relu_sums(gradient, b_x2, None, *second, False)
+        dx, dx2 = empty_like_rows(x), empty_like_rows(x)
+        for given, constants, of, batch, out in (
+            (b_x, first, sums, ctx.batches[0], dx),
+            (b_x2, second, sums2, ctx.batches[1], dx2),
+        ):
+            count = float(b_x.shape[0]) if batch else None
+            kernels.norm_relu_backward(gradient, given, None, *constants, False, of, count, as_rows(out), None)
+        dconv = gemm.weight_gradient(b_dy, b_z).view(conv_weight.shape).to(conv_weight.dtype)
+        own = (dx, None, None, sums[1].to(weight.dtype), sums[0].to(bias.dtype), None)
+        other = (dx2, None, None, sums2[1].to(weight2.dtype), sums2[0].to(bias2.dtype), None)
+        return *own, *other, None, dconv, None

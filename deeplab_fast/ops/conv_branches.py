@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from . import conv_choice
 from .batch_moments import is_eager
+from .gemm import weight_gradient
 from .layout import as_rows, empty_like_rows, empty_pixel_major, pixel_major
 from .triton import DTYPES, chip
 from .triton.schedule import PixelMap, Source
@@ -123,7 +124,7 @@ def best_tile(use: str, x: Tensor, c: int, k: int, rates: Sequence[int], map_: P
     """What a measurement on this GPU found, for ``x``'s type; None: the kernel's own choice."""
     if chip.is_wide(x):
         return None
-    return conv_choice.measured_tile(use, c, k, tuple(rates), map_, chip.architecture(x.device))
+    return conv_choice.measured_tile(use, c, k, tuple(rates), map_, x.device)
 
 
 def _empty_parts(x: Tensor, weights: list[Tensor], rates: list[int]) -> Tensor:
@@ -151,7 +152,7 @@ def _gradients(
     if with_x:
         input_gradient(map_dy, as_rows(dx).view(map_x.shape), map_, weights, rates)
     if not any(rates) and len(rates) == 1:
-        dtaps = matrix_gradient(map_dy[0, :, 0], map_x[0, :, 0])[None]
+        dtaps = weight_gradient(map_dy[0, :, 0], map_x[0, :, 0])[None]
     else:
         dtaps = _tap_gradients(map_dy, map_x, map_, weights, rates)
     parts = dtaps.split([w.shape[2] * w.shape[3] for w in weights])
@@ -181,13 +182,6 @@ def _tap_gradients(dy: Tensor, x: Tensor, map_: PixelMap, weights: list[Tensor],
         dy, x, dtaps, map_, sources, choose(CONV_WEIGHT_FP32 if chip.is_wide(x) else CONV_WEIGHT, channels)
     )
     return dtaps
-
-
-def matrix_gradient(dy: Tensor, x: Tensor) -> Tensor:
-    """Of a 1x1 convolution's weights: ``dy^T x``, fp32 ``[K, C]``, from rows. The vendor's library splits the sum."""
-    if x.device.type == "cuda" and x.dtype != torch.float32:
-        return torch.mm(dy.t(), x, out_dtype=torch.float32)
-    return torch.mm(dy.t().float(), x.float())
 
 
 def _empty_gradient(x: Tensor, rates: Sequence[int]) -> Tensor:

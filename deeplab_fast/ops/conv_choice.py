@@ -1,6 +1,6 @@
 """Whether a convolution runs by our kernels or the vendor's library, where the user leaves it open, and by which tile.
 
-What was measured on this kind of GPU decides (``conv_measured.json``, written by ``benchmarks/tune_tiles.py``); where
+What was measured on a GPU of this name decides (``conv_measured.json``, written by ``benchmarks/tune_tiles.py``); where
 nothing was, a model of both does: the busiest multiprocessor's steps in our own schedule, against the dense product
 and the pass over its output that the library cannot spare.
 """
@@ -52,7 +52,7 @@ def _constant(
 ) -> str | None:
     """The decision, which torch.compile is not to look into."""
     map_ = PixelMap(height, width, images) if any(rates) else PixelMap(1, images * height * width, 1)
-    return _slower(kind, c, k, rates, map_, chip.architecture(device), device)
+    return _slower(kind, c, k, rates, map_, device)
 
 
 # What torch.compiler.assume_constant_result does, but for importing torch._dynamo: half of a program's start, 1.5 s.
@@ -60,15 +60,13 @@ _constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache
-def _slower(
-    kind: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, architecture: int, device: torch.device
-) -> str | None:
+def _slower(kind: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, device: torch.device) -> str | None:
     name = shape_class(kind, c, k, rates, map_)
-    found = measured(architecture).get(name)
+    found = measured(chip.name(device)).get(name)
     if found is not None:
         ours, vendor = found["ours_ms"], found["vendor_ms"]
         return None if ours < vendor else f"{name}: {ours:.3f} ms, the library {vendor:.3f} ms"
-    ours, vendor = predicted(c, k, rates, map_, architecture, chip.multiprocessors(device))
+    ours, vendor = predicted(c, k, rates, map_, chip.architecture(device), chip.multiprocessors(device))
     if _MARGIN * ours < vendor:
         return None
     guess = f"predicted {1e3 * ours:.3f} ms, the library {1e3 * vendor:.3f} ms; expected {_MARGIN} times as fast"
@@ -77,12 +75,13 @@ def _slower(
 
 @cache
 def measured_tile(
-    use: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, architecture: int
+    use: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, device: torch.device
 ) -> ConvTile | None:
     """The fastest tile for one kernel (``use``, see ``tiles.py``) of a convolution; None where none was measured."""
-    found = measured(architecture).get(shape_class(kind_of(rates), c, k, rates, map_), {}).get("tiles", {}).get(use)
+    shapes = measured(chip.name(device))
+    found = shapes.get(shape_class(kind_of(rates), c, k, rates, map_), {}).get("tiles", {}).get(use)
     columns = k if use == FORWARD else c
-    return next((tile for tile in candidates(use, columns, architecture) if tile.label == found), None)
+    return next((tile for tile in candidates(columns, chip.architecture(device)) if tile.label == found), None)
 
 
 def kind_of(rates: Sequence[int]) -> str:
@@ -93,12 +92,12 @@ def kind_of(rates: Sequence[int]) -> str:
 
 
 @cache
-def measured(architecture: int) -> dict[str, Any]:
-    """By shape class, of this architecture: ``ours_ms`` and ``vendor_ms``, forward and backward together, and the label
-    of the fastest tile by its use, ``tiles``.
+def measured(gpu: str) -> dict[str, Any]:
+    """Return by shape class, of the GPU of this name: ``ours_ms`` and ``vendor_ms``, forward and backward together, and
+    the label of the fastest tile by its use, ``tiles``, where ours has tiles.
     """
     tables = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
-    return tables.get(f"sm_{architecture}", {}).get("shapes", {})
+    return tables.get(gpu, {}).get("shapes", {})
 
 
 def predicted(

@@ -35,7 +35,7 @@ class Pending:
 
     def done(self, relu: bool = True) -> Tensor:
         """The normalised activation."""
-        if relu and self._is_pair():
+        if relu and self.is_pair():
             return self._pair()[0]
         residual = self.shortcut()
         return norm_relu_with(
@@ -44,7 +44,7 @@ class Pending:
 
     def done_twice(self) -> tuple[Tensor, Tensor]:
         """The same, with ReLU, for two readers: their gradients meet in its own backward pass."""
-        if self._is_pair():
+        if self.is_pair():
             return self._pair()
         residual = self.shortcut()
         return norm_relu_twice(
@@ -57,13 +57,14 @@ class Pending:
 
     def _pair(self) -> tuple[Tensor, Tensor]:
         assert isinstance(self.residual, Pending)
-        return norm_pair(*self._own(), *self.residual._own(), self.eps)
+        return norm_pair(*self.own(), *self.residual.own(), self.eps)
 
-    def _own(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, bool]:
+    def own(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, bool]:
+        """Return what normalises ``y`` itself: that, mean, variance, weight, bias, and whether they are the batch's."""
         return self.y, self.mean, self.variance, self.weight, self.bias, self.batch
 
-    def _is_pair(self) -> bool:
-        """Whether one pass can normalise the residual too."""
+    def is_pair(self) -> bool:
+        """Tell whether one pass can normalise the residual too."""
         other = self.residual
         if not isinstance(other, Pending) or other.residual is not None or not is_eager(self.y):
             return False

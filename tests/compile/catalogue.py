@@ -11,11 +11,11 @@ from deeplab_fast.ops.triton import (
     batch_moments,
     chip,
     conv,
-    conv1x1_norm,
     conv_weight,
     label_weight,
     norm_relu,
     norm_relu_pool,
+    stem_conv,
     tiles,
     upsample_argmax,
     upsample_ce,
@@ -66,6 +66,8 @@ def calls(dtype: torch.dtype, arch: int) -> Iterator[Call]:
     for classes in (19, 21):  # Cityscapes' and VOC's: not multiples of 16, and stored channels-last
         yield from upsample_calls(dtype, classes)
     yield from label_calls(dtype)
+    images, out = meta(32, 513, 513, 3), meta(32, 260, 260, 16, dtype=dtype)
+    yield "", lambda: stem_conv.space_to_depth(images, out)
     yield from conv_calls(dtype, arch)
 
 
@@ -150,7 +152,7 @@ def upsample_calls(dtype: torch.dtype, classes: int) -> Iterator[Call]:
 
 
 def conv_calls(dtype: torch.dtype, arch: int) -> Iterator[Call]:
-    """Every tile on layer4's map; the four branches of ASPP; a 1x1 convolution of layer3."""
+    """Every tile on layer4's map; the four branches of ASPP."""
     is_fp32 = dtype == torch.float32
     map_, single, four = PixelMap(33, 33, 32), [(Source(0, 0, 2),)], [tuple(Source(i, 9 * i, -6) for i in range(4))]
     x, y = (meta(33, 1056, 1, 512, dtype=dtype) for _ in range(2))
@@ -166,24 +168,6 @@ def conv_calls(dtype: torch.dtype, arch: int) -> Iterator[Call]:
         yield "gradient of four", partial(run, dy, branches, y, outputs=four, transposed=True)
     tile = tiles.choose(tiles.CONV_WEIGHT_FP32 if is_fp32 else tiles.CONV_WEIGHT, 512)
     yield "", lambda: conv_weight.conv_weight(y, x, meta(9, 512, 512), map_, single[0], tile)
-
-    rows, wide = meta(34848, 256, dtype=dtype), meta(34848, 1024, dtype=dtype)
-    matrix = meta(1024, 256, dtype=dtype)
-    constants = (*(meta(256) for _ in range(4)), 1e-5, True)
-    tiles_of = [tiles.CONV_NORM_FP32] * 3 if is_fp32 else [tiles.CONV_NORM, tiles.CONV_NORM_BACKWARD]
-    for _, tile in tiles_of[0]:
-        forward = partial(conv1x1_norm.conv1x1_norm, w=matrix, y=wide, parts=meta(273, 3, 1024), tile=tile)
-        named = dict(zip(("mean", "variance", "weight", "bias", "eps", "relu"), constants, strict=True))
-        yield "", partial(forward, rows, None, None, **named)
-        yield "residual", partial(forward, rows, rows, rows, **named)
-    more = list(tiles.CONV_NORM_BACKWARD_SHARING) if is_hopper and not is_fp32 else []
-    for _, tile in [*tiles_of[1], *more]:
-        backward = partial(conv1x1_norm.conv1x1_norm_backward, wide, matrix, parts=meta(273, 2, 256), tile=tile)
-        yield "", partial(backward, None, rows, None, rows, None, **named)
-        yield "residual", partial(backward, rows, rows, rows, rows, None, **named)
-    for _, tile in tiles_of[2] if is_fp32 else tiles.CONV_NORM_BACKWARD_Z:
-        backward = partial(conv1x1_norm.conv1x1_norm_backward, wide, matrix, parts=meta(273, 2, 256), tile=tile)
-        yield "z", partial(backward, None, rows, None, rows, rows, **named)
 
 
 def label_calls(dtype: torch.dtype) -> Iterator[Call]:

@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from deeplab_fast.ops import Pending, conv1x1_bn, pending
 from deeplab_fast.ops.conv1x1_bn import (
+    _conv1x1,
+    _conv1x1_backward,
     _norm_relu_conv1x1,
     _norm_relu_conv1x1_backward,
     norm_relu_conv1x1,
@@ -60,13 +62,55 @@ def run(shape, dtype, wide, residual, training, others=True, **options):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("others", "prologue"), [(True, False), (False, False), (True, True), (False, True)])
+@pytest.mark.parametrize(("others", "again"), [(True, False), (False, False), (True, True), (False, True)])
 @pytest.mark.no_cover
-def test_against_fp64(shape, dtype, residual, training, others, prologue):
+def test_against_fp64(shape, dtype, residual, training, others, again):
     with poisoned():
-        found = run(shape, dtype, None, residual, training, others, prologue=prologue)
+        found = run(shape, dtype, None, residual, training, others, again=again)
     exact, plain = (run(shape, dtype, wide, residual, training, others) for wide in (torch.float64, dtype))
     check_contract(found, exact, plain, dtype, [2] * 5 + [3] * (len(found) - 5))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("training", [(True, True), (True, False), (False, True)])
+@pytest.mark.no_cover
+def test_after_a_shortcut_that_is_pending_too(shape, dtype, training):
+    with poisoned():
+        found = run_pair(shape, dtype, None, training)
+    exact, plain = (run_pair(shape, dtype, wide, training) for wide in (torch.float64, dtype))
+    check_contract(found, exact, plain, dtype, [2] * 6 + [3] * (len(found) - 6))
+
+
+def run_pair(shape, dtype, wide, training):
+    """Two normalisations and their sum, which a convolution and something else read: as :func:`run`."""
+    n, c, k, h, w = shape
+    generator = torch.Generator().manual_seed(2)
+    low, vector = (dtype, torch.float32) if wide is None else (wide, wide if wide == torch.float64 else torch.float32)
+    device = DEVICE if wide is None else torch.device("cpu")
+
+    def draw(*size, type_=low):
+        return torch.randn(*size, generator=generator).to(dtype).to(type_).to(device)
+
+    x, x2, dz, dy = draw(n, c, h, w), draw(n, c, h, w), draw(n, c, h, w), draw(n, k, h, w)
+    conv = draw(k, c, 1, 1, type_=torch.float32 if wide is None else low)
+    vectors = [draw(c, type_=vector) for _ in range(4)]
+    statistics = [value(c, dtype=vector, device=device) for value in (torch.zeros, torch.ones) * 2]
+    leaves = [t.requires_grad_() for t in (x, x2, conv, *vectors)]
+    a, b = (x, *vectors[:2], *statistics[:2]), (x2, *vectors[2:], *statistics[2:])
+    if wide is None:
+        first, second = (
+            pending(one[0], None, *one[1:], batch, 0.1, 1e-5) for one, batch in zip((a, b), training, strict=True)
+        )
+        before = Pending(**{**vars(first), "residual": second})
+        assert before.is_pair()
+        z, y, parts = norm_relu_conv1x1(before, conv)
+        assert parts.shape[1:] == (3, k)
+    else:
+        shortcut = norm_relu_reference(*b, None, False, training[1], 0.1, 1e-5)
+        z, y = norm_relu_conv1x1_reference(*a, shortcut, conv, training[0], 0.1, 1e-5)
+    torch.autograd.backward([y, z], [dy, dz])
+    return [y.detach(), z.detach(), *statistics, *(t.grad for t in leaves)]
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -113,20 +157,36 @@ def test_the_same_bits_twice():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize(("residual", "keep", "prologue"), [(True, True, False), (False, False, True)])
-def test_opcheck(residual, keep, prologue):
+@pytest.mark.parametrize(("residual", "again"), [(True, False), (False, True)])
+def test_opcheck(residual, again):
     x, (mean, variance, weight, bias), conv = case()
     extra = x.flip(0).requires_grad_() if residual else None
     leaves = [t.requires_grad_() for t in (x, weight, bias, conv)]
-    arguments = (x, extra, mean, variance, weight, bias, 1e-5, True, conv, True, keep, prologue)
+    arguments = (x, extra, mean, variance, weight, bias, 1e-5, True, conv, True, again)
     torch.library.opcheck(_norm_relu_conv1x1, arguments)
     x, weight, bias, conv = (t.detach() for t in leaves)
-    z = x.relu() if keep else x.new_empty(0)
+    z = x.new_empty(0) if again else x.relu()
     dy = torch.randn(2, 16, 3, 4, device=DEVICE)
     rest = (1e-5, True, conv, residual)
     torch.library.opcheck(
         _norm_relu_conv1x1_backward, (x if residual else None, dy, x, z, mean, variance, weight, bias, *rest)
     )
+
+
+def test_opcheck_of_a_tensor_s():
+    x, _, conv = case()
+    leaves = x.requires_grad_(), conv.requires_grad_()
+    torch.library.opcheck(_conv1x1, (*leaves, True))
+    torch.library.opcheck(_conv1x1, (*leaves, False))
+    dy = torch.randn(2, 16, 3, 4, device=DEVICE)
+    torch.library.opcheck(_conv1x1_backward, (dy, x.detach(), conv.detach(), True))
+
+
+def test_what_is_not_kept_gives_the_same_bits():
+    def gradients(again):
+        return run(SHAPES["a ragged tile"], torch.float16, None, False, True, False, again=again)
+
+    assert all(torch.equal(a, b) for a, b in zip(gradients(True), gradients(False), strict=True))
 
 
 def test_no_graph_break_under_compile():

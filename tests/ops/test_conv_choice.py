@@ -7,29 +7,22 @@ import pytest
 import torch
 
 from deeplab_fast.ops import conv_choice
-from deeplab_fast.ops.conv1x1_bn import norm_relu_conv1x1
 from deeplab_fast.ops.conv_branches import conv_branches
 from deeplab_fast.ops.conv_choice import _constant, measured, measured_tile, predicted, shape_class, slower
-from deeplab_fast.ops.pending import Pending
 from deeplab_fast.ops.triton.launch import noted
 from deeplab_fast.ops.triton.schedule import PixelMap
 from deeplab_fast.ops.triton.tiles import (
     CONV,
     CONV_HOPPER,
-    CONV_NORM_BACKWARD,
-    CONV_NORM_BACKWARD_SHARING,
     CONV_SHARING,
     FORWARD,
     INPUT_GRADIENT,
-    NORM_GRADIENT,
-    ConvTile,
     candidates,
-    choose,
 )
 
 pytestmark = pytest.mark.gpu
 
-CPU = torch.device("cpu")  # counts as an H100
+CPU = torch.device("cpu")  # counts as an H200
 LAYER = ("conv1x1_bn", 64, 256, (0,))
 
 
@@ -63,68 +56,58 @@ def test_without_a_measurement_the_model_decides_and_says_so(tmp_path, monkeypat
 @pytest.mark.parametrize(("ours", "vendor"), [(1.0, 2.0), (2.0, 1.0)])
 def test_a_measurement_decides(ours, vendor, tmp_path, monkeypatch):
     name = shape_class(*LAYER, PixelMap(1, 32 * 129 * 129, 1))
-    table = {"sm_90": {"gpu": "a GPU", "date": "a day", "shapes": {name: {"ours_ms": ours, "vendor_ms": vendor}}}}
+    table = {"NVIDIA H200": {"date": "a day", "shapes": {name: {"ours_ms": ours, "vendor_ms": vendor}}}}
     path = tmp_path / "measured.json"
     path.write_text(json.dumps(table))
     monkeypatch.setattr(conv_choice, "MEASURED", path)
     reason = _constant(*LAYER, 129, 129, 32, CPU)
     assert reason is None if ours < vendor else "2.000 ms, the library 1.000 ms" in reason
-    # Another batch of the same power of two is the same class; another architecture is not.
+    # Another batch of the same power of two is the same class; another GPU is not, of the same architecture or another.
     assert (_constant(*LAYER, 129, 129, 30, CPU) is None) == (ours < vendor)
-    assert measured(80) == {}
+    assert measured("NVIDIA H100 PCIe") == {}
 
 
 def test_what_an_h200_measured_decides_there():
-    """ASPP and the furthest rate of layer4 are ours; the 1x1 convolutions and near rates go to the library."""
-    ours = [("aspp", 2048, 256, (0, 6, 12, 18)), ("atrous_conv_bn_relu", 512, 512, (8,))]
-    theirs = [
-        ("atrous_conv_bn_relu", 512, 512, (2,)),
+    """ASPP, the furthest rate of layer4 and bottlenecks' 1x1 convolutions are ours; near rates are the library's."""
+    ours = [
+        ("aspp", 2048, 256, (0, 6, 12, 18)),
+        ("atrous_conv_bn_relu", 512, 512, (8,)),
         ("conv1x1_bn", 256, 1024, (0,)),
         ("conv1x1_bn", 1024, 256, (0,)),
     ]
-    assert [_constant(*layer, 33, 33, 32, CPU) for layer in ours] == [None, None]
-    assert all("the library" in (_constant(*layer, 33, 33, 32, CPU) or "") for layer in theirs)
-    assert "the library 0.537 ms" in (_constant(*LAYER, 129, 129, 32, CPU) or "")
+    assert [_constant(*layer, 33, 33, 32, CPU) for layer in ours] == [None] * 4
+    assert "the library 0.711 ms" in (_constant("atrous_conv_bn_relu", 512, 512, (2,), 33, 33, 32, CPU) or "")
 
 
 def test_the_fastest_tile_is_kept_by_its_use(tmp_path, monkeypatch):
-    map_ = PixelMap(1, 32 * 129 * 129, 1)
-    wide, sharing = CONV_HOPPER[-1][1], CONV_NORM_BACKWARD_SHARING[0][1]
-    kept = {FORWARD: wide.label, NORM_GRADIENT: sharing.label, INPUT_GRADIENT: "a tile that is no more"}
+    map_, layer = PixelMap(33, 33, 32), ("atrous_conv_bn_relu", 512, 512, (4,))
+    wide, sharing = CONV_HOPPER[-1][1], CONV_SHARING[0][1]
+    kept = {FORWARD: wide.label, INPUT_GRADIENT: sharing.label, "another": "a tile that is no more"}
     path = tmp_path / "measured.json"
-    path.write_text(json.dumps({"sm_90": {"shapes": {shape_class(*LAYER, map_): {"tiles": kept}}}}))
+    path.write_text(json.dumps({"NVIDIA H200": {"shapes": {shape_class(*layer, map_): {"tiles": kept}}}}))
     monkeypatch.setattr(conv_choice, "MEASURED", path)
-    found = {use: measured_tile(use, 64, 256, (0,), map_, 90) for use in kept}
-    assert found == {FORWARD: wide, NORM_GRADIENT: sharing, INPUT_GRADIENT: None}
-    assert measured_tile(FORWARD, 64, 512, (0,), map_, 90) is None
+    found = {use: measured_tile(use, *layer[1:], map_, CPU) for use in kept}
+    assert found == {FORWARD: wide, INPUT_GRADIENT: sharing, "another": None}
+    assert measured_tile(FORWARD, 512, 256, (4,), map_, CPU) is None
 
 
-@pytest.mark.parametrize("use", [FORWARD, INPUT_GRADIENT, NORM_GRADIENT])
-def test_every_tile_has_a_label_of_its_own_and_the_first_is_what_is_taken(use):
+def test_every_tile_has_a_label_of_its_own():
     for columns in (64, 128, 256, 2048):
-        tiles = candidates(use, columns, 90)
+        tiles = candidates(columns, 90)
         assert len({tile.label for tile in tiles}) == len(tiles) >= 2
-        assert set(candidates(use, columns, 80)) <= {*tiles, *(tile for _, tile in CONV)}
-    assert candidates(NORM_GRADIENT, 256, 90)[0] == choose(CONV_NORM_BACKWARD, 256)
+        assert set(candidates(columns, 80)) <= {*tiles, *(tile for _, tile in CONV)}
 
 
 def test_the_kept_tile_is_launched(monkeypatch):
-    tiles = {FORWARD: CONV_SHARING[0][1], INPUT_GRADIENT: CONV_SHARING[1][1], NORM_GRADIENT: CONV_SHARING[2][1]}
+    tiles = {FORWARD: CONV_SHARING[0][1], INPUT_GRADIENT: CONV_SHARING[1][1]}
     monkeypatch.setattr(conv_choice, "measured_tile", lambda use, *_: tiles[use])
     x = torch.zeros(2, 8, 5, 5, dtype=torch.float16, requires_grad=True)
-    weight, vector = torch.zeros(16, 8, 1, 1, requires_grad=True), torch.zeros(8)
+    weight = torch.zeros(16, 8, 3, 3, requires_grad=True)
     with noted() as made:
-        y, _ = conv_branches(x, [weight], [0])
+        y, _ = conv_branches(x, [weight], [2])
         torch.autograd.grad(y, x, y.detach())
-        _, y, _ = norm_relu_conv1x1(Pending(x, vector, vector, vector, vector, 1e-5, True), weight)
-        torch.autograd.grad(y, x, y.detach())
-    found = [(one.kernel.__name__, one.tile) for one in made if isinstance(one.tile, ConvTile)]
-    assert found == [
-        ("conv_kernel", tiles[FORWARD]),
-        ("conv_kernel", tiles[INPUT_GRADIENT]),
-        ("conv_kernel", tiles[FORWARD]),
-        ("conv1x1_norm_backward_kernel", tiles[NORM_GRADIENT]),
-    ]
+    found = [(one.kernel.__name__, one.tile) for one in made if one.kernel.__name__ == "conv_kernel"]
+    assert found == [("conv_kernel", tiles[FORWARD]), ("conv_kernel", tiles[INPUT_GRADIENT])]
 
 
 def test_the_model_knows_what_skipping_and_a_full_machine_are_worth():

@@ -1,11 +1,11 @@
-"""What the launchers of convolutions need to know of a GPU; where there is none (interpreted), an H100's."""
+"""What the launchers of convolutions need to know of a GPU; where there is none (interpreted), an H200's."""
 
 import torch
 
 from . import INTERPRETED
 
 HOPPER, BLACKWELL, CONSUMER_BLACKWELL = 90, 100, 120
-_H100_MULTIPROCESSORS = 132
+_H200_NAME, _H200_MULTIPROCESSORS = "NVIDIA H200", 132
 
 
 def architecture(device: torch.device) -> int:
@@ -14,6 +14,13 @@ def architecture(device: torch.device) -> int:
         return HOPPER
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
+
+
+def name(device: torch.device) -> str:
+    """Return what the driver calls the GPU: other memory or clocks make other kernels the fastest."""
+    if device.type != "cuda" or INTERPRETED:
+        return _H200_NAME
+    return torch.cuda.get_device_name(device)
 
 
 def has_tma(device: torch.device) -> bool:
@@ -32,5 +39,5 @@ def is_wide(x: torch.Tensor) -> bool:
 def multiprocessors(device: torch.device) -> int:
     """How many persistent programs the GPU runs at a time, if one fills a multiprocessor."""
     if device.type != "cuda":
-        return _H100_MULTIPROCESSORS
+        return _H200_MULTIPROCESSORS
     return torch.cuda.get_device_properties(device).multi_processor_count

@@ -22,8 +22,6 @@ from .launch import launch
 from .schedule import PixelMap, Schedule, Source, shortest, tables
 from .tiles import ConvTile, conv_tiles
 
-SINGLE = (Source(0, 0, 0),)  # the one source of a 1x1 convolution
-
 
 @triton.jit
 def load_pixels(

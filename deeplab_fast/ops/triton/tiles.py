@@ -124,6 +124,8 @@ PIXELS = (
     (128, Tile(16, 128, 8)),
     (256, Tile(8, 256, 8)),
 )
+# Pixels x channels of the stem's input.
+STEM = ((16, Tile(128, 16, 4)),)
 # Labels whose weights one program adds up at a time, and programs at most.
 LABELS = ((1 << 30, Tile(2048, 1, 4, registers=96)),)
 LABEL_PROGRAMS = 528
@@ -157,26 +159,9 @@ CONV_SHARING = (
 )
 # fp32, without tensor cores: exact, slow, and twice the memory.
 CONV_FP32 = ((1 << 30, ConvTile(CONV_PIXELS, 64, 8, 2, deep=16)),)
-CONV_NORM_FP32 = ((1 << 30, ConvTile(CONV_PIXELS, 64, 8, 2, registers=192, deep=16)),)
 CONV_WEIGHT_FP32 = ((1 << 30, ConvTile(64, 64, 8, 2, deep=32)),)
 # By columns: an estimate [E] of the share of the peak that the inner loop reaches, against the widest.
 SHARE_OF_PEAK = {64: 0.7, 128: 0.88, 256: 1.0}
-# With a BatchNorm's prologue, or its gradient's epilogue, which want registers beside the accumulators.
-CONV_NORM = (
-    (64, ConvTile(CONV_PIXELS, 64, 8, 3)),
-    (1 << 30, ConvTile(CONV_PIXELS, 128, 8, 3)),
-)
-CONV_NORM_BACKWARD = (
-    (64, ConvTile(CONV_PIXELS, 64, 8, 4)),
-    (1 << 30, ConvTile(CONV_PIXELS, 128, 8, 3)),
-)
-CONV_NORM_BACKWARD_SHARING = (
-    (1 << 30, ConvTile(CONV_PIXELS, 64, 4, 2, resident=2)),
-    (1 << 30, ConvTile(CONV_PIXELS, 64, 4, 4, resident=2)),
-    (1 << 30, ConvTile(CONV_PIXELS, 64, 8, 2, registers=128, resident=2)),
-)
-# An epilogue that also stores z.
-CONV_NORM_BACKWARD_Z = ((1 << 30, ConvTile(CONV_PIXELS, 64, 8, 4, registers=208)),)
 # Of a convolution's weights: a step of 32 pixels wastes none of a rectangle where there are 32 images.
 CONV_WEIGHT = ((1 << 30, ConvTile(128, 128, 8, 4, deep=32, resident=2)),)
 
@@ -198,18 +183,12 @@ def conv_tiles(channels: int, architecture: int, is_fp32: bool) -> tuple[ConvTil
 
 
 # Kernels of a convolution for which a measurement keeps a tile each.
-FORWARD, INPUT_GRADIENT, NORM_GRADIENT = "forward", "input gradient", "gradient of the normalisation before"
+FORWARD, INPUT_GRADIENT = "forward", "input gradient"
 
 
-def candidates(use: str, columns: int, architecture: int) -> tuple[ConvTile, ...]:
+def candidates(columns: int, architecture: int) -> tuple[ConvTile, ...]:
     """Tiles that a measurement chooses from, for a result of so many channels; without one, the first or a model's."""
-    tiles: tuple[ConvTile, ...]
-    if use == NORM_GRADIENT:
-        usual = choose(CONV_NORM_BACKWARD, columns)
-        tiles = (usual, *(tile for _, tile in CONV_NORM_BACKWARD if tile.columns < usual.columns))
-        sharing = CONV_NORM_BACKWARD_SHARING
-    else:
-        tiles, sharing = conv_tiles(columns, architecture, False), CONV_SHARING
+    tiles = conv_tiles(columns, architecture, False)
     if not HOPPER <= architecture < BLACKWELL:
         return tiles
-    return tiles + tuple(tile for _, tile in sharing if tile.columns == 64 or tile.columns < 2 * columns)
+    return tiles + tuple(tile for _, tile in CONV_SHARING if tile.columns == 64 or tile.columns < 2 * columns)
