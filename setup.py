@@ -267,27 +267,31 @@ class BuildExtension(build_ext):
             "-x",
             "cu",
         ]
-        objects = compiled(dict.fromkeys(CUDA_SOURCES, command), version)
-        return objects + self.compile_gemm(ext, nvcc, code, version)
-
-    def compile_gemm(self, ext: Pybind11Extension, nvcc: str, code: list[str], version: str) -> list[str]:
-        """The products for BatchNorm; none, and why, where CUTLASS or Hopper's instructions are missing."""
+        usual = dict.fromkeys(CUDA_SOURCES, command)
         try:
-            if "gemm" in excluded():
-                raise RuntimeError("left out by DEEPLAB_FAST_WITHOUT")
-            if not any("sm_90" in one for one in code):
-                raise RuntimeError(f"{nvcc} knows no sm_90a; expected CUDA 12 or newer")
-            folders = [f"-I{folder}" for folder in cutlass_folders()]
-            plain = [nvcc, "-c", "-std=c++17", "-O3", "-DNDEBUG", "-Xcompiler", "-fPIC", *folders]
-            kernels = [*plain, "--expt-relaxed-constexpr", "-gencode=arch=compute_90a,code=sm_90a"]
-            objects = compiled({**dict.fromkeys(GEMM_SOURCES, kernels), "csrc/cuda/gemm/products.cpp": plain}, version)
+            objects = compiled(self.gemm_commands(nvcc, code) | usual, version)
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
             print(getattr(error, "output", None) or "", file=sys.stderr)
             self.leave_out(ext, "gemm", str(error))
             ext.sources.append("csrc/cuda/gemm/unavailable.cpp")
-            return []
+            return compiled(usual, version)
         self.note(ext, "gemm", f"CUTLASS {CUTLASS.removesuffix('.0')}, for Hopper")
         return objects
+
+    def gemm_commands(self, nvcc: str, code: list[str]) -> dict[str, list[str]]:
+        """How to compile the products for BatchNorm, the longest first.
+
+        Raises:
+            RuntimeError: CUTLASS or Hopper's instructions are missing, or are left out by choice.
+        """
+        if "gemm" in excluded():
+            raise RuntimeError("left out by DEEPLAB_FAST_WITHOUT")
+        if not any("sm_90" in one for one in code):
+            raise RuntimeError(f"{nvcc} knows no sm_90a; expected CUDA 12 or newer")
+        folders = [f"-I{folder}" for folder in cutlass_folders()]
+        plain = [nvcc, "-c", "-std=c++17", "-O3", "-DNDEBUG", "-Xcompiler", "-fPIC", *folders]
+        kernel = [*plain, "--expt-relaxed-constexpr", "-gencode=arch=compute_90a,code=sm_90a"]
+        return dict.fromkeys(GEMM_SOURCES, kernel) | {"csrc/cuda/gemm/products.cpp": plain}
 
 
 setup(

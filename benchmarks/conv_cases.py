@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deeplab_fast.ops import Pending, conv1x1_bn, conv_choice, pending
+from deeplab_fast.ops import Pending, conv_bn, conv_choice, pending
 from deeplab_fast.ops.batch_moments import batch_moments, merge_moments
-from deeplab_fast.ops.conv1x1_bn import conv1x1_moments
+from deeplab_fast.ops.conv_bn import conv_moments
 from deeplab_fast.ops.conv_branches import as_map, conv_branches, conv_branches_reference, input_gradient
+from deeplab_fast.ops.conv_choice import ATROUS, CONV1X1, CONV3X3
 from deeplab_fast.ops.layout import as_rows, empty_pixel_major, pixel_major
 from deeplab_fast.ops.triton.schedule import PixelMap
 from deeplab_fast.ops.triton.tiles import FORWARD, INPUT_GRADIENT, ConvTile
@@ -44,7 +45,12 @@ class Layer(NamedTuple):
     @property
     def uses(self) -> tuple[str, ...]:
         """Kernels that have a tile of their own: a matrix product's is chosen by its channels."""
-        return (FORWARD, INPUT_GRADIENT) if any(self.rates) else ()
+        return () if self.is_product else (FORWARD, INPUT_GRADIENT)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether ours is CUTLASS's."""
+        return self.kind in (CONV1X1, CONV3X3)
 
 
 def layers(crop_size: int, small: int = 1) -> Iterator[Layer]:
@@ -52,12 +58,14 @@ def layers(crop_size: int, small: int = 1) -> Iterator[Layer]:
     of = sides(crop_size)
     for stage, planes in {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}.items():
         side, p = of[f"{stage} out"][0], planes // small
-        yield Layer("conv1x1_bn", 4 * p, p, side, (0,), pending=True)
-        yield Layer("conv1x1_bn", p, 4 * p, side, (0,), pending=True)
+        yield Layer(CONV1X1, 4 * p, p, side, (0,), pending=True)
+        yield Layer(CONV1X1, p, 4 * p, side, (0,), pending=True)
+        for rate in {"layer1": (), "layer4": (2, 4, 8)}.get(stage, (1,)):  # layer1 would leave half of a tile empty
+            yield Layer(CONV3X3, p, p, side, (rate,), pending=True)
     low = of["layer4 out"][0]
     for rate in (2, 4, 8):
-        yield Layer("atrous_conv_bn_relu", 512 // small, 512 // small, low, (rate,))
-    yield Layer("conv1x1_bn", 1280 // small, 256 // small, low, (0,))
+        yield Layer(ATROUS, 512 // small, 512 // small, low, (rate,))
+    yield Layer(CONV1X1, 1280 // small, 256 // small, low, (0,))
     yield Layer("aspp", 2048 // small, 256 // small, low, (0, 6, 12, 18))
 
 
@@ -88,7 +96,7 @@ def _plain(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) -> di
         if any(layer.rates):
             y, parts = conv_branches(leaves[0], weights, layer.rates)
         else:
-            y, parts = conv1x1_moments(leaves[0], weights[0])
+            y, parts = conv_moments(leaves[0], weights[0])
         moments = merge_moments(parts, *statistics, 0.1)
         return [y.detach(), *moments, *torch.autograd.grad(y, [leaves[0], *weights], dy_ours)]
 
@@ -101,9 +109,9 @@ def _plain(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) -> di
 
 
 def _bottleneck(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) -> dict[str, Step]:
-    """A block's first convolution reads the block before, which has a residual and another reader; its last neither."""
+    """A block's first convolution reads the block before, with a residual and another reader; the others neither."""
     shape = n, layer.c, layer.side, layer.side
-    is_first = layer.c > layer.k
+    is_first, (rate,) = layer.c > layer.k, layer.rates
     y, dz = (activation(shape, dtype, device) for _ in range(2))
     leaves = {"y": y, "weight": torch.rand(layer.c, device=device) + 0.5, "bias": torch.randn(layer.c, device=device)}
     if is_first:
@@ -124,11 +132,12 @@ def _bottleneck(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) 
         return [raw.y.detach(), raw.mean.detach(), raw.variance.detach(), *gradients]
 
     def ours() -> list[Tensor]:
-        return results(*conv1x1_bn(before, weight, *after, eps=EPS, keep=is_first))
+        return results(*conv_bn(before, weight, *after, eps=EPS, keep=is_first, rate=rate))
 
     def library() -> list[Tensor]:
         read, z = before.done_twice() if is_first else (before.done(),) * 2
-        return results(z, pending(F.conv2d(read, weight), None, *after, True, 0.1, EPS))
+        raw = F.conv2d(read, weight, padding=rate, dilation=max(rate, 1))
+        return results(z, pending(raw, None, *after, True, 0.1, EPS))
 
     return {OURS: ours, VENDOR: library}
 

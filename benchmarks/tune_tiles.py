@@ -1,11 +1,11 @@
-"""Which convolutions our kernels are ahead in on this GPU, and by which tiles: the table that ``--fused=auto`` goes by.
+"""Which convolutions our kernels are ahead in on this GPU, and by which tiles: the table that ``--fused=auto`` reads.
 
-``python -m benchmarks.tune_tiles`` times every 1x1 and atrous convolution of the network. First each of our kernels by
-each tile that it may have; then, by the fastest, forward and backward with the statistics of the output beside the
-vendor's library followed by the pass that takes them. A bottleneck's 1x1 convolutions (CUTLASS, on Hopper) are timed as
-they are there: from the raw output before to their own, the normalisation between included, whose sums ours makes in an
-epilogue. It writes ``deeplab_fast/ops/conv_measured.json`` (or ``--table``) for the GPU of this name; those of others
-stay as they are. ``--dry_run=True`` goes through it with tiny shapes, on a CPU in Triton's interpreter.
+``python -m benchmarks.tune_tiles`` times the convolutions of the network. First each of our kernels by each tile that
+it may have; then, by the fastest, forward and backward with the statistics of the output beside the vendor's library
+followed by the pass that takes them. A bottleneck's convolutions by CUTLASS (on Hopper) are timed as they are there:
+from the raw output before to their own, the normalisation between included, whose sums ours makes in an epilogue. It
+writes ``deeplab_fast/ops/conv_measured.json`` (or ``--table``) for the GPU of this name; those of others stay as they
+are. ``--dry_run=True`` goes through it with tiny shapes, on a CPU in Triton's interpreter.
 """
 
 import json
@@ -21,6 +21,7 @@ from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import flag, validate
 from deeplab_fast.errors import UserError
 from deeplab_fast.files import replace_file
+from deeplab_fast.ops import gemm, gemm_check
 from deeplab_fast.ops.conv_choice import MEASURED, predicted, shape_class
 from deeplab_fast.ops.triton import chip, missing
 from deeplab_fast.ops.triton.tiles import FORWARD, ConvTile, candidates
@@ -103,6 +104,14 @@ def measure(layer: Layer, config: TuneConfig, device: torch.device, dtype: torch
     return shape_class(layer.kind, layer.c, layer.k, layer.rates, map_), entry
 
 
+def product_missing(layer: Layer, dtype: torch.dtype, device: torch.device) -> str | None:
+    """Say why CUTLASS's kernels cannot be timed, or None."""
+    x = torch.empty(1, layer.c, 1, 1, dtype=dtype, device=device)
+    rate = max(layer.rates)
+    reason = gemm.supports(x, layer.k, rate)
+    return reason or gemm_check.disagreement(device, "3x3" if rate else "1x1")
+
+
 def write_table(path: Path, gpu: str, where: dict[str, Any], shapes: dict[str, Any]) -> None:
     tables = json.loads(path.read_text()) if path.exists() else {}
     versions = {name: where.get(name) for name in ("date", "torch", "triton")}
@@ -158,6 +167,10 @@ def main(argv: Sequence[str]) -> int:
     }
     failed = 0
     for layer in layers(config.crop_size, 8 if config.dry_run else 1):
+        left_out = layer.is_product and device.type == "cuda" and product_missing(layer, dtype, device)
+        if left_out:
+            print(f"{layer}: left out: {left_out}", flush=True)
+            continue
         try:
             name, entry = measure(layer, config, device, dtype)
         except (UserError, RuntimeError) as error:  # the others are worth measuring

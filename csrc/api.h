@@ -287,9 +287,10 @@ void count_upsampled_cuda(const void* logits, Element type, const int64_t stride
                           int classes, const uint8_t* labels, int height, int width, bool align_corners,
                           int ignore_label, int64_t* counts, uint64_t* wrong, void* stream);
 
-// 1x1 convolutions with BatchNorm's share in the epilogue (cuda/gemm/, by CUTLASS, for Hopper alone). Rows are pixels;
-// all maps are [rows, channels], contiguous, float16 or bfloat16, weights [out, in] of the same type; both numbers of
-// channels are multiples of 8. `parts` fp32 has a part for each 128 rows, in order. The same bits every time.
+// 1x1 convolutions with BatchNorm's share in the epilogue (cuda/gemm/, by CUTLASS, for Hopper alone). Rows
+// are pixels; all maps are [rows, channels], contiguous, float16 or bfloat16, weights [out, in] of the same
+// type; both numbers of channels are multiples of 8. `parts` fp32 has a part for each 128 rows, in order. The
+// same bits every time.
 
 // "" where the build has them and they run on the current device, else why not.
 std::string gemm_missing();
@@ -302,14 +303,31 @@ struct NormInput {
 };
 
 // y = a w^T [rows, out]; parts [parts, 3, out]: count, mean and sum of squared deviations of what is stored.
-void conv1x1_cuda(Element type, const void* a, const void* weight, void* y, float* parts, int rows, int in, int out,
-                  void* stream);
+void conv1x1_cuda(Element type, const void* a, const void* weight, void* y, float* parts, int rows, int in,
+                  int out, void* stream);
 
-// The gradient of z = relu(norm(x) (+ residual)) whose convolution has the gradient dy: dz = dy w where z > 0, else 0
-// [rows, in], which is the gradient before the ReLU. parts [parts, 2, in]: sums of dz and of dz * x-hat.
-// With `activation`, z itself, dz = dy w + added where it is > 0; without, both are null and z is made again from x.
-void conv1x1_gradient_cuda(Element type, const void* dy, const void* weight, const NormInput& norm, const void* added,
-                           const void* activation, void* dz, float* parts, int rows, int in, int out, void* stream);
+// Where the pixels of a row's 3x3 convolution lie: stride 1, `rate` apart, at most 15. Rows are [images,
+// height, width], or [height, width, images] where pixel_major.
+struct ConvWindow {
+  int images, height, width, rate;
+  bool pixel_major;
+};
+
+// The same of a 3x3 convolution, bfloat16 alone; the weights [out, 3, 3, in], which is torch's channels-last.
+void conv3x3_cuda(Element type, const void* a, const void* weight, void* y, float* parts,
+                  const ConvWindow& window, int in, int out, void* stream);
+
+// The gradient of z = relu(norm(x) (+ residual)) whose convolution has the gradient dy: dz = dy w where z >
+// 0, else 0 [rows, in], which is the gradient before the ReLU. parts [parts, 2, in]: sums of dz and of dz *
+// x-hat. With `activation`, z itself, dz = dy w + added where it is > 0; without, both are null and z is made
+// again from x.
+void conv1x1_gradient_cuda(Element type, const void* dy, const void* weight, const NormInput& norm,
+                           const void* added, const void* activation, void* dz, float* parts, int rows,
+                           int in, int out, void* stream);
+
+// The same of a 3x3 convolution, of a z without residual.
+void conv3x3_gradient_cuda(Element type, const void* dy, const void* weight, const NormInput& norm, void* dz,
+                           float* parts, const ConvWindow& window, int in, int out, void* stream);
 
 // "" where nvJPEG can decode here, else why not. Looks for the library once.
 std::string nvjpeg_missing();

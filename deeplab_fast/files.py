@@ -19,6 +19,11 @@ def reason(error: OSError) -> str:
     return error.strerror or " ".join(str(error).split()) or type(error).__name__
 
 
+def default_cache() -> Path:
+    """Return ``$XDG_CACHE_HOME/deeplab_fast``, or ``~/.cache/deeplab_fast``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deeplab_fast"
+
+
 @contextmanager
 def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it takes the name ``path`` where the block succeeds.

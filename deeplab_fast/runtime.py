@@ -180,9 +180,7 @@ def report() -> list[tuple[str, str]]:
     if torch.cuda.is_available():
         device = torch.device("cuda", torch.cuda.current_device())
         wrong = gemm.missing(device) or gemm.disagreement(device)
-        lines.append(
-            ("  products", f"not used: {wrong}" if wrong else "agree with their references on this GPU")
-        )
+        lines.append(("  products", f"not used: {wrong}" if wrong else "agree with their references on this GPU"))
     return lines
 
 

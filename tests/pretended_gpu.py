@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from deeplab_fast import state
-from deeplab_fast.ops import atrous_conv, choice, gemm
+from deeplab_fast.ops import atrous_conv, choice, gemm, gemm_check
 from deeplab_fast.ops.triton import chip, schedule
 
 # A torch built without CUDA cannot differentiate FakeTensors of a CUDA device: there, CPU ones take their place.
@@ -39,7 +39,7 @@ def pretended_gpu() -> Iterator[None]:
             (chip, "multiprocessors", lambda device: 132),
             (schedule, "_on_device", {}),
             (gemm, "missing", lambda device: None),
-            (gemm, "disagreement", lambda device: None),
+            (gemm_check, "disagreement", lambda device, kind: None),
             (gemm, "_is_native", lambda t: False),
             (atrous_conv, "is_ahead", lambda x, rate, dtype: False),
             (state, "place", fake_twin),

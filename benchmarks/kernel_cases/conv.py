@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deeplab_fast.ops import Norm, aspp, atrous_conv_bn_relu, conv1x1_bn, pending
+from deeplab_fast.ops import Norm, aspp, atrous_conv_bn_relu, conv_bn, pending
 from deeplab_fast.ops.layout import pixel_major
 
 from . import Case, KernelsConfig, activation, gradients, sides, widen, with_compiled
@@ -66,7 +66,7 @@ def pointwise_case(
         first = pending(leaves[0], None, *before, True, MOMENTUM, EPS)
         if has_residual:
             first = replace(first, residual=leaves[3])
-        _, second = conv1x1_bn(first, leaves[1], leaves[2], *after[1:], keep=has_residual)
+        _, second = conv_bn(first, leaves[1], leaves[2], *after[1:], keep=has_residual)
         return second.done()
 
     def plain(leaves: Sequence[Tensor]) -> Tensor:

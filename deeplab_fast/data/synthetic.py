@@ -7,7 +7,6 @@ from small to most of the image, and have VOC's band of ignored pixels around th
 
 import colorsys
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
+from deeplab_fast.files import default_cache
 
 CLASSES = ("background", "disc", "box", "triangle", "cross", "ring")
 IGNORE_LABEL = 255
@@ -29,11 +29,6 @@ _SUPERSAMPLE = 2
 _BORDER = 2  # pixels of ignored band on each side of an outline
 
 Array = NDArray[np.float32]
-
-
-def default_cache() -> Path:
-    """``$XDG_CACHE_HOME/deeplab_fast``, or ``~/.cache/deeplab_fast``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deeplab_fast"
 
 
 def builtin_data(cache_dir: str | Path = "", train: int = TRAIN, val: int = VAL) -> Path:

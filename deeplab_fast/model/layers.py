@@ -15,11 +15,12 @@ from deeplab_fast.ops import (
     atrous_conv2d,
     atrous_conv_bn,
     atrous_conv_bn_relu,
-    conv1x1_bn,
+    conv_bn,
     finished,
     folded_conv,
     folds,
     gemm,
+    gemm_check,
     norm_relu,
     norm_relu_pool,
     pending,
@@ -28,7 +29,7 @@ from deeplab_fast.ops import (
 )
 from deeplab_fast.ops.choice import tell
 from deeplab_fast.ops.conv_branches import supports as conv_supports
-from deeplab_fast.ops.conv_choice import slower
+from deeplab_fast.ops.conv_choice import ATROUS, CONV1X1, CONV3X3, slower
 from deeplab_fast.ops.layout import as_rows, is_pixel_major
 from deeplab_fast.ops.norm_relu import supports as norm_supports
 from deeplab_fast.ops.stem_conv import stem_conv
@@ -129,10 +130,8 @@ class BatchNorm2d(nn.BatchNorm2d):
             rate = conv.dilation[0]
             return atrous_conv_bn(z, conv.weight, *norm, rate=rate, training=training, momentum=momentum, eps=eps)
 
-        fused = runs_fused(kind, conv, x, self.fused) and not (self.fused == "auto" and needs_copy(kind, x))
-        if fused and kind == "conv1x1_bn":
-            before = finished(input) if stride > 1 else input
-            return conv1x1_bn(
+        def product(before: Tensor | Pending, stride: int = 1, rate: int = 0) -> tuple[Tensor | None, Pending]:
+            return conv_bn(
                 *(before, conv.weight, *norm),
                 stride=stride,
                 training=training,
@@ -140,7 +139,15 @@ class BatchNorm2d(nn.BatchNorm2d):
                 eps=eps,
                 keep=keep,
                 again=again,
+                rate=rate,
             )
+
+        fused = runs_fused(kind, conv, x, self.fused) and not (self.fused == "auto" and needs_copy(kind, x))
+        if fused and kind == CONV1X1:
+            return product(finished(input) if stride > 1 else input, stride)
+        alone = isinstance(input, Pending) and input.residual is None and not keep
+        if not fused and alone and kind == ATROUS and runs_product(conv, x, self.fused):
+            return product(input, rate=conv.dilation[0])
         run = atrous if fused else library
         if again:
             assert isinstance(input, Pending)
@@ -185,7 +192,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``conv(x)``; a 1x1 convolution of a pixel-major map, to which pixels are images, without a copy of it."""
-    if conv_kind(conv) != "conv1x1_bn" or conv.stride != (1, 1) or not is_pixel_major(x):
+    if conv_kind(conv) != CONV1X1 or conv.stride != (1, 1) or not is_pixel_major(x):
         return conv(x)
     n, c, h, w = x.shape
     y = conv(as_rows(x).view(h * w, n, 1, c).permute(0, 3, 1, 2))
@@ -205,20 +212,20 @@ def conv_kind(conv: nn.Conv2d) -> str | None:
     if conv.bias is not None or conv.groups != 1:
         return None
     if conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.stride[0] == conv.stride[1]:
-        return "conv1x1_bn"
+        return CONV1X1
     is_same = conv.padding == conv.dilation and conv.dilation[0] == conv.dilation[1] and conv.stride == (1, 1)
-    return "atrous_conv_bn_relu" if conv.kernel_size == (3, 3) and is_same else None
+    return ATROUS if conv.kernel_size == (3, 3) and is_same else None
 
 
 def runs_fused(kind: str | None, conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
     """Whether our kernels of ``kind`` do the convolution of ``x``, see :func:`~deeplab_fast.ops.use_kernels`."""
     if kind is None or fused == "off":
         return False
-    if kind == "conv1x1_bn":
+    if kind == CONV1X1:
         if reason := gemm.supports(x, conv.out_channels):  # the library and a pass serve as well, with --fused=on too
             tell(kind, reason)
             return False
-        rate, reason = 0, gemm.disagreement(x.device)
+        rate, reason = 0, gemm_check.disagreement(x.device, "1x1")
     else:
         rate, reason = conv.dilation[0], conv_supports(x, [conv.weight])
     if reason is None and fused == "auto":
@@ -226,9 +233,18 @@ def runs_fused(kind: str | None, conv: nn.Conv2d, x: Tensor, fused: str) -> bool
     return use_kernels(kind, fused, x.device, reason)
 
 
+def runs_product(conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
+    """Whether the 3x3 convolution of ``x`` runs as a matrix product of ours: only where that was measured ahead."""
+    if fused != "auto" or x.device.type != "cuda":
+        return False
+    rate, k = conv.dilation[0], conv.out_channels
+    reason = slower(CONV3X3, x, k, [rate]) or gemm.supports(x, k, rate) or gemm_check.disagreement(x.device, "3x3")
+    return reason is None
+
+
 def needs_copy(kind: str | None, x: Tensor) -> bool:
     """Whether our kernels of ``kind`` read ``x`` stored otherwise: two copies cost more than they gain."""
-    return kind == "atrous_conv_bn_relu" and x.shape[0] > 1 and not is_pixel_major(x)
+    return kind == ATROUS and x.shape[0] > 1 and not is_pixel_major(x)
 
 
 class ConvNormRelu(nn.Sequential):

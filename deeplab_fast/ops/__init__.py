@@ -9,7 +9,7 @@ from .atrous_conv_bn_relu import atrous_conv_bn, atrous_conv_bn_relu
 from .augment import apply_colour, crop_resample, resize_bilinear
 from .choice import use_kernels
 from .confusion import ConfusionCounter, confusion_matrix
-from .conv1x1_bn import conv1x1_bn
+from .conv_bn import conv_bn
 from .decode import decode_image, decode_label, image_size
 from .decode_gpu import decode_jpegs
 from .decoding import DEFAULT_DECODING, Decoding
@@ -46,7 +46,7 @@ __all__ = [
     "atrous_conv_bn_relu",
     "augment_ragged",
     "confusion_matrix",
-    "conv1x1_bn",
+    "conv_bn",
     "crop_resample",
     "decode_image",
     "decode_jpegs",

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .choice import constant
 from .triton import chip
 from .triton.schedule import PixelMap, Source, shortest
 from .triton.tiles import FORWARD, ConvTile, candidates, conv_tiles
 
+CONV1X1, CONV3X3, ATROUS = "conv1x1_bn", "conv3x3_bn", "atrous_conv_bn_relu"  # kinds: the names of measurements
 MEASURED = Path(__file__).with_name("conv_measured.json")
 
 # (dense bf16 FLOP/s, bytes/s) of the data-centre GPU of an architecture; only their ratio matters.
@@ -47,16 +49,13 @@ def slower(kind: str, x: Tensor, channels_out: int, rates: Sequence[int]) -> str
     return _constant(kind, c, channels_out, tuple(rates), h, w, n, x.device)
 
 
+@constant
 def _constant(
     kind: str, c: int, k: int, rates: tuple[int, ...], height: int, width: int, images: int, device: torch.device
 ) -> str | None:
-    """The decision, which torch.compile is not to look into."""
+    """The decision."""
     map_ = PixelMap(height, width, images) if any(rates) else PixelMap(1, images * height * width, 1)
     return _slower(kind, c, k, rates, map_, device)
-
-
-# What torch.compiler.assume_constant_result does, but for importing torch._dynamo: half of a program's start, 1.5 s.
-_constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache
@@ -66,6 +65,8 @@ def _slower(kind: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, d
     if found is not None:
         ours, vendor = found["ours_ms"], found["vendor_ms"]
         return None if ours < vendor else f"{name}: {ours:.3f} ms, the library {vendor:.3f} ms"
+    if kind == CONV3X3:
+        return f"{name}: not measured on this GPU"
     ours, vendor = predicted(c, k, rates, map_, chip.architecture(device), chip.multiprocessors(device))
     if _MARGIN * ours < vendor:
         return None
@@ -88,7 +89,7 @@ def kind_of(rates: Sequence[int]) -> str:
     """The op that a convolution with these rates belongs to."""
     if len(rates) > 1:
         return "aspp"
-    return "atrous_conv_bn_relu" if any(rates) else "conv1x1_bn"
+    return ATROUS if any(rates) else CONV1X1
 
 
 @cache

@@ -1,7 +1,7 @@
-"""Matrix products with BatchNorm's share in their epilogue: what 1x1 convolutions are, of rows of pixels.
+"""Matrix products with BatchNorm's share in their epilogue: what 1x1 and 3x3 convolutions are, of rows of pixels.
 
 By CUTLASS in the extension, on Hopper (``csrc/cuda/gemm``). The references, in torch, are the specification, what a CPU
-runs, and what the kernels are compared with when a process first uses them on a GPU: where they disagree it does not.
+runs, and what the kernels are compared with before they are first used on a GPU (``gemm_check.py``).
 """
 
 from functools import cache
@@ -10,12 +10,39 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from . import _native
+from .choice import constant
+from .layout import CHANNELS_LAST, PIXEL_MAJOR, as_rows, is_pixel_major
 
 ROWS = 128  # of a part
+TYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
 _ALIGNMENT = 8  # channels
-_TYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
+_FARTHEST = 15  # pixels between taps
+
+
+class Window(NamedTuple):
+    """Where the rows lie that a 3x3 convolution of stride 1 reads: ``[N, H, W]``, or pixel-major ``[H, W, N]``."""
+
+    images: int
+    height: int
+    width: int
+    rate: int
+    is_pixel_major: bool
+
+    @classmethod
+    def of(cls, x: Tensor, rate: int) -> "Window | None":
+        """Return that of a map ``[N, C, H, W]``; None for a 1x1 convolution, whose rate is 0."""
+        n, _, h, w = x.shape
+        return cls(n, h, w, rate, is_pixel_major(x)) if rate else None
+
+    def map(self, rows: Tensor) -> Tensor:
+        """Return rows ``[rows, C]`` as ``[N, C, H, W]``, a view."""
+        n, h, w = self.images, self.height, self.width
+        if self.is_pixel_major:
+            return rows.view(h, w, n, -1).permute(PIXEL_MAJOR)
+        return rows.view(n, h, w, -1).permute(0, 3, 1, 2)
 
 
 class NormInput(NamedTuple):
@@ -33,67 +60,106 @@ class NormInput(NamedTuple):
         return (self.x.to(self.mean.dtype) - self.mean) * torch.rsqrt(self.variance + self.eps)
 
 
-def product(a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``a weight^T`` and the moments of its parts.
+def product(a: Tensor, weight: Tensor, window: Window | None = None) -> tuple[Tensor, Tensor]:
+    """Return ``a weight^T``, or the 3x3 convolution of the map that ``window`` says, and the moments of its parts.
 
     Args:
         a: ``[rows, in]``, contiguous; fp16 or bf16 on a GPU, see :func:`supports`.
-        weight: ``[out, in]`` of that type, contiguous.
+        weight: ``[out, in]``, or ``[out, 3, 3, in]``, of that type, contiguous.
+        window: of a 3x3 convolution.
 
     Returns:
         ``[rows, out]`` of that type, and fp32 ``[parts, 3, out]``: count, mean and M2 of what is stored, by 128 rows.
     """
     if not _is_native(a):
-        return product_reference(a, weight)
-    y = a.new_empty(a.shape[0], weight.shape[0])
-    parts = a.new_empty(parts_of(a.shape[0]), 3, weight.shape[0], dtype=torch.float32)
-    _module().conv1x1_cuda(
-        *(_TYPES[a.dtype], a.data_ptr(), weight.data_ptr(), y.data_ptr(), parts.data_ptr()),
-        *(a.shape[0], a.shape[1], weight.shape[0], _stream(a.device)),
-    )
+        return product_reference(a, weight, window)
+    (rows, c), k = a.shape, weight.shape[0]
+    y = a.new_empty(rows, k)
+    parts = a.new_empty(parts_of(rows), 3, k, dtype=torch.float32)
+    given = TYPES[a.dtype], a.data_ptr(), weight.data_ptr(), y.data_ptr(), parts.data_ptr()
+    if window is None:
+        _module().conv1x1_cuda(*given, rows, c, k, _stream(a.device))
+    else:
+        _module().conv3x3_cuda(*given, window[:4], window.is_pixel_major, c, k, _stream(a.device))
     return y, parts
 
 
 def norm_gradient(
-    dy: Tensor, weight: Tensor, norm: NormInput, added: Tensor | None = None, activation: Tensor | None = None
+    dy: Tensor,
+    weight: Tensor,
+    norm: NormInput,
+    added: Tensor | None = None,
+    activation: Tensor | None = None,
+    window: Window | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient before the ReLU of ``z = relu(norm(x) (+ residual))``, of whose product it is ``dy``.
 
     Args:
         dy: ``[rows, out]``, contiguous.
-        weight: ``[out, in]``, of the product, of that type.
+        weight: as of the product, of that type.
         norm: of ``[rows, in]``.
         added, activation: ``[rows, in]``: the gradient of z's other reader, and z itself, where there was a residual;
-            without, z's sign is made again from ``norm``. Both or none.
+            without, z's sign is made again from ``norm``. Both or none; none of a 3x3 convolution.
+        window: of a 3x3 convolution.
 
     Returns:
         dz ``[rows, in]``, the residual's gradient too, and fp32 ``[parts, 2, in]``: sums of dz and dz * x-hat.
     """
     if not _is_native(dy):
-        return norm_gradient_reference(dy, weight, norm, added, activation)
-    rows, channels = norm.x.shape
+        return norm_gradient_reference(dy, weight, norm, added, activation, window)
+    (rows, c), k = norm.x.shape, dy.shape[1]
     dz = torch.empty_like(norm.x)
-    parts = dy.new_empty(parts_of(rows), 2, channels, dtype=torch.float32)
+    parts = dy.new_empty(parts_of(rows), 2, c, dtype=torch.float32)
     constants = [t.float() for t in norm[1:5]]  # a weight may be of a lower type; kept alive until the launch
-    _module().conv1x1_gradient_cuda(
-        *(_TYPES[dy.dtype], dy.data_ptr(), weight.data_ptr(), norm.x.data_ptr()),
-        *([t.data_ptr() for t in constants], norm.eps),
-        *(0 if t is None else t.data_ptr() for t in (added, activation)),
-        *(dz.data_ptr(), parts.data_ptr(), rows, channels, dy.shape[1], _stream(dy.device)),
+    given = (
+        TYPES[dy.dtype],
+        dy.data_ptr(),
+        weight.data_ptr(),
+        norm.x.data_ptr(),
+        [t.data_ptr() for t in constants],
+        norm.eps,
     )
+    out, stream = (dz.data_ptr(), parts.data_ptr()), _stream(dy.device)
+    if window is None:
+        others = (0 if t is None else t.data_ptr() for t in (added, activation))
+        _module().conv1x1_gradient_cuda(*given, *others, *out, rows, c, k, stream)
+    else:
+        assert added is None
+        assert activation is None
+        _module().conv3x3_gradient_cuda(*given, *out, window[:4], window.is_pixel_major, c, k, stream)
     return dz, parts
 
 
-def weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
-    """Return a product's: ``dy^T x``, fp32 ``[out, in]``, from rows, by the vendor's library, which splits the sum."""
+def weight_gradient(dy: Tensor, x: Tensor, window: Window | None = None) -> Tensor:
+    """Return a product's, ``dy^T x``, fp32 ``[out, in]``; of a 3x3 convolution ``[out, 3, 3, in]``, of its type.
+
+    From rows, by the vendor's library, which splits the sum.
+    """
+    if window is not None:
+        return _map_gradient(dy, x, window).permute(CHANNELS_LAST).contiguous()
     if x.device.type == "cuda" and x.dtype != torch.float32:
         return torch.mm(dy.t(), x, out_dtype=torch.float32)
     return torch.mm(dy.t().float(), x.float())
 
 
-def product_reference(a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _map_gradient(dy: Tensor, x: Tensor, window: Window) -> Tensor:
+    """``[out, in, 3, 3]``; the library takes lower types as they are on a GPU alone."""
+    if x.device.type != "cuda":
+        dy, x = dy.to(_wide(dy)), x.to(_wide(x))
+    shape, place = (dy.shape[1], x.shape[1], 3, 3), [window.rate] * 2
+    like = x.new_empty(shape).to(memory_format=torch.channels_last)
+    given = window.map(dy), window.map(x), like, None, [1, 1], place, place, False, [0, 0], 1
+    return torch.ops.aten.convolution_backward(*given, [False, True, False])[1]
+
+
+def product_reference(a: Tensor, weight: Tensor, window: Window | None = None) -> tuple[Tensor, Tensor]:
     """Specify :func:`product`."""
-    y = _matmul(a, weight.t())
+    wide = _wide(a)
+    if window is None:
+        y = _product(a, weight.t(), wide).to(a.dtype)
+    else:
+        weight = weight.to(wide).permute(0, 3, 1, 2)
+        y = _convolution(a.to(wide), weight, window).to(a.dtype)
     parts = []
     for part in y.to(_wide(y)).split(ROWS):
         variance, mean = torch.var_mean(part, 0, correction=0)
@@ -102,12 +168,20 @@ def product_reference(a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def norm_gradient_reference(
-    dy: Tensor, weight: Tensor, norm: NormInput, added: Tensor | None = None, activation: Tensor | None = None
+    dy: Tensor,
+    weight: Tensor,
+    norm: NormInput,
+    added: Tensor | None = None,
+    activation: Tensor | None = None,
+    window: Window | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Specify :func:`norm_gradient`."""
     wide = torch.promote_types(_wide(dy), norm.mean.dtype)
     x_hat = norm.x_hat()
-    gradient = _product(dy, weight, wide)
+    if window is None:
+        gradient = _product(dy, weight, wide)
+    else:  # of such a convolution it is one of the flipped taps
+        gradient = _convolution(dy.to(wide), weight.to(wide).permute(3, 0, 1, 2).flip(2, 3), window)
     if added is not None:
         gradient = gradient + added.to(wide)
     z = x_hat * norm.weight + norm.bias if activation is None else activation
@@ -122,14 +196,16 @@ def parts_of(rows: int) -> int:
     return -(-rows // ROWS)
 
 
-def supports(x: Tensor, channels_out: int) -> str | None:
+def supports(x: Tensor, channels_out: int, rate: int = 0) -> str | None:
     """Say why the kernels cannot take ``x`` ``[N, C, H, W]``, whose convolution has so many outputs, or None.
 
-    A CPU runs the references. On a GPU the kernels are compared with them once, at the first question.
+    ``rate``: of a 3x3 convolution, or 0. A CPU runs the references.
     """
     if x.device.type != "cuda":
         return None
-    if x.dtype not in _TYPES:
+    if rate and (x.dtype != torch.bfloat16 or rate > _FARTHEST):
+        return f"x is {x.dtype} and the rate {rate}; expected bf16 and at most {_FARTHEST}"
+    if x.dtype not in TYPES:
         return f"x is {x.dtype}; expected fp16 or bf16"
     if not x.numel():
         return "x is empty"
@@ -139,6 +215,7 @@ def supports(x: Tensor, channels_out: int) -> str | None:
     return missing(x.device)
 
 
+@constant
 @cache
 def missing(device: torch.device) -> str | None:
     """Say why there are no such kernels on this GPU, or None; asked of the driver once."""
@@ -148,51 +225,6 @@ def missing(device: torch.device) -> str | None:
     with torch.cuda.device(device):
         reason = module.gemm_missing()
     return f"the extension's products for BatchNorm do not run: {reason}" if reason else None
-
-
-@cache
-def disagreement(device: torch.device) -> str | None:
-    """Say which kernel disagrees with its reference on this GPU, or None; compared once in a process."""
-    return compared(device) if device.type == "cuda" else None
-
-
-def compared(device: torch.device) -> str | None:
-    """Compare each kernel with its reference on small problems; say which disagrees, or None.
-
-    Ragged rows and channels, both types, both widths of tile: a few milliseconds.
-    """
-    generator = torch.Generator(device).manual_seed(0)
-    for dtype in _TYPES:
-        for rows, channels_in, channels_out in ((300, 72, 40), (129, 136, 200)):
-
-            def draw(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-                return torch.randn(shape, generator=generator, device=device).to(dtype)
-
-            a, weight = draw(rows, channels_in).relu_(), draw(channels_out, channels_in) / channels_in**0.5
-            found, expected = product(a, weight), product_reference(a, weight)
-            if reason := _difference(found, expected, dtype):
-                return f"a product of {dtype}: {reason}"
-            dy, x, added = draw(rows, channels_out), draw(rows, channels_in), draw(rows, channels_in)
-            vectors = [draw(channels_in, dtype=torch.float32) for _ in range(4)]
-            norm = NormInput(x, vectors[0], vectors[1].abs() + 0.5, vectors[2], vectors[3], 1e-5)
-            for others in ((), (added, a)):
-                found = norm_gradient(dy, weight, norm, *others)
-                expected = norm_gradient_reference(dy, weight, norm, *others)
-                if reason := _difference(found, expected, dtype):
-                    return f"a gradient of {dtype}{', with a residual' if others else ''}: {reason}"
-    return None
-
-
-def _difference(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], dtype: torch.dtype) -> str | None:
-    """Say how far the result, or a kind of sums, is from the reference's, where that is more than roundings."""
-    results = [("the result", found[0], expected[0], torch.finfo(dtype).eps)]
-    for i in range(found[1].shape[1]):  # each by itself: a count is a hundred times a mean
-        results.append((f"sum {i} of its parts", found[1][:, i], expected[1][:, i], 5e-3))
-    for what, ours, theirs, limit in results:
-        error = float((ours.double() - theirs.double()).norm() / theirs.double().norm())
-        if not error <= limit:
-            return f"{what} is {error:.1e} off the reference's; expected at most {limit:.1e}"
-    return None
 
 
 def _is_native(t: Tensor) -> bool:
@@ -217,5 +249,7 @@ def _product(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
     return torch.mm(a.to(wide), b.to(wide))
 
 
-def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    return _product(a, b, _wide(a)).to(a.dtype)
+def _convolution(rows: Tensor, weight: Tensor, window: Window) -> Tensor:
+    """``weight``: ``[out, in, 3, 3]``; both of one type that the library sums in."""
+    y = F.conv2d(window.map(rows), weight, padding=window.rate, dilation=window.rate)
+    return as_rows(y, window.map(rows))

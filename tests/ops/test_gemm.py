@@ -1,17 +1,18 @@
 """Matrix products with BatchNorm's share: the kernels on a GPU of theirs, else their references and a stand-in."""
 
-import ctypes
 import logging
-import re
 from unittest import mock
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.model.layers import runs_fused
-from deeplab_fast.ops import choice, gemm
+from deeplab_fast.ops import choice, gemm, gemm_check
+from deeplab_fast.ops.layout import as_rows
+from tests.ops.gemm_stand_in import put_in_place
 from tests.ops.kernels import DEVICE, check_contract, poisoned
 
 pytestmark = pytest.mark.gpu
@@ -50,12 +51,43 @@ def product_case(name, dtype):
 def gradient_case(name, dtype, residual):
     rows, c, k = SHAPES[name]
     weight = (draw(k, c, seed=1) / k**0.5).to(dtype)
-    vectors = [draw(c, seed=seed) for seed in (2, 3, 4, 5)]
-    norm = gemm.NormInput(
-        draw(rows, c, dtype=dtype, seed=6), vectors[0], vectors[1].abs() + 0.5, vectors[2], vectors[3], 1e-5
-    )
+    norm = norm_case(rows, c, dtype)
     others = [draw(rows, c, dtype=dtype, seed=7), draw(rows, c, dtype=dtype, seed=8).relu()] if residual else []
     return draw(rows, k, dtype=dtype, seed=9), weight, norm, *others
+
+
+# Images, height, width, rate, in, out.
+MAPS = {
+    "one pixel": (1, 1, 1, 1, 8, 8),
+    "taps beyond the map": (3, 5, 4, 8, 16, 24),
+    "several tiles": (2, 13, 11, 2, 40, 136),
+    "layer2": (2, 65, 65, 1, 128, 128),
+    "layer3": (2, 33, 33, 1, 256, 256),
+    "layer4, rate 2": (2, 33, 33, 2, 512, 512),
+    "layer4, rate 4": (2, 33, 33, 4, 512, 512),
+    "layer4, rate 8": (32, 33, 33, 8, 512, 512),
+}
+SMALL_MAPS = list(MAPS)[:3]
+
+
+def window_case(name, is_pixel_major):
+    n, h, w, rate, c, k = MAPS[name]
+    a, weight = draw(n * h * w, c, dtype=torch.bfloat16), (draw(k, 3, 3, c, seed=1) / (9 * c) ** 0.5).bfloat16()
+    return a, weight, gemm.Window(n, h, w, rate, is_pixel_major)
+
+
+def window_gradient_case(name, is_pixel_major):
+    n, h, w, rate, c, k = MAPS[name]
+    rows = n * h * w
+    weight = (draw(k, 3, 3, c, seed=1) / (9 * k) ** 0.5).bfloat16()
+    return (draw(rows, k, dtype=torch.bfloat16, seed=9), weight, norm_case(rows, c, torch.bfloat16)), gemm.Window(
+        n, h, w, rate, is_pixel_major
+    )
+
+
+def norm_case(rows, c, dtype):
+    mean, variance, weight, bias = (draw(c, seed=seed) for seed in (2, 3, 4, 5))
+    return gemm.NormInput(draw(rows, c, dtype=dtype, seed=6), mean, variance.abs() + 0.5, weight, bias, 1e-5)
 
 
 def widened(given):
@@ -103,6 +135,62 @@ def test_the_gradient_of_the_normalisation_before(name, dtype, residual):
     check_contract([dz, sums.to(dtype)], [exact, exact_sums], [plain, plain_sums], dtype, [3, 3])
 
 
+@pytest.mark.parametrize("name", MAPS if ON_GPU else SMALL_MAPS)
+@pytest.mark.parametrize("is_pixel_major", [False, True])
+def test_a_3x3_convolution_and_its_moments(name, is_pixel_major):
+    a, weight, window = window_case(name, is_pixel_major)
+    with poisoned():
+        y, parts = gemm.product(a, weight, window)
+    where = {"padding": window.rate, "dilation": window.rate}
+    exact, plain = (
+        rows_of(F.conv2d(window.map(a.to(wide)), weight.to(wide).permute(0, 3, 1, 2), **where), window)
+        for wide in (torch.float64, torch.bfloat16)
+    )
+    check_contract([y], [exact], [plain], torch.bfloat16, [2])
+    count, mean, variance = merged(parts)
+    assert (count == len(a)).all()
+    stored = y.double()
+    torch.testing.assert_close(mean, stored.mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(variance, stored.var(0, correction=0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MAPS if ON_GPU else SMALL_MAPS)
+@pytest.mark.parametrize("is_pixel_major", [False, True])
+def test_the_gradient_before_a_3x3_convolution(name, is_pixel_major):
+    given, window = window_gradient_case(name, is_pixel_major)
+    with poisoned():
+        dz, parts = gemm.norm_gradient(*given, window=window)
+    exact, exact_parts = gemm.norm_gradient_reference(*widened(given), window=window)
+    plain, plain_parts = gemm.norm_gradient_reference(*given, window=window)
+    sums, exact_sums, plain_sums = (p.double().sum(0) for p in (parts, exact_parts, plain_parts))
+    dtype = torch.bfloat16
+    check_contract([dz, sums.to(dtype)], [exact, exact_sums], [plain, plain_sums], dtype, [3, 3])
+
+
+@pytest.mark.parametrize("is_pixel_major", [False, True])
+def test_references_of_a_3x3_convolution_are_autograd_s(is_pixel_major):
+    """The gradient by flipped taps, and that of the weights, of what torch differentiates."""
+    n, h, w, rate, c, k = MAPS["several tiles"]
+    window = gemm.Window(n, h, w, rate, is_pixel_major)
+    x, weight = draw(n * h * w, c).double().requires_grad_(), draw(k, 3, 3, c, seed=1).double().requires_grad_()
+    norm = gemm.NormInput(x, *(t.double() for t in norm_case(n * h * w, c, torch.float32)[1:5]), 1e-5)
+    before = norm.x_hat() * norm.weight + norm.bias
+    before.retain_grad()
+    z = before.relu()
+    y = F.conv2d(window.map(z), weight.permute(0, 3, 1, 2), padding=rate, dilation=rate)
+    dy = draw(n * h * w, k, seed=9).double()
+    y.backward(window.map(dy))
+    with torch.no_grad():
+        dz, _ = gemm.norm_gradient_reference(dy, weight, norm, window=window)
+        dweight = gemm.weight_gradient(dy, z, window)
+    torch.testing.assert_close(dz, before.grad)
+    torch.testing.assert_close(dweight, weight.grad)
+
+
+def rows_of(map_, window):
+    return as_rows(map_, window.map(map_.new_empty(map_.numel() // map_.shape[1], 1)))
+
+
 def test_moments_of_a_large_mean():
     """Values of 1e4 with a deviation of a few units of their last place: of plain sums of squares nothing is left."""
     rows, k = 700, 64
@@ -117,6 +205,8 @@ def test_moments_of_a_large_mean():
 
 
 def test_the_same_bits_twice():
+    given = window_case("several tiles", True)
+    assert all(map(torch.equal, gemm.product(*given), gemm.product(*given)))
     a, weight = product_case("ragged rows and channels", torch.bfloat16)
     assert all(torch.equal(x, y) for x, y in zip(gemm.product(a, weight), gemm.product(a, weight), strict=True))
     given = gradient_case("ragged rows and channels", torch.bfloat16, True)
@@ -127,93 +217,20 @@ def test_the_same_bits_twice():
 # ---------------------------------------------------------------- what decides, prepares and falls back
 
 
-class StandIn:
-    """The extension's products on host memory: what the addresses and sizes say, by the references."""
-
-    def at(self, address, type_, *shape):
-        dtype, count = getattr(torch, type_), 1
-        for size in shape:
-            count *= size
-        memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
-        return torch.frombuffer(memory, dtype=dtype).view(shape)
-
-    def conv1x1_cuda(self, type_, a, weight, y, parts, rows, channels_in, channels_out, stream):
-        found = gemm.product_reference(
-            self.at(a, type_, rows, channels_in), self.at(weight, type_, channels_out, channels_in)
-        )
-        self.at(y, type_, rows, channels_out).copy_(found[0])
-        self.at(parts, "float32", gemm.parts_of(rows), 3, channels_out).copy_(found[1])
-
-    def conv1x1_gradient_cuda(
-        self, type_, dy, weight, x, norm, eps, added, activation, dz, parts, rows, channels_in, channels_out, stream
-    ):
-        vectors = [self.at(address, "float32", channels_in) for address in norm]
-        others = [self.at(address, type_, rows, channels_in) for address in (added, activation) if address]
-        found = gemm.norm_gradient_reference(
-            self.at(dy, type_, rows, channels_out),
-            self.at(weight, type_, channels_out, channels_in),
-            gemm.NormInput(self.at(x, type_, rows, channels_in), *vectors, eps),
-            *others,
-        )
-        self.at(dz, type_, rows, channels_in).copy_(found[0])
-        self.at(parts, "float32", gemm.parts_of(rows), 2, channels_in).copy_(found[1])
-
-    def gemm_missing(self):
-        return ""
-
-
-@pytest.fixture
-def stand_in(monkeypatch):
-    module = StandIn()
-    monkeypatch.setattr(gemm, "_is_native", lambda t: True)
-    monkeypatch.setattr(gemm, "_stream", lambda device: 0)
-    monkeypatch.setattr(gemm._native, "gemm", lambda: (module, ""))
-    return module
-
-
-CPU = torch.device("cpu")
-
-
 @pytest.mark.skipif(ON_GPU, reason="a GPU runs the kernels")
-def test_what_the_extension_is_given(stand_in):
-    a, weight = product_case("ragged rows and channels", torch.bfloat16)
-    for found, expected in zip(gemm.product(a, weight), gemm.product_reference(a, weight), strict=True):
-        assert torch.equal(found, expected)
+def test_what_the_extension_is_given(monkeypatch):
+    put_in_place(monkeypatch)
+    given = product_case("ragged rows and channels", torch.bfloat16)
+    assert all(map(torch.equal, gemm.product(*given), gemm.product_reference(*given)))
     for residual in (False, True):
         given = gradient_case("ragged rows and channels", torch.float16, residual)
-        for found, expected in zip(gemm.norm_gradient(*given), gemm.norm_gradient_reference(*given), strict=True):
-            assert torch.equal(found, expected)
-
-
-def test_kernels_that_agree(stand_in):
-    assert gemm.compared(CPU) is None
-
-
-@pytest.mark.parametrize(
-    ("kernel", "change", "message"),
-    [
-        ("conv1x1_cuda", lambda y, parts: y[-1].zero_(), "a product of torch.float16: the result is .* off"),
-        ("conv1x1_cuda", lambda y, parts: parts[0, 1].mul_(1.1), "a product of torch.float16: sum 1 of its parts"),
-        ("conv1x1_cuda", lambda y, parts: parts[-1, 0].add_(1), "a product of torch.float16: sum 0 of its parts"),
-        ("conv1x1_cuda", lambda y, parts: parts[1, 2, 3:].zero_(), "a product of torch.float16: sum 2 of its parts"),
-        ("conv1x1_cuda", lambda y, parts: y[0, 0].fill_(float("nan")), "a product of torch.float16: the result is nan"),
-        ("conv1x1_gradient_cuda", lambda dz, parts: parts[-1].zero_(), "a gradient of torch.float16: sum 0 of"),
-    ],
-)
-def test_kernels_that_do_not_agree(stand_in, monkeypatch, kernel, change, message):
-    right = getattr(stand_in, kernel)
-
-    def wrong(type_, *given):
-        right(type_, *given)
-        if kernel == "conv1x1_cuda":
-            _, _, y, parts, rows, _, k, _ = given
-            change(stand_in.at(y, type_, rows, k), stand_in.at(parts, "float32", gemm.parts_of(rows), 3, k))
-        else:
-            dz, parts, rows, c = given[-6:-2]
-            change(stand_in.at(dz, type_, rows, c), stand_in.at(parts, "float32", gemm.parts_of(rows), 2, c))
-
-    monkeypatch.setattr(stand_in, kernel, wrong)
-    assert re.match(message, gemm.compared(CPU) or "")
+        assert all(map(torch.equal, gemm.norm_gradient(*given), gemm.norm_gradient_reference(*given)))
+    for order in (False, True):
+        given = window_case("several tiles", order)
+        assert all(map(torch.equal, gemm.product(*given), gemm.product_reference(*given)))
+        given, window = window_gradient_case("several tiles", order)
+        found, expected = (f(*given, window=window) for f in (gemm.norm_gradient, gemm.norm_gradient_reference))
+        assert all(map(torch.equal, found, expected))
 
 
 def on_a_gpu(dtype=torch.bfloat16, channels=64):
@@ -231,16 +248,19 @@ def test_what_is_not_supported(monkeypatch):
     assert "float32; expected fp16 or bf16" in gemm.supports(on_a_gpu(torch.float32), 64)
     assert "20 channels; expected a multiple of 8" in gemm.supports(on_a_gpu(channels=20), 64)
     assert "21 channels; expected a multiple of 8" in gemm.supports(on_a_gpu(), 21)
+    assert gemm.supports(on_a_gpu(), 64, rate=15) is None
+    assert "the rate 16; expected bf16 and at most 15" in gemm.supports(on_a_gpu(), 64, rate=16)
+    assert "float16 and the rate 1; expected bf16" in gemm.supports(on_a_gpu(torch.float16), 64, rate=1)
     assert gemm.supports(torch.zeros(1, 21, 3, 3), 5) is None  # a CPU's references take all
 
 
 def test_a_build_without_them_says_why(monkeypatch):
     monkeypatch.setattr(gemm._native, "gemm", lambda: (None, "nvcc was not found"))
-    gemm.missing.cache_clear()
+    gemm.missing.__wrapped__.cache_clear()
     try:
         assert "products for BatchNorm are missing: nvcc was not found" in gemm.supports(on_a_gpu(), 64)
     finally:
-        gemm.missing.cache_clear()
+        gemm.missing.__wrapped__.cache_clear()
 
 
 @pytest.mark.parametrize("fused", ["auto", "on"])
@@ -254,7 +274,7 @@ def test_without_them_the_library_serves(fused, monkeypatch, caplog):
 
 def test_one_that_disagrees_is_left_out_or_raises(monkeypatch, caplog):
     monkeypatch.setattr(gemm, "missing", lambda device: None)
-    monkeypatch.setattr(gemm, "disagreement", lambda device: "the sums are 0.5 off")
+    monkeypatch.setattr(gemm_check, "disagreement", lambda device, kind: "the sums are 0.5 off")
     monkeypatch.setattr(choice, "missing", lambda device: None)
     monkeypatch.setattr(choice, "INTERPRETED", False)
     choice._told.clear()

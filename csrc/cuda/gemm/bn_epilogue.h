@@ -1,12 +1,13 @@
-// A node of CUTLASS's epilogue visitor tree for sm_90: BatchNorm's share of a matrix product whose rows are pixels.
+// A node of CUTLASS's epilogue visitor tree for sm_90: BatchNorm's share of a matrix product whose rows are
+// pixels.
 //
-//   Op::forward    D = acc                                  and the moments of D, [tiles][3][N]: count, mean, M2
-//   Op::backward   D = z > 0 ? acc : 0                      and the sums of D and D * x-hat, [tiles][2][N]
+//   Op::forward    D = acc                                  and the moments of D, [tiles][3][N]: count, mean,
+//   M2 Op::backward   D = z > 0 ? acc : 0                      and the sums of D and D * x-hat, [tiles][2][N]
 //   Op::residual   D = act > 0 ? acc + residual : 0         and the same sums
 //
-// x-hat = (x - mean) / sqrt(variance + eps), z = x-hat * weight + bias; a tile is 128 rows. Sums are of what is stored,
-// rounded. They go from registers by shuffles to shared memory and by plain stores to a workspace (column_sums.h): no
-// atomics, and no barrier beside those that the collective has around its own TMA store.
+// x-hat = (x - mean) / sqrt(variance + eps), z = x-hat * weight + bias; a tile is 128 rows. Sums are of what
+// is stored, rounded. They go from registers by shuffles to shared memory and by plain stores to a workspace
+// (column_sums.h): no atomics, and no barrier beside those that the collective has around its own TMA store.
 #pragma once
 
 #include <cutlass/cutlass.h>
@@ -23,7 +24,9 @@ enum class Op { forward, backward, residual };
 
 struct DeviceWarp {
   CUTLASS_DEVICE static float from(float value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
-  CUTLASS_DEVICE static float exchange(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+  CUTLASS_DEVICE static float exchange(float value, int mask) {
+    return __shfl_xor_sync(0xffffffffu, value, mask);
+  }
 };
 
 template <Op kOp, class Element>
@@ -69,13 +72,21 @@ struct BatchNormNode : cutlass::epilogue::fusion::Sm90VisitorImpl<> {
   struct Callbacks : cutlass::epilogue::fusion::EmptyConsumerStoreCallbacks {
     const Params* params;
     float* shared;
-    int thread, tile, first, columns, rows;  // first: column of the tile; rows: of the tile within the map, 0: none
-    int unwritten = -1;                      // the subtile whose sums are shared and not yet in the workspace
+    int thread, tile, first, columns,
+        rows;            // first: column of the tile; rows: of the tile within the map, 0: none
+    int unwritten = -1;  // the subtile whose sums are shared and not yet in the workspace
     Sums sums;
     float mean[kOwnColumns], scale[kOwnColumns], bias[kOwnColumns];  // scale: weight / sqrt(variance + eps)
 
-    CUTLASS_DEVICE Callbacks(const Params* params, float* shared, int thread, int tile, int first, int columns, int rows)
-        : params(params), shared(shared), thread(thread), tile(tile), first(first), columns(columns), rows(rows) {}
+    CUTLASS_DEVICE Callbacks(const Params* params, float* shared, int thread, int tile, int first,
+                             int columns, int rows)
+        : params(params),
+          shared(shared),
+          thread(thread),
+          tile(tile),
+          first(first),
+          columns(columns),
+          rows(rows) {}
 
     CUTLASS_DEVICE void begin_loop(int subtile, int group) {
       if constexpr (kOp != Op::forward) {
@@ -87,7 +98,8 @@ struct BatchNormNode : cutlass::epilogue::fusion::Sm90VisitorImpl<> {
           mean[k] = inside ? __ldg(params->norm.mean + column) : 0.0f;
           if constexpr (kOp == Op::backward) {
             const float variance = inside ? __ldg(params->norm.variance + column) : 0.0f;
-            scale[k] = inside ? __ldg(params->norm.weight + column) * rsqrtf(variance + params->norm.eps) : 0.0f;
+            scale[k] =
+                inside ? __ldg(params->norm.weight + column) * rsqrtf(variance + params->norm.eps) : 0.0f;
             bias[k] = inside ? __ldg(params->norm.bias + column) : 0.0f;
           }
         }
@@ -95,7 +107,8 @@ struct BatchNormNode : cutlass::epilogue::fusion::Sm90VisitorImpl<> {
     }
 
     template <class Accumulator, class... Inputs, int kSize>
-    CUTLASS_DEVICE cutlass::Array<Element, kSize> visit(const cutlass::Array<Accumulator, kSize>&, int, int subtile, int,
+    CUTLASS_DEVICE cutlass::Array<Element, kSize> visit(const cutlass::Array<Accumulator, kSize>&, int,
+                                                        int subtile, int,
                                                         const cutlass::Array<float, kSize>& product,
                                                         const cutlass::Array<Inputs, kSize>&... inputs) {
       static_assert(kSize == kValues, "a fragment is what a thread holds of a subtile");
@@ -138,7 +151,8 @@ struct BatchNormNode : cutlass::epilogue::fusion::Sm90VisitorImpl<> {
       sums.share(thread, shared + group % kBuffers * kBuffer + thread / 32 * Sums::kShared * kSubtileColumns);
     }
 
-    // Between the two barriers of the collective's TMA store: from here on every warp sees what all have shared.
+    // Between the two barriers of the collective's TMA store: from here on every warp sees what all have
+    // shared.
     CUTLASS_DEVICE void tma_store(int subtile, int group, int, bool) {
       if (subtile == kSubtiles - 1) unwritten = group;
     }
@@ -161,7 +175,8 @@ struct BatchNormNode : cutlass::epilogue::fusion::Sm90VisitorImpl<> {
           } else {
             float* part = params->parts + size_t(tile) * 2 * columns + column;
             part[0] = Sums::merged(buffer, lane, 0);
-            part[columns] = Sums::merged(buffer, lane, 1) * rsqrtf(__ldg(params->norm.variance + column) + params->norm.eps);
+            part[columns] = Sums::merged(buffer, lane, 1) *
+                            rsqrtf(__ldg(params->norm.variance + column) + params->norm.eps);
           }
         }
       }
@@ -170,7 +185,8 @@ struct BatchNormNode : cutlass::epilogue::fusion::Sm90VisitorImpl<> {
   };
 
   template <bool ReferenceSrc, class... Args>
-  CUTLASS_DEVICE auto get_consumer_store_callbacks(const cutlass::epilogue::fusion::ConsumerStoreArgs<Args...>& args) {
+  CUTLASS_DEVICE auto get_consumer_store_callbacks(
+      const cutlass::epilogue::fusion::ConsumerStoreArgs<Args...>& args) {
     static_assert(ReferenceSrc);
     constexpr int kTileRows = decltype(cute::size<0>(args.tile_shape_mnk))::value;
     constexpr int kTileColumns = decltype(cute::size<1>(args.tile_shape_mnk))::value;
@@ -181,8 +197,9 @@ struct BatchNormNode : cutlass::epilogue::fusion::Sm90VisitorImpl<> {
     const auto [m, n, tile_k, tile_l] = args.tile_coord_mnkl;
     const int first = int(n) * kTileColumns, left = int(rows) - int(m) * kTileRows;
     const bool inside = left > 0 && first < int(columns);  // the scheduler may give tiles beyond the edge
-    return Callbacks<kTileRows / kSubtileRows>(params, shared, args.thread_idx, int(m), inside ? first : int(columns),
-                                               int(columns), inside ? (left < kTileRows ? left : kTileRows) : 0);
+    return Callbacks<kTileRows / kSubtileRows>(params, shared, args.thread_idx, int(m),
+                                               inside ? first : int(columns), int(columns),
+                                               inside ? (left < kTileRows ? left : kTileRows) : 0);
   }
 };
 

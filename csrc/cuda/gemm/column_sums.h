@@ -1,10 +1,12 @@
 // What the epilogue of a matrix product adds up, column by column over the rows of its tile, for a BatchNorm.
 //
-// The rows are pixels, the columns channels. A subtile is 64 rows by 32 columns, held by four warps as wgmma leaves it
-// (row_of, column_of). A thread adds up its own rows, the eight lanes that hold the same columns add theirs by shuffles,
-// and the four warps meet in shared memory: always in the same order, without atomics.
+// The rows are pixels, the columns channels. A subtile is 64 rows by 32 columns, held by four warps as wgmma
+// leaves it (row_of, column_of). A thread adds up its own rows, the eight lanes that hold the same columns
+// add theirs by shuffles, and the four warps meet in shared memory: always in the same order, without
+// atomics.
 //
-// `Warp` has the two shuffles, so that a test runs the same code on the host, a thread of its own for each of the GPU's.
+// `Warp` has the two shuffles, so that a test runs the same code on the host, a thread of its own for each of
+// the GPU's.
 #pragma once
 
 #ifdef __CUDACC__
@@ -17,7 +19,7 @@ namespace deeplab_fast::gemm {
 
 constexpr int kSubtileRows = 64, kSubtileColumns = 32, kWarps = 4;
 constexpr int kValues = kSubtileRows * kSubtileColumns / (32 * kWarps);  // of a thread, in a subtile: 16
-constexpr int kOwnColumns = kValues / 2;                                 // of a thread: 8, in pairs of neighbours
+constexpr int kOwnColumns = kValues / 2;  // of a thread: 8, in pairs of neighbours
 
 // Where value i of a thread lies in the subtile.
 constexpr int row_of(int thread, int i) { return 16 * (thread / 32) + thread % 32 / 4 + 8 * (i / 2 % 2); }
@@ -25,10 +27,11 @@ constexpr int column_of(int thread, int i) { return 8 * (i / 4) + 2 * (thread % 
 // Which of the thread's columns value i is of.
 constexpr int own_column(int i) { return i / 4 * 2 + i % 2; }
 
-// Adds `a`, and `b`, of the eight lanes with the same columns. Lane bit 4 gets the totals of `b` (else `a`), bits 3 and
-// 2 choose the pair of columns, 8 * pair_of(thread) + 2 * (thread % 4).
+// Adds `a`, and `b`, of the eight lanes with the same columns. Lane bit 4 gets the totals of `b` (else `a`),
+// bits 3 and 2 choose the pair of columns, 8 * pair_of(thread) + 2 * (thread % 4).
 template <class Warp>
-DEEPLAB_FAST_DEVICE void add_lanes(int thread, const float (&a)[kOwnColumns], const float (&b)[kOwnColumns], float (&total)[2]) {
+DEEPLAB_FAST_DEVICE void add_lanes(int thread, const float (&a)[kOwnColumns], const float (&b)[kOwnColumns],
+                                   float (&total)[2]) {
   const bool second = thread & 16, high = thread & 8, odd = thread & 4;
   float v[8], w[4];
 #pragma unroll
@@ -44,9 +47,9 @@ struct Moment {
   float count, mean, m2;
 };
 
-// Count, mean and M2 (the sum of squared deviations) of what is stored. A warp's values are taken relative to its
-// first row's, so that a large mean leaves their deviations their digits: M2 about that pivot is at most rows times too
-// large, in the worst case, before the difference is taken off.
+// Count, mean and M2 (the sum of squared deviations) of what is stored. A warp's values are taken relative to
+// its first row's, so that a large mean leaves their deviations their digits: M2 about that pivot is at most
+// rows times too large, in the worst case, before the difference is taken off.
 template <class Warp>
 struct Moments {
   static constexpr int kShared = 3;  // pivot, sum, sum of squares: [kShared][kSubtileColumns] of a warp
@@ -106,8 +109,8 @@ struct Moments {
   }
 };
 
-// The two sums that a BatchNorm's gradient needs: of dz, and of dz times the deviation of its input from the mean.
-// Rows beyond the map have a dz of 0.
+// The two sums that a BatchNorm's gradient needs: of dz, and of dz times the deviation of its input from the
+// mean. Rows beyond the map have a dz of 0.
 template <class Warp>
 struct GradientSums {
   static constexpr int kShared = 2;
@@ -137,7 +140,8 @@ struct GradientSums {
   // Of one column: sum (which = 0) or dot (1), from what the four warps shared.
   DEEPLAB_FAST_DEVICE static float merged(const float* shared, int column, int which) {
     float total = 0.0f;
-    for (int warp = 0; warp < kWarps; ++warp) total += shared[(warp * kShared + which) * kSubtileColumns + column];
+    for (int warp = 0; warp < kWarps; ++warp)
+      total += shared[(warp * kShared + which) * kSubtileColumns + column];
     return total;
   }
 };

@@ -4,28 +4,36 @@
 namespace deeplab_fast {
 namespace {
 
-constexpr int kHopper = 9;
+using gemm::Product;
 
-struct Device {
-  int number = 0, multiprocessors = 0;
-
-  Device() {
-    check(cudaGetDevice(&number), "the current device");
-    check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, number), "its multiprocessors");
-  }
-};
+constexpr int kHopper = 9, kFarthest = 15;  // the taps' distance fits into five bits, twice
 
 void check_channels(int in, int out) {
   if (in % 8 != 0 || out % 8 != 0 || in <= 0 || out <= 0) {
-    throw DeviceError(std::to_string(in) + " and " + std::to_string(out) + " channels; expected multiples of 8");
+    throw DeviceError(std::to_string(in) + " and " + std::to_string(out) +
+                      " channels; expected multiples of 8");
   }
 }
 
-using Run = void (*)(const gemm::Product&);
+int rows_of(const ConvWindow& window) {
+  if (window.rate < 1 || window.rate > kFarthest) {
+    throw DeviceError("rate " + std::to_string(window.rate) + "; expected 1 to " + std::to_string(kFarthest));
+  }
+  return window.images * window.height * window.width;
+}
 
-void run(Element type, Run bf16, Run fp16, const gemm::Product& product) {
-  if (type != Element::bfloat16 && type != Element::float16) throw DeviceError("expected bfloat16 or float16");
-  if (product.rows > 0) (type == Element::bfloat16 ? bf16 : fp16)(product);
+using Run = void (*)(const Product&);
+
+void run(Element type, Run bf16, Run fp16, Product product) {
+  check_channels(product.columns, product.summed);
+  const Run chosen = type == Element::bfloat16 ? bf16 : type == Element::float16 ? fp16 : nullptr;
+  if (chosen == nullptr)
+    throw DeviceError(fp16 == nullptr ? "expected bfloat16" : "expected bfloat16 or float16");
+  if (product.rows == 0) return;
+  check(cudaGetDevice(&product.device), "the current device");
+  check(cudaDeviceGetAttribute(&product.multiprocessors, cudaDevAttrMultiProcessorCount, product.device),
+        "its multiprocessors");
+  chosen(product);
 }
 
 }  // namespace
@@ -39,26 +47,41 @@ std::string gemm_missing() {
   return major == kHopper ? "" : "compute capability " + std::to_string(major) + ".x; expected 9.0 (Hopper)";
 }
 
-void conv1x1_cuda(Element type, const void* a, const void* weight, void* y, float* parts, int rows, int in, int out,
-                  void* stream) {
-  check_channels(in, out);
-  const Device device;
-  run(type, gemm::forward_bf16, gemm::forward_fp16,
-      {rows, out, in, a, weight, y, parts, {}, nullptr, nullptr, device.number, device.multiprocessors, stream});
+void conv1x1_cuda(Element type, const void* a, const void* weight, void* y, float* parts, int rows, int in,
+                  int out, void* stream) {
+  Product product{rows, out, in, a, weight, y, parts};
+  product.stream = stream;
+  run(type, gemm::conv1x1_forward_bf16, gemm::conv1x1_forward_fp16, product);
 }
 
-void conv1x1_gradient_cuda(Element type, const void* dy, const void* weight, const NormInput& norm, const void* added,
-                           const void* activation, void* dz, float* parts, int rows, int in, int out, void* stream) {
-  check_channels(in, out);
-  if ((added == nullptr) != (activation == nullptr)) throw DeviceError("added and activation: expected both or none");
-  const Device device;
-  const gemm::Product product{rows,  in,         out,           dy,                     weight, dz, parts, norm,
-                              added, activation, device.number, device.multiprocessors, stream};
+void conv3x3_cuda(Element type, const void* a, const void* weight, void* y, float* parts,
+                  const ConvWindow& window, int in, int out, void* stream) {
+  Product product{rows_of(window), out, in, a, weight, y, parts};
+  product.window = window;
+  product.stream = stream;
+  run(type, gemm::conv3x3_forward_bf16, nullptr, product);
+}
+
+void conv1x1_gradient_cuda(Element type, const void* dy, const void* weight, const NormInput& norm,
+                           const void* added, const void* activation, void* dz, float* parts, int rows,
+                           int in, int out, void* stream) {
+  if ((added == nullptr) != (activation == nullptr))
+    throw DeviceError("added and activation: expected both or none");
+  Product product{rows, in, out, dy, weight, dz, parts, norm, added, activation};
+  product.stream = stream;
   if (added != nullptr) {
-    run(type, gemm::residual_bf16, gemm::residual_fp16, product);
+    run(type, gemm::conv1x1_residual_bf16, gemm::conv1x1_residual_fp16, product);
   } else {
-    run(type, gemm::backward_bf16, gemm::backward_fp16, product);
+    run(type, gemm::conv1x1_backward_bf16, gemm::conv1x1_backward_fp16, product);
   }
+}
+
+void conv3x3_gradient_cuda(Element type, const void* dy, const void* weight, const NormInput& norm, void* dz,
+                           float* parts, const ConvWindow& window, int in, int out, void* stream) {
+  Product product{rows_of(window), in, out, dy, weight, dz, parts, norm};
+  product.window = window;
+  product.stream = stream;
+  run(type, gemm::conv3x3_backward_bf16, nullptr, product);
 }
 
 }  // namespace deeplab_fast

@@ -1,17 +1,17 @@
-"""conv1x1_bn: a 1x1 convolution between two normalisations, against fp64, and what a residual block makes of it."""
+"""conv_bn: a convolution between two normalisations, against fp64, and what a residual block makes of it."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from deeplab_fast.ops import Pending, conv1x1_bn, pending
-from deeplab_fast.ops.conv1x1_bn import (
-    _conv1x1,
-    _conv1x1_backward,
-    _norm_relu_conv1x1,
-    _norm_relu_conv1x1_backward,
-    norm_relu_conv1x1,
-    norm_relu_conv1x1_reference,
+from deeplab_fast.ops import Pending, conv_bn, pending
+from deeplab_fast.ops.conv_bn import (
+    _conv_moments,
+    _conv_moments_backward,
+    _norm_relu_conv,
+    _norm_relu_conv_backward,
+    norm_relu_conv,
+    norm_relu_conv_reference,
 )
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.ops.norm_relu import norm_relu_reference
@@ -27,7 +27,7 @@ SHAPES = {
 }
 
 
-def run(shape, dtype, wide, residual, training, others=True, **options):
+def run(shape, dtype, wide, residual, training, others=True, rate=0, order=lambda t: t, **options):
     """Normalise, convolve, normalise: output, gradients, moved statistics; of the op (``wide`` None) or the reference.
 
     ``others``: the normalised activation is read by something else too, as a block's shortcut does.
@@ -41,18 +41,21 @@ def run(shape, dtype, wide, residual, training, others=True, **options):
         return torch.randn(*size, generator=generator).to(dtype).to(type_).to(device)
 
     x, extra, dz, dy = draw(n, c, h, w), draw(n, c, h, w), draw(n, c, h, w), draw(n, k, h, w)
-    conv = draw(k, c, 1, 1, type_=torch.float32 if wide is None else low)  # master weights
+    taps = 3 if rate else 1
+    conv = draw(k, c, taps, taps, type_=torch.float32 if wide is None else low)  # master weights
     vectors = [draw(size, type_=vector) for size in (c, c, k, k)]
     statistics = [value(size, dtype=vector, device=device) for size in (c, k) for value in (torch.zeros, torch.ones)]
     leaves = [t.requires_grad_() for t in (x, conv, *vectors, *([extra] if residual else []))]
     shortcut = extra if residual else None
     if wide is None:
+        x = leaves[0] = order(x.detach()).requires_grad_()
         before = pending(x, None, *vectors[:2], *statistics[:2], training, 0.1, 1e-5)
         before = Pending(**{**vars(before), "residual": shortcut})
-        z, after = conv1x1_bn(before, conv, *vectors[2:], *statistics[2:], training=training, keep=others, **options)
+        options = {"training": training, "keep": others, "rate": rate, **options}
+        z, after = conv_bn(before, conv, *vectors[2:], *statistics[2:], **options)
         out = after.done()
     else:
-        z, y = norm_relu_conv1x1_reference(x, *vectors[:2], *statistics[:2], shortcut, conv, training, 0.1, 1e-5)
+        z, y = norm_relu_conv_reference(x, *vectors[:2], *statistics[:2], shortcut, conv, training, 0.1, 1e-5, rate)
         out = norm_relu_reference(y, *vectors[2:], *statistics[2:], None, True, training, 0.1, 1e-5)
     torch.autograd.backward([out, z] if others else [out], [dy, dz] if others else [dy])
     return [out.detach(), *statistics, *(t.grad for t in leaves)]
@@ -68,6 +71,18 @@ def test_against_fp64(shape, dtype, residual, training, others, again):
     with poisoned():
         found = run(shape, dtype, None, residual, training, others, again=again)
     exact, plain = (run(shape, dtype, wide, residual, training, others) for wide in (torch.float64, dtype))
+    check_contract(found, exact, plain, dtype, [2] * 5 + [3] * (len(found) - 5))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32] if DEVICE.type == "cpu" else [torch.bfloat16])
+@pytest.mark.parametrize("order", [lambda t: t, pixel_major], ids=["channels-last", "pixel-major"])
+@pytest.mark.parametrize(("rate", "again", "training"), [(1, False, True), (2, True, True), (4, False, False)])
+@pytest.mark.no_cover
+def test_3x3_against_fp64(shape, dtype, order, rate, again, training):
+    with poisoned():
+        found = run(shape, dtype, None, False, training, False, rate, order, again=again)
+    exact, plain = (run(shape, dtype, wide, False, training, False, rate) for wide in (torch.float64, dtype))
     check_contract(found, exact, plain, dtype, [2] * 5 + [3] * (len(found) - 5))
 
 
@@ -104,11 +119,11 @@ def run_pair(shape, dtype, wide, training):
         )
         before = Pending(**{**vars(first), "residual": second})
         assert before.is_pair()
-        z, y, parts = norm_relu_conv1x1(before, conv)
+        z, y, parts = norm_relu_conv(before, conv)
         assert parts.shape[1:] == (3, k)
     else:
         shortcut = norm_relu_reference(*b, None, False, training[1], 0.1, 1e-5)
-        z, y = norm_relu_conv1x1_reference(*a, shortcut, conv, training[0], 0.1, 1e-5)
+        z, y = norm_relu_conv_reference(*a, shortcut, conv, training[0], 0.1, 1e-5)
     torch.autograd.backward([y, z], [dy, dz])
     return [y.detach(), z.detach(), *statistics, *(t.grad for t in leaves)]
 
@@ -120,7 +135,7 @@ def test_of_a_tensor_with_a_stride(stride):
     vectors = [torch.ones(24, device=DEVICE), torch.zeros(24, device=DEVICE)]
     statistics = [torch.zeros(24, device=DEVICE), torch.ones(24, device=DEVICE)]
     leaves = [t.to(DEVICE).clone().requires_grad_() for t in (x, weight)]
-    z, after = conv1x1_bn(*leaves, *vectors, *statistics, stride=stride)
+    z, after = conv_bn(*leaves, *vectors, *statistics, stride=stride)
     out = after.done()
     out.square().sum().backward()
     assert z is leaves[0]
@@ -134,20 +149,21 @@ def test_of_a_tensor_with_a_stride(stride):
     assert relative_error(statistics[1], 0.9 + 0.1 * unbiased) <= 1e-5
 
 
-def case(layout=lambda t: t):
+def case(layout=lambda t: t, rate=0):
     generator = torch.Generator().manual_seed(0)
     x = layout(torch.randn(2, 8, 3, 4, generator=generator).to(DEVICE))
     vectors = [torch.randn(8, generator=generator).abs().to(DEVICE) for _ in range(4)]
-    return x, vectors, torch.randn(16, 8, 1, 1, generator=generator).to(DEVICE)
+    taps = 3 if rate else 1
+    return x, vectors, torch.randn(16, 8, taps, taps, generator=generator).to(DEVICE)
 
 
 def test_rows_keep_their_order():
     x, vectors, weight = case(pixel_major)
-    z, y, _ = norm_relu_conv1x1(Pending(x, *vectors, 1e-5, False), weight)
+    z, y, _ = norm_relu_conv(Pending(x, *vectors, 1e-5, False), weight)
     assert is_pixel_major(z)
     assert is_pixel_major(y)
     other, _, _ = case()
-    expected = norm_relu_conv1x1(Pending(other, *vectors, 1e-5, False), weight)
+    expected = norm_relu_conv(Pending(other, *vectors, 1e-5, False), weight)
     assert torch.equal(z, expected[0])
     assert torch.equal(y, expected[1])
 
@@ -157,29 +173,29 @@ def test_the_same_bits_twice():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize(("residual", "again"), [(True, False), (False, True)])
-def test_opcheck(residual, again):
-    x, (mean, variance, weight, bias), conv = case()
+@pytest.mark.parametrize(("residual", "again", "rate"), [(True, False, 0), (False, True, 0), (False, True, 2)])
+def test_opcheck(residual, again, rate):
+    x, (mean, variance, weight, bias), conv = case(rate=rate)
     extra = x.flip(0).requires_grad_() if residual else None
     leaves = [t.requires_grad_() for t in (x, weight, bias, conv)]
-    arguments = (x, extra, mean, variance, weight, bias, 1e-5, True, conv, True, again)
-    torch.library.opcheck(_norm_relu_conv1x1, arguments)
+    arguments = (x, extra, mean, variance, weight, bias, 1e-5, True, conv, rate, True, again)
+    torch.library.opcheck(_norm_relu_conv, arguments)
     x, weight, bias, conv = (t.detach() for t in leaves)
     z = x.new_empty(0) if again else x.relu()
     dy = torch.randn(2, 16, 3, 4, device=DEVICE)
-    rest = (1e-5, True, conv, residual)
+    rest = (1e-5, True, conv, rate, residual)
     torch.library.opcheck(
-        _norm_relu_conv1x1_backward, (x if residual else None, dy, x, z, mean, variance, weight, bias, *rest)
+        _norm_relu_conv_backward, (x if residual else None, dy, x, z, mean, variance, weight, bias, *rest)
     )
 
 
 def test_opcheck_of_a_tensor_s():
     x, _, conv = case()
     leaves = x.requires_grad_(), conv.requires_grad_()
-    torch.library.opcheck(_conv1x1, (*leaves, True))
-    torch.library.opcheck(_conv1x1, (*leaves, False))
+    torch.library.opcheck(_conv_moments, (*leaves, True))
+    torch.library.opcheck(_conv_moments, (*leaves, False))
     dy = torch.randn(2, 16, 3, 4, device=DEVICE)
-    torch.library.opcheck(_conv1x1_backward, (dy, x.detach(), conv.detach(), True))
+    torch.library.opcheck(_conv_moments_backward, (dy, x.detach(), conv.detach(), True))
 
 
 def test_what_is_not_kept_gives_the_same_bits():
@@ -191,7 +207,7 @@ def test_what_is_not_kept_gives_the_same_bits():
 
 def test_no_graph_break_under_compile():
     def step(x, vectors, conv):
-        z, y, _ = norm_relu_conv1x1(Pending(x * 2, *vectors, 1e-5, True), conv)
+        z, y, _ = norm_relu_conv(Pending(x * 2, *vectors, 1e-5, True), conv)
         return z.sum() + y.square().sum()
 
     gradients = []

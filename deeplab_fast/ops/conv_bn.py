@@ -1,10 +1,10 @@
-"""1x1 convolutions between batch normalisations: what a residual network's bottleneck is made of.
+"""Convolutions between batch normalisations: what a residual network's bottleneck is made of.
 
 A convolution's raw output is not normalised where it is made, but where it is read: a
 :class:`~deeplab_fast.ops.pending.Pending` carries it with its statistics to the next operation. So the op here is
-*normalise (+ residual) + ReLU + 1x1 convolution + moments of the output*, and its backward holds in the epilogue of
-one matrix product what otherwise are passes over the activation: the residual path's gradient, the ReLU's mask and
-the sums of the normalisation's gradient.
+*normalise (+ residual) + ReLU + convolution + moments of the output*, and its backward holds in the epilogue of one
+matrix product what otherwise are passes over the activation: the residual path's gradient, the ReLU's mask and the
+sums of the normalisation's gradient. The convolution is 1x1, where ``rate`` is 0, or 3x3 with its taps so far apart.
 """
 
 import torch
@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from . import gemm
 from .batch_moments import is_eager
-from .layout import as_rows, empty_like_rows, is_pixel_major
+from .layout import CHANNELS_LAST, as_rows, empty_like_rows, is_pixel_major
 from .norm_relu import norm_relu_reference
 from .pending import Pending, pending
 
 
-def norm_relu_conv1x1_reference(
+def norm_relu_conv_reference(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -29,50 +29,58 @@ def norm_relu_conv1x1_reference(
     training: bool,
     momentum: float,
     eps: float,
+    rate: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """The specification of :func:`norm_relu_conv1x1`: the normalised activation, and its convolution."""
+    """The specification of :func:`norm_relu_conv`: the normalised activation, and its convolution."""
     z = norm_relu_reference(x, weight, bias, running_mean, running_var, residual, True, training, momentum, eps)
-    return z, F.conv2d(z, conv_weight)
+    return z, F.conv2d(z, conv_weight, padding=rate, dilation=max(rate, 1))
 
 
-def norm_relu_conv1x1(
-    before: Pending, conv_weight: Tensor, moments: bool = True, keep: bool = True, again: bool = False
+def norm_relu_conv(
+    before: Pending,
+    conv_weight: Tensor,
+    moments: bool = True,
+    keep: bool = True,
+    again: bool = False,
+    rate: int = 0,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Return ``z = relu(norm(y) + residual)`` and its 1x1 convolution, by kernels.
+    """Return ``z = relu(norm(y) + residual)`` and its convolution, by kernels.
 
     Args:
         before: what is to be done first.
-        conv_weight: ``[K, C, 1, 1]``, of any float type.
+        conv_weight: ``[K, C, 1, 1]``, or with a ``rate`` ``[K, C, 3, 3]``, of any float type.
         moments: also return those of parts of the output.
         keep: return ``z`` too, for others that read it. Where there is a residual it is always stored.
         again: ``z`` is not kept for the backward pass, which makes it again. Not where it is returned.
+        rate: distance of the taps of a 3x3 convolution, to whose input nothing is added and which alone reads it.
 
     Returns:
         ``z`` or None, the raw output ``[N, K, H, W]``, and fp32 ``[parts, 3, K]`` or nothing in it.
         Differentiable in all of ``before`` but its statistics, and in ``conv_weight``.
     """
+    assert rate == 0 or (before.residual is None and not keep)
     if isinstance(before.residual, Pending) and before.is_pair():
         return _EagerPair.apply(*before.own(), *before.residual.own(), before.eps, conv_weight, moments)
     keep = keep or before.residual is not None
-    apply = _Eager.apply if is_eager(before.y) else _norm_relu_conv1x1
+    apply = _Eager.apply if is_eager(before.y) else _norm_relu_conv
     z, y, parts = apply(
         *(before.y, before.shortcut(), before.mean, before.variance, before.weight, before.bias, before.eps),
-        *(before.batch, conv_weight, moments, again and not keep),
+        *(before.batch, conv_weight, rate, moments, again and not keep),
     )
     return (z if keep else None), y, parts
 
 
-def conv1x1_moments(x: Tensor, conv_weight: Tensor, moments: bool = True) -> tuple[Tensor, Tensor]:
+def conv_moments(x: Tensor, conv_weight: Tensor, moments: bool = True) -> tuple[Tensor, Tensor]:
     """Return the 1x1 convolution of ``x`` ``[N, C, H, W]``, raw, and fp32 ``[parts, 3, K]``, or nothing in it.
 
     ``conv_weight``: ``[K, C, 1, 1]``, of any float type. Differentiable in both; parts carry no gradient.
     """
-    apply = _EagerConv.apply if is_eager(x) else _conv1x1
+    apply = _EagerConv.apply if is_eager(x) else _conv_moments
     y, parts = apply(x, conv_weight, moments)
     return y, parts
 
 
-def conv1x1_bn(
+def conv_bn(
     x: Tensor | Pending,
     conv_weight: Tensor,
     bn_weight: Tensor,
@@ -86,31 +94,42 @@ def conv1x1_bn(
     eps: float = 1e-5,
     keep: bool = True,
     again: bool = False,
+    rate: int = 0,
 ) -> tuple[Tensor | None, Pending]:
-    """Run a 1x1 convolution and leave the BatchNorm after it pending, its statistics taken.
+    """Run a convolution and leave the BatchNorm after it pending, its statistics taken.
 
     Args:
         x: ``[N, C, H, W]``, or what is to be done to have it; see :func:`deeplab_fast.ops.gemm.supports`.
-        conv_weight: ``[K, C, 1, 1]``, of any float type; its gradient has its own.
+        conv_weight: ``[K, C, 1, 1]``, or with a ``rate`` ``[K, C, 3, 3]``, of any float type; its gradient has its own.
         bn_weight, bn_bias, running_mean, running_var: ``[K]``. With ``training`` the batch's statistics normalise, and
             move the running ones by ``momentum``.
         stride: of the convolution; 2 only where ``x`` is a tensor.
-        keep, again: as of :func:`norm_relu_conv1x1`, where ``x`` is pending.
+        keep, again, rate: as of :func:`norm_relu_conv`, where ``x`` is pending; else ``rate`` is 0.
 
     Returns:
         What the convolution read (None unless ``keep``), and its output, pending.
     """
     if isinstance(x, Pending):
         assert stride == 1
-        z, y, parts = norm_relu_conv1x1(x, conv_weight, training, keep, again)
+        z, y, parts = norm_relu_conv(x, conv_weight, training, keep, again, rate)
     else:
+        assert rate == 0
         z = x
-        y, parts = conv1x1_moments(x[:, :, ::stride, ::stride], conv_weight, training)
+        y, parts = conv_moments(x[:, :, ::stride, ::stride], conv_weight, training)
     return z, pending(y, parts, bn_weight, bn_bias, running_mean, running_var, training, momentum, eps)
 
 
 def _matrix(conv_weight: Tensor, dtype: torch.dtype) -> Tensor:
-    return conv_weight.flatten(1).to(dtype).contiguous()
+    """``[K, C]`` of a 1x1 convolution, ``[K, 3, 3, C]`` of a 3x3; no copy but for the type of channels-last weights."""
+    weight = conv_weight.permute(CHANNELS_LAST).to(dtype).contiguous()
+    return weight.flatten(1) if weight.shape[1] == 1 else weight
+
+
+def _weight_gradient(dy: Tensor, x: Tensor, conv_weight: Tensor, window: gemm.Window | None) -> Tensor:
+    """From rows, in the shape and type of ``conv_weight``, stored channels-last."""
+    k, c, height, width = conv_weight.shape
+    dweight = gemm.weight_gradient(dy, x, window).view(k, height, width, c)
+    return dweight.permute(0, 3, 1, 2).to(conv_weight.dtype)
 
 
 def _as_map(rows: Tensor, like: Tensor) -> Tensor:
@@ -121,10 +140,19 @@ def _as_map(rows: Tensor, like: Tensor) -> Tensor:
     return rows.view(n, h, w, -1).permute(0, 3, 1, 2)
 
 
-def _convolve(rows: Tensor, w: Tensor, moments: bool) -> tuple[Tensor, Tensor]:
-    if moments:
-        return gemm.product(rows, w)
-    return torch.mm(rows, w.t()), rows.new_empty(0, dtype=torch.float32)
+def _empty_channels_last(conv_weight: Tensor) -> Tensor:
+    k, c, height, width = conv_weight.shape
+    return conv_weight.new_empty(k, height, width, c).permute(0, 3, 1, 2)
+
+
+def _convolve(x: Tensor, conv_weight: Tensor, moments: bool, rate: int = 0) -> tuple[Tensor, Tensor]:
+    """The convolution of a map, in its order, and the moments of its parts or nothing."""
+    rows, w, window = as_rows(x), _matrix(conv_weight, x.dtype), gemm.Window.of(x, rate)
+    if moments or rate:
+        y, parts = gemm.product(rows, w, window)
+    else:
+        y = torch.mm(rows, w.t())
+    return _as_map(y, x), parts if moments else x.new_empty(0, dtype=torch.float32)
 
 
 def _empty_outputs(x: Tensor, conv_weight: Tensor, moments: bool) -> tuple[Tensor, Tensor]:
@@ -138,14 +166,13 @@ def _empty_outputs(x: Tensor, conv_weight: Tensor, moments: bool) -> tuple[Tenso
 
 
 def _conv_forward(x: Tensor, conv_weight: Tensor, moments: bool) -> tuple[Tensor, Tensor]:
-    y, parts = _convolve(as_rows(x), _matrix(conv_weight, x.dtype), moments)
-    return _as_map(y, x), parts
+    return _convolve(x, conv_weight, moments)
 
 
-_conv1x1 = torch.library.custom_op("deeplab_fast::conv1x1", _conv_forward, mutates_args=())
+_conv_moments = torch.library.custom_op("deeplab_fast::conv_moments", _conv_forward, mutates_args=())
 
 
-@_conv1x1.register_fake
+@_conv_moments.register_fake
 def _(x, conv_weight, moments):  # type: ignore[no-untyped-def]
     return _empty_outputs(x, conv_weight, moments)
 
@@ -153,18 +180,20 @@ def _(x, conv_weight, moments):  # type: ignore[no-untyped-def]
 def _conv_gradients(dy: Tensor, x: Tensor, conv_weight: Tensor, with_x: bool) -> tuple[Tensor, Tensor]:
     """Gradients of ``x`` (empty unless asked for) and of the weights."""
     rows, b_dy = as_rows(x), as_rows(dy, x)
-    dweight = gemm.weight_gradient(b_dy, rows).view(conv_weight.shape).to(conv_weight.dtype)
+    dweight = _weight_gradient(b_dy, rows, conv_weight, None)
     if not with_x:
         return x.new_empty(0), dweight
     return _as_map(torch.mm(b_dy, _matrix(conv_weight, x.dtype)), x), dweight
 
 
-_conv1x1_backward = torch.library.custom_op("deeplab_fast::conv1x1_backward", _conv_gradients, mutates_args=())
+_conv_moments_backward = torch.library.custom_op(
+    "deeplab_fast::conv_moments_backward", _conv_gradients, mutates_args=()
+)
 
 
-@_conv1x1_backward.register_fake
+@_conv_moments_backward.register_fake
 def _(dy, x, conv_weight, with_x):  # type: ignore[no-untyped-def]
-    dweight = torch.empty_like(conv_weight, memory_format=torch.contiguous_format)
+    dweight = _empty_channels_last(conv_weight)
     return empty_like_rows(x) if with_x else x.new_empty(0), dweight
 
 
@@ -179,12 +208,12 @@ def _conv_backward(ctx, dy, _):  # type: ignore[no-untyped-def]
     x, conv_weight = ctx.saved_tensors
     if dy is None:
         return None, None, None
-    gradients = _conv_gradients if is_eager(dy) else _conv1x1_backward
+    gradients = _conv_gradients if is_eager(dy) else _conv_moments_backward
     dx, dweight = gradients(dy, x, conv_weight, ctx.needs_input_grad[0])
     return dx if ctx.needs_input_grad[0] else None, dweight, None
 
 
-_conv1x1.register_autograd(_conv_backward, setup_context=_setup_conv)
+_conv_moments.register_autograd(_conv_backward, setup_context=_setup_conv)
 
 
 class _EagerConv(torch.autograd.Function):
@@ -206,12 +235,12 @@ def _forward(
     eps: float,
     batch: bool,
     conv_weight: Tensor,
+    rate: int,
     moments: bool,
     again: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     z = _normalised(x, residual, mean, variance, weight, bias, eps)
-    y, parts = _convolve(as_rows(z), _matrix(conv_weight, x.dtype), moments)
-    return x.new_empty(0) if again else z, _as_map(y, x), parts
+    return x.new_empty(0) if again else z, *_convolve(z, conv_weight, moments, rate)
 
 
 def _normalised(
@@ -225,11 +254,11 @@ def _normalised(
     return z
 
 
-_norm_relu_conv1x1 = torch.library.custom_op("deeplab_fast::norm_relu_conv1x1", _forward, mutates_args=())
+_norm_relu_conv = torch.library.custom_op("deeplab_fast::norm_relu_conv", _forward, mutates_args=())
 
 
-@_norm_relu_conv1x1.register_fake
-def _(x, residual, mean, variance, weight, bias, eps, batch, conv_weight, moments, again):  # type: ignore[no-untyped-def]
+@_norm_relu_conv.register_fake
+def _(x, residual, mean, variance, weight, bias, eps, batch, conv_weight, rate, moments, again):  # type: ignore[no-untyped-def]
     z = x.new_empty(0) if again else empty_like_rows(x)
     return z, *_empty_outputs(x, conv_weight, moments)
 
@@ -246,6 +275,7 @@ def _gradients(
     eps: float,
     batch: bool,
     conv_weight: Tensor,
+    rate: int,
     has_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of ``x``, the residual (empty where there is none), BatchNorm's weight and bias, and the convolution's.
@@ -257,36 +287,35 @@ def _gradients(
     z = z if z.numel() else _normalised(x, None, mean, variance, weight, bias, eps)
     b_x, b_dy, b_z, w = as_rows(x), as_rows(dy, x), as_rows(z, x), _matrix(conv_weight, x.dtype)
     added = None if dz is None else as_rows(dz, x)
-    norm = gemm.NormInput(b_x, mean, variance, weight, bias, eps)
+    norm, window = gemm.NormInput(b_x, mean, variance, weight, bias, eps), gemm.Window.of(x, rate)
     constants = tuple(norm[1:])
     if (added is None) == (not has_residual):
-        gradient, parts = gemm.norm_gradient(b_dy, w, norm, added, None if added is None else b_z)
+        gradient, parts = gemm.norm_gradient(b_dy, w, norm, added, None if added is None else b_z, window)
         sums = kernels.add_parts(parts)
     else:  # two readers without a residual, or one with it: as rare as they are, in a product and a pass
+        assert window is None
         gradient = torch.empty_like(b_x)
         mask = b_z if has_residual else None
         sums = kernels.norm_relu_sums(torch.mm(b_dy, w), b_x, mask, *constants, True, added, gradient)
     count, dx = float(b_x.shape[0]) if batch else None, empty_like_rows(x)
     kernels.norm_relu_backward(gradient, b_x, None, *constants, False, sums, count, as_rows(dx), None)
-    dweight = gemm.weight_gradient(b_dy, b_z).view(conv_weight.shape).to(conv_weight.dtype)
+    dweight = _weight_gradient(b_dy, b_z, conv_weight, window)
     dresidual = _as_map(gradient, x) if has_residual else x.new_empty(0)
     return dx, dresidual, sums[1].to(weight.dtype), sums[0].to(bias.dtype), dweight
 
 
-_norm_relu_conv1x1_backward = torch.library.custom_op(
-    "deeplab_fast::norm_relu_conv1x1_backward", _gradients, mutates_args=()
-)
+_norm_relu_conv_backward = torch.library.custom_op("deeplab_fast::norm_relu_conv_backward", _gradients, mutates_args=())
 
 
-@_norm_relu_conv1x1_backward.register_fake
-def _(dz, dy, x, z, mean, variance, weight, bias, eps, batch, conv_weight, has_residual):  # type: ignore[no-untyped-def]
+@_norm_relu_conv_backward.register_fake
+def _(dz, dy, x, z, mean, variance, weight, bias, eps, batch, conv_weight, rate, has_residual):  # type: ignore[no-untyped-def]
     dresidual = empty_like_rows(x) if has_residual else x.new_empty(0)
-    rest = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (weight, bias, conv_weight))
-    return empty_like_rows(x), dresidual, *rest
+    vectors = torch.empty_like(weight), torch.empty_like(bias)
+    return empty_like_rows(x), dresidual, *vectors, _empty_channels_last(conv_weight)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    x, residual, mean, variance, weight, bias, ctx.eps, ctx.batch, conv_weight, *_ = inputs
+    x, residual, mean, variance, weight, bias, ctx.eps, ctx.batch, conv_weight, ctx.rate, *_ = inputs
     ctx.has_residual = residual is not None
     ctx.residual_type = None if residual is None else residual.dtype
     ctx.mark_non_differentiable(output[2])
@@ -300,15 +329,15 @@ def _backward(ctx, dz, dy, _):  # type: ignore[no-untyped-def]
         dy = x.new_zeros(x.shape[0], conv_weight.shape[0], *x.shape[2:])
     if dz is not None and dz.numel() == 0:
         dz = None
-    gradients = _gradients if is_eager(dy) else _norm_relu_conv1x1_backward
+    gradients = _gradients if is_eager(dy) else _norm_relu_conv_backward
     dx, dresidual, dweight, dbias, dconv = gradients(
-        *(dz, dy, x, z, mean, variance, weight, bias, ctx.eps, ctx.batch, conv_weight, ctx.has_residual)
+        *(dz, dy, x, z, mean, variance, weight, bias, ctx.eps, ctx.batch, conv_weight, ctx.rate, ctx.has_residual)
     )
     dresidual = dresidual.to(ctx.residual_type) if ctx.has_residual else None
-    return dx, dresidual, None, None, dweight, dbias, None, None, dconv, None, None
+    return dx, dresidual, None, None, dweight, dbias, None, None, dconv, None, None, None
 
 
-_norm_relu_conv1x1.register_autograd(_backward, setup_context=_setup_context)
+_norm_relu_conv.register_autograd(_backward, setup_context=_setup_context)
 
 
 class _Eager(torch.autograd.Function):
@@ -332,8 +361,7 @@ class _EagerPair(torch.autograd.Function):
         z = empty_like_rows(x)
         constants, second = (mean, variance, weight, bias, eps), (mean2, variance2, weight2, bias2)
         kernels.norm_relu(as_rows(x), as_rows(x2, x), *constants, True, as_rows(z), second)
-        y, parts = _convolve(as_rows(z), _matrix(conv_weight, x.dtype), moments)
-        return z, _as_map(y, x), parts
+        return z, *_convolve(z, conv_weight, moments)
 
     @staticmethod
     def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
@@ -364,7 +392,7 @@ class _EagerPair(torch.autograd.Function):
         ):
             count = float(b_x.shape[0]) if batch else None
             kernels.norm_relu_backward(gradient, given, None, *constants, False, of, count, as_rows(out), None)
-        dconv = gemm.weight_gradient(b_dy, b_z).view(conv_weight.shape).to(conv_weight.dtype)
+        dconv = _weight_gradient(b_dy, b_z, conv_weight, None)
         own = (dx, None, None, sums[1].to(weight.dtype), sums[0].to(bias.dtype), None)
         other = (dx2, None, None, sums2[1].to(weight2.dtype), sums2[0].to(bias2.dtype), None)
         return *own, *other, None, dconv, None
