@@ -174,13 +174,14 @@ def report() -> list[tuple[str, str]]:
         lines.append(("GPU", "none: this torch is a CPU build; install a CUDA build of torch to use one"))
     else:
         lines.append(("GPU", "none: torch finds no CUDA device or driver"))
-    from .ops import _native, gemm
+    from .ops import _native, gemm, gemm_check
 
     lines += _native.status()
     if torch.cuda.is_available():
         device = torch.device("cuda", torch.cuda.current_device())
-        wrong = gemm.missing(device) or gemm.disagreement(device)
-        lines.append(("  products", f"not used: {wrong}" if wrong else "agree with their references on this GPU"))
+        for kind in gemm_check.KINDS:
+            wrong = gemm.missing(device) or gemm_check.disagreement(device, kind)
+            lines.append((f"  {kind} convolutions", f"not used: {wrong}" if wrong else "agree with torch on this GPU"))
     return lines
 
 

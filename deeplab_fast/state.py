@@ -20,8 +20,9 @@ from .errors import UserError
 from .loss import Criterion, LossOptions, build_criterion
 from .model import DeepLabV3
 from .model.layers import span_processes, use_fused
+from .ops.weight_copies import WeightCopies
 from .optim import SGD, build_optimiser
-from .runtime import place, restore_rng_state, rng_state, versions
+from .runtime import DTYPES, place, restore_rng_state, rng_state, versions
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -54,6 +55,7 @@ class TrainState:
     optimiser: SGD
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
+    copies: WeightCopies | None
     total_steps: int
     steps_per_epoch: int
     data: str = ""  # digest of the training samples' keys
@@ -199,12 +201,21 @@ def build_state(
         optimiser=build_optimiser(model, config),
         scaler=torch.amp.GradScaler(device.type, init_scale=config.loss_scale, enabled=config.precision == "fp16"),
         average=average,
+        copies=_weight_copies(model, config),
         total_steps=total_steps,
         steps_per_epoch=schedule.steps_per_epoch,
         data=data,
         held_out=held_out,
         run=secrets.token_hex(8),
     )
+
+
+def _weight_copies(model: nn.Module, config: TrainConfig) -> WeightCopies | None:
+    """Those of the convolutions; none in fp32, or where torch.compile fuses the casts with other work."""
+    if config.precision == "fp32" or "compile" in config.speed:
+        return None
+    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return WeightCopies([conv.weight for conv in convs], DTYPES[config.precision])
 
 
 @contextmanager

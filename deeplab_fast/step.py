@@ -56,6 +56,8 @@ def update(state: TrainState, batches: Sequence[Batch]) -> Tensor:
         nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_grad_norm)
     state.scaler.step(state.optimiser)
     state.scaler.update()
+    if state.copies is not None:
+        state.copies.refresh()
     state.optimiser.zero_grad(set_to_none=True)
     if state.average is not None:
         state.average.update(state.model, first=state.step == 0)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -190,6 +191,46 @@ def test_the_plan_on_a_gpu(speed, size, plan):
     """Without one: only what is asked of the state."""
     state = SimpleNamespace(config=TrainConfig(speed=speed), device=torch.device("cuda"), world=World(0, size, 0))
     assert choose_step(state)[1] == plan
+
+
+class Casts(TorchDispatchMode):
+    """Counts casts of whole weights of convolutions."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.shapes = {m.weight.shape for m in model.modules() if isinstance(m, nn.Conv2d)}
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        is_cast = function is torch.ops.aten._to_copy.default and result.dtype == torch.bfloat16
+        self.count += is_cast and args[0].dtype == torch.float32 and args[0].shape in self.shapes
+        return result
+
+
+@pytest.mark.parametrize("fused", ["on", "off"])
+def test_weights_are_cast_by_the_pass_of_the_update(fused):
+    model = build_model(TrainConfig(**GIVEN))
+    with pretended_gpu(), FakeTensorMode(allow_non_fake_inputs=True), noted():
+        state, batch = state_of(PRETENDED, model, fused=fused), batch_on(PRETENDED)
+        found = []
+        for _ in range(3):
+            with Casts(model) as casts:
+                update(state, [batch])
+            found.append(casts.count)
+    assert found[0] > 50
+    assert found[1:] == [0, 0]
+
+
+def test_copies_of_weights_change_no_bit(tiny):
+    with_copies, without = state_of(**tiny), state_of(**tiny)
+    assert with_copies.copies is not None
+    without.copies = None
+    assert losses_of(lambda b: train_step(with_copies, b), 3) == losses_of(lambda b: train_step(without, b), 3)
+    pairs = zip(with_copies.model.parameters(), without.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert state_of(precision="fp32").copies is None
+    assert state_of(speed="compile").copies is None
 
 
 def losses_of(step, count=6):

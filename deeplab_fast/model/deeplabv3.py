@@ -10,7 +10,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import upsample
 
 from .aspp import ASPP, CHANNELS
-from .layers import BatchNorm2d, freeze_batch_norm
+from .layers import BatchNorm2d, convolve, count_batches, freeze_batch_norm
 from .resnet import ARCHITECTURES, ResNet, recipe_stages, torchvision_stages
 
 CLASSIFIER = "classifier.4"  # the last convolution's key in both heads, as in torchvision
@@ -32,7 +32,7 @@ class Head(nn.Sequential):
         if extra:
             conv, norm = cast(tuple[nn.Conv2d, BatchNorm2d], tuple(extra[:2]))
             x = norm.of(conv, x, relu=True)
-        return classifier(x)
+        return convolve(cast(nn.Conv2d, classifier), x)
 
 
 class DeepLabV3(nn.Module):
@@ -48,9 +48,14 @@ class DeepLabV3(nn.Module):
         self.backbone = backbone
         self.classifier = classifier
         self.align_corners = align_corners
+        self._norms = [module for module in self.modules() if isinstance(module, BatchNorm2d)]
+        for norm in self._norms:
+            norm.counts_later = True
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.backbone(x))
+        logits = self.classifier(self.backbone(x))
+        count_batches(self._norms)
+        return logits
 
     def predict(self, x: Tensor) -> Tensor:
         """Logits at the input's resolution: ``[N, 3, H, W]`` -> ``[N, num_classes, H, W]``."""

@@ -3,6 +3,7 @@
 Activations are ``[N, C, H, W]`` tensors, stored channels-last unless said otherwise.
 """
 
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -27,6 +28,7 @@ from deeplab_fast.ops import (
     sync_batch_norm,
     use_kernels,
 )
+from deeplab_fast.ops.atrous_conv import product_dtype
 from deeplab_fast.ops.choice import tell
 from deeplab_fast.ops.conv_branches import supports as conv_supports
 from deeplab_fast.ops.conv_choice import ATROUS, CONV1X1, CONV3X3, slower
@@ -35,6 +37,7 @@ from deeplab_fast.ops.norm_relu import supports as norm_supports
 from deeplab_fast.ops.stem_conv import stem_conv
 from deeplab_fast.ops.stem_conv import supports as stem_supports
 from deeplab_fast.ops.sync_batch_norm import break_graphs
+from deeplab_fast.ops.weight_copies import copied
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -50,9 +53,12 @@ class BatchNorm2d(nn.BatchNorm2d):
     * ``frozen=True`` always normalises with the running statistics; weight and bias still learn.
     * ``sync=True`` takes the statistics over all processes of the default process group.
     * ``recompute=True`` keeps raw convolution outputs only, and makes what :meth:`after` reads again for its gradient.
+    * ``counts_later=True`` leaves the count of batches to :func:`count_batches`.
     """
 
     frozen: bool = False
+    counts_later: bool = False
+    has_counted: bool = True
     sync: bool = False
     fused: str = "auto"
     recompute: bool = False
@@ -74,7 +80,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     def of(self, conv: nn.Conv2d, input: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """``relu(norm(conv(x)) + residual)``; in inference on a CPU in one pass."""
         if not folds(input, self.training and not self.frozen, self.fused) or conv.bias is not None or conv.groups > 1:
-            return self(conv(input), residual, relu)
+            return self(convolve(conv, input), residual, relu)
         assert isinstance(conv.padding, tuple)
         return folded_conv(
             *(input, conv.weight, *self.tensors()),
@@ -161,7 +167,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     def atrous(self, conv: nn.Conv2d, input: Tensor) -> Tensor:
         """``relu(norm(conv(x)))``, in one launch where nothing learns."""
         if self.spans(input):
-            return self(conv(input), relu=True)
+            return self(convolve(conv, input), relu=True)
         return atrous_conv_bn_relu(
             *(input, conv.weight, *self.tensors()),
             rate=conv.dilation[0],
@@ -175,8 +181,9 @@ class BatchNorm2d(nn.BatchNorm2d):
         """Whether the batch's own statistics normalise, of so many values a channel; counts the batch then."""
         if not self.training or self.frozen or (not self.sync and values == 1):
             return False
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
+        self.has_counted = False
+        if not self.counts_later:
+            count_batches([self])
         return True
 
     def _momentum(self) -> float:
@@ -190,12 +197,24 @@ class BatchNorm2d(nn.BatchNorm2d):
         return Norm(self.weight, self.bias, self.running_mean, self.running_var)
 
 
+def count_batches(norms: Iterable[BatchNorm2d]) -> None:
+    """Count the batch of those that took its statistics since they last counted, all in one launch."""
+    waiting = [norm for norm in norms if not norm.has_counted]
+    if waiting:
+        torch._foreach_add_([cast(Tensor, norm.num_batches_tracked) for norm in waiting], 1)
+    for norm in waiting:
+        norm.has_counted = True
+
+
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``conv(x)``; a 1x1 convolution of a pixel-major map, to which pixels are images, without a copy of it."""
-    if conv_kind(conv) != CONV1X1 or conv.stride != (1, 1) or not is_pixel_major(x):
+    if isinstance(conv, AtrousConv2d):
         return conv(x)
+    weight = copied(conv.weight, product_dtype(x))
+    if conv_kind(conv) != CONV1X1 or conv.stride != (1, 1) or not is_pixel_major(x):
+        return conv._conv_forward(x, weight, conv.bias)
     n, c, h, w = x.shape
-    y = conv(as_rows(x).view(h * w, n, 1, c).permute(0, 3, 1, 2))
+    y = F.conv2d(as_rows(x).view(h * w, n, 1, c).permute(0, 3, 1, 2), weight)
     return as_rows(y).view(h, w, n, -1).permute(2, 3, 0, 1)
 
 
@@ -300,7 +319,8 @@ class AtrousConv2d(nn.Conv2d):
     """``torch.nn.Conv2d`` with ``padding = dilation`` that does not compute taps that see only padding."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return atrous_conv2d(input, self.weight, self.stride, self.dilation)
+        weight = copied(self.weight, product_dtype(input))
+        return atrous_conv2d(input, weight, self.stride, self.dilation)
 
 
 class AtrousConvBNReLU(ConvNormRelu):

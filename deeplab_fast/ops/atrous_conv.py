@@ -7,11 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .conv_products import conv_products, is_ahead
+from .weight_copies import copied
 
 
 def as_type_of(weight: Tensor, x: Tensor) -> Tensor:
-    """A convolution's weight in its input's type, unless autocast sees to both."""
-    return weight if torch.is_autocast_enabled(x.device.type) else weight.to(x.dtype)
+    """A convolution's weight in its input's type, or as it is where autocast sees to both and there is no copy."""
+    if torch.is_autocast_enabled(x.device.type):
+        return copied(weight, product_dtype(x))
+    return weight.to(x.dtype)
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

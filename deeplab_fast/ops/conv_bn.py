@@ -16,6 +16,7 @@ from .batch_moments import is_eager
 from .layout import CHANNELS_LAST, as_rows, empty_like_rows, is_pixel_major
 from .norm_relu import norm_relu_reference
 from .pending import Pending, pending
+from .weight_copies import in_type
 
 
 def norm_relu_conv_reference(
@@ -121,7 +122,7 @@ def conv_bn(
 
 def _matrix(conv_weight: Tensor, dtype: torch.dtype) -> Tensor:
     """``[K, C]`` of a 1x1 convolution, ``[K, 3, 3, C]`` of a 3x3; no copy but for the type of channels-last weights."""
-    weight = conv_weight.permute(CHANNELS_LAST).to(dtype).contiguous()
+    weight = in_type(conv_weight, dtype).permute(CHANNELS_LAST).contiguous()
     return weight.flatten(1) if weight.shape[1] == 1 else weight
 
 
@@ -287,8 +288,8 @@ def _gradients(
     z = z if z.numel() else _normalised(x, None, mean, variance, weight, bias, eps)
     b_x, b_dy, b_z, w = as_rows(x), as_rows(dy, x), as_rows(z, x), _matrix(conv_weight, x.dtype)
     added = None if dz is None else as_rows(dz, x)
-    norm, window = gemm.NormInput(b_x, mean, variance, weight, bias, eps), gemm.Window.of(x, rate)
-    constants = tuple(norm[1:])
+    constants = mean, variance, weight, bias, eps
+    norm, window = gemm.NormInput(b_x, *constants), gemm.Window.of(x, rate)
     if (added is None) == (not has_residual):
         gradient, parts = gemm.norm_gradient(b_dy, w, norm, added, None if added is None else b_z, window)
         sums = kernels.add_parts(parts)

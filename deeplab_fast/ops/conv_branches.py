@@ -18,6 +18,7 @@ from .layout import as_rows, empty_like_rows, empty_pixel_major, pixel_major
 from .triton import DTYPES, chip
 from .triton.schedule import PixelMap, Source
 from .triton.tiles import CONV_WEIGHT, CONV_WEIGHT_FP32, FORWARD, INPUT_GRADIENT, ConvTile, choose
+from .weight_copies import in_type
 
 _ALIGNMENT = 16  # bytes, of a tensor descriptor's strides
 
@@ -89,11 +90,7 @@ def _empty_output(x: Tensor, channels: int, rates: Sequence[int]) -> Tensor:
 
 def _taps_first(weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """All branches' taps, ``[taps, K, C]``."""
-    taps = [w.permute(2, 3, 0, 1).flatten(0, 1) for w in weights]
-    if len(taps) == 1:
-        return taps[0].to(dtype).contiguous()
-    out = taps[0].new_empty(sum(map(len, taps)), *taps[0].shape[1:], dtype=dtype)
-    return torch.cat([t.to(dtype) for t in taps], out=out)
+    return torch.cat([in_type(w, dtype).permute(2, 3, 0, 1).flatten(0, 1) for w in weights])
 
 
 def _sources(rates: Sequence[int]) -> list[Source]:

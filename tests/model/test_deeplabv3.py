@@ -1,3 +1,5 @@
+from unittest import mock
+
 import pytest
 import torch
 from torch import nn
@@ -95,3 +97,24 @@ def test_dropout_masks_do_not_depend_on_the_number_of_processes():
     assert (whole > 0).float().mean().item() == pytest.approx(0.3, abs=0.06)
     assert whole.max().item() == pytest.approx(1 / 0.3)
     assert torch.equal(layer.eval()(x), x)
+
+
+def test_batches_are_counted_once_and_together():
+    model = build_model(ModelConfig(backbone="resnet18", num_classes=3))
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm2d)]
+    with mock.patch.object(torch, "_foreach_add_", wraps=torch._foreach_add_) as add:
+        model.train()(torch.randn(2, 3, 33, 33))
+        model(torch.randn(1, 3, 33, 33))
+    assert add.call_count == 2
+    counts = [int(norm.num_batches_tracked) for norm in norms]
+    pooling = norms.index(model.classifier[0].convs[-1][2])  # of one value a channel takes no statistics
+    assert counts.pop(pooling) == 1
+    assert set(counts) == {2}
+    model.eval()(torch.randn(2, 3, 33, 33))
+    assert int(norms[0].num_batches_tracked) == 2
+
+
+def test_a_normalisation_by_itself_counts_at_once():
+    norm = BatchNorm2d(4).train()
+    norm(torch.randn(2, 4, 3, 3))
+    assert int(norm.num_batches_tracked) == 1

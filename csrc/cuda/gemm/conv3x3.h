@@ -13,49 +13,59 @@
 namespace deeplab_fast::gemm {
 
 template <Op kOp, class Element, int kColumns>
-void conv3x3(const Product& p) {
-  namespace conv = cutlass::conv;
-  constexpr auto kOperator = kOp == Op::forward ? conv::Operator::kFprop : conv::Operator::kDgrad;
+struct Conv3x3 {
+  static constexpr bool kIsForward = kOp == Op::forward;
+  static constexpr auto kOperator =
+      kIsForward ? cutlass::conv::Operator::kFprop : cutlass::conv::Operator::kDgrad;
   using Tile = cute::Shape<cute::_128, cute::Int<kColumns>, cute::Shape<cute::_64>>;
   using Epilogue = BatchNormEpilogue<kOp, Element, Tile>;
-  using Shared = typename Epilogue::Collective::SharedStorage;
+  static constexpr int kCarveout = sizeof(typename Epilogue::Collective::SharedStorage);
   // The builder knows only the schedule of one tile a block; its stages and layouts serve.
-  using Built = typename conv::collective::CollectiveBuilder<
-      cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, kOperator, Element, cutlass::layout::TensorNDHWC,
-      kAligned, Element, cutlass::layout::TensorNDHWC, kAligned, float, Tile, Cluster,
-      conv::collective::StageCountAutoCarveout<static_cast<int>(sizeof(Shared))>,
-      conv::KernelImplicitTmaWarpSpecializedSm90>::CollectiveOp;
+  using Layout = cutlass::layout::TensorNDHWC;
+  using Built = typename cutlass::conv::collective::CollectiveBuilder<
+      cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, kOperator, Element, Layout, kAligned, Element,
+      Layout, kAligned, float, Tile, Cluster, cutlass::conv::collective::StageCountAutoCarveout<kCarveout>,
+      cutlass::conv::KernelImplicitTmaWarpSpecializedSm90>::CollectiveOp;
   using Policy =
-      conv::MainloopSm90TmaGmmaWarpSpecializedImplicitGemm<kOperator, Built::DispatchPolicy::Stages, 3,
-                                                           Cluster, Schedule>;
-  using Collective =
-      conv::collective::CollectiveConv<Policy, Tile, Element, Element, typename Built::TiledMma,
-                                       conv::collective::detail::Sm90ImplicitGemmTileTraits<
-                                           typename Built::GmemTiledCopyA, typename Built::SmemLayoutA>,
-                                       conv::collective::detail::Sm90ImplicitGemmTileTraits<
-                                           typename Built::GmemTiledCopyB, typename Built::SmemLayoutB>>;
-  using Mainloop = Im2col<Collective>;
+      cutlass::conv::MainloopSm90TmaGmmaWarpSpecializedImplicitGemm<kOperator, Built::DispatchPolicy::Stages,
+                                                                    3, Cluster, Schedule>;
+  template <class Copy, class Shared>
+  using Traits = cutlass::conv::collective::detail::Sm90ImplicitGemmTileTraits<Copy, Shared>;
+  using Mainloop = Im2col<cutlass::conv::collective::CollectiveConv<
+      Policy, Tile, Element, Element, typename Built::TiledMma,
+      Traits<typename Built::GmemTiledCopyA, typename Built::SmemLayoutA>,
+      Traits<typename Built::GmemTiledCopyB, typename Built::SmemLayoutB>>>;
   using Problem = typename Mainloop::Problem;
-  using Extent = typename Problem::TensorExtent;
-  using Space = typename Problem::SpatialExtent;
 
-  const auto& w = p.window;
-  const int in = kOp == Op::forward ? p.summed : p.columns, out = kOp == Op::forward ? p.columns : p.summed;
-  const Extent map =
-      w.pixel_major ? Extent{1, w.height, w.width, w.images, in} : Extent{w.images, 1, w.height, w.width, in};
-  const Extent taps = w.pixel_major ? Extent{out, 3, 3, 1, in} : Extent{out, 1, 3, 3, in};
-  const Space reach = w.pixel_major ? Space{w.rate, w.rate, 0} : Space{0, w.rate, w.rate};
-  const Space rates = w.pixel_major ? Space{w.rate, w.rate, 1} : Space{1, w.rate, w.rate};
-  const Problem problem(conv::Mode::kCrossCorrelation, map, taps, reach, reach, Space{1, 1, 1}, rates, 1);
+  static Problem problem(const Product& p) {
+    using Extent = typename Problem::TensorExtent;
+    using Space = typename Problem::SpatialExtent;
+    const ConvWindow& w = p.window;
+    const int in = kIsForward ? p.summed : p.columns, out = kIsForward ? p.columns : p.summed;
+    constexpr auto kMode = cutlass::conv::Mode::kCrossCorrelation;
+    if (w.pixel_major) {
+      const Space reach{w.rate, w.rate, 0};
+      return Problem(kMode, Extent{1, w.height, w.width, w.images, in}, Extent{out, 3, 3, 1, in}, reach,
+                     reach, Space{1, 1, 1}, Space{w.rate, w.rate, 1}, 1);
+    }
+    const Space reach{0, w.rate, w.rate};
+    return Problem(kMode, Extent{w.images, 1, w.height, w.width, in}, Extent{out, 1, 3, 3, in}, reach, reach,
+                   Space{1, 1, 1}, Space{1, w.rate, w.rate}, 1);
+  }
 
-  typename Mainloop::Arguments mainloop{};
-  mainloop.maps.ptr_A = static_cast<const Element*>(p.a);
-  mainloop.maps.ptr_B = static_cast<const Element*>(p.weight);
-  mainloop.problem = problem;
-  const auto [rows, columns, taps_and_channels, batches] =
-      conv::detail::get_linearized_problem_shape_MNKL(problem);
-  const auto shape = cute::make_shape(int(rows), int(columns), taps_and_channels, 1);
-  launch<cute::remove_cvref_t<decltype(shape)>, Mainloop, Epilogue>(p, shape, mainloop);
-}
+  static auto shape(const Problem& problem) {
+    const auto [rows, columns, summed, batches] =
+        cutlass::conv::detail::get_linearized_problem_shape_MNKL(problem);
+    return cute::make_shape(int(rows), int(columns), summed, 1);
+  }
+
+  static void run(const Product& p) {
+    typename Mainloop::Arguments mainloop{};
+    mainloop.maps.ptr_A = static_cast<const Element*>(p.a);
+    mainloop.maps.ptr_B = static_cast<const Element*>(p.weight);
+    mainloop.problem = problem(p);
+    launch<decltype(shape(mainloop.problem)), Mainloop, Epilogue>(p, shape(mainloop.problem), mainloop);
+  }
+};
 
 }  // namespace deeplab_fast::gemm

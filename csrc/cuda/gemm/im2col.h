@@ -15,6 +15,7 @@ namespace deeplab_fast::gemm {
 // product does.
 template <class Base>
 struct Im2col : Base {
+  using BaseCollective = Base;
   using Problem = typename Base::ProblemShape;
   using StrideA = cute::Stride<int64_t, cute::Int<1>, int64_t>;  // what the kernel is told; Base has its own
   using StrideB = StrideA;
