@@ -222,8 +222,8 @@ def stem(conv: nn.Conv2d, x: Tensor, fused: str) -> Tensor:
     """``conv(x)``; in training on a GPU, and where the interpreter is asked for, with 2x2 pixels beside each other."""
     assert isinstance(conv.padding, tuple)
     if stem_supports(x, conv.weight, conv.stride, conv.padding) or not use_kernels("stem_conv", fused, x.device, None):
-        return conv(x)
-    return stem_conv(x, conv.weight)
+        return convolve(conv, x)
+    return stem_conv(x, copied(conv.weight, product_dtype(x)))
 
 
 def conv_kind(conv: nn.Conv2d) -> str | None:

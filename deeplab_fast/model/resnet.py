@@ -12,8 +12,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from deeplab_fast.ops import Pending, finished, pixel_major
+from deeplab_fast.ops.conv_choice import ATROUS
 
-from .layers import AtrousConv2d, BatchNorm2d, conv_kind, runs_fused
+from .layers import AtrousConv2d, BatchNorm2d, conv_kind, runs_fused, runs_product
 
 
 def conv3x3(cin: int, cout: int, stride: int, dilation: int) -> nn.Conv2d:
@@ -170,15 +171,18 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer3(self.layer2(self.layer1(self.bn1.pooled(self.conv1, x))))
-        if self._atrous_by_kernels(x):
+        if self._takes_pixel_major(x):
             x = pixel_major(finished(x))  # layer4 and what follows stay so
         return finished(self.layer4(x))
 
-    def _atrous_by_kernels(self, x: Tensor | Pending) -> bool:
-        """Whether most of layer4's 3x3 convolutions skip taps, for which its maps are stored pixel-major."""
+    def _takes_pixel_major(self, x: Tensor | Pending) -> bool:
+        """Whether most of layer4's 3x3 convolutions run by kernels of ours: those of Triton, which skip taps, want its
+        maps stored pixel-major, those of CUTLASS take them so.
+        """
         if not isinstance(x, Pending):
             return False
         convs = [cast(nn.Conv2d, block.conv2) for block in self.layer4]
-        one = x.y[:, : convs[-1].in_channels]
-        fused = [runs_fused(conv_kind(c), c, one, self.bn1.fused) for c in convs if conv_kind(c) is not None]
-        return 2 * sum(fused) > len(convs)
+        one, fused = x.y[:, : convs[-1].in_channels], self.bn1.fused
+        same = [conv for conv in convs if conv_kind(conv) == ATROUS]
+        ours = [runs_fused(ATROUS, conv, one, fused) or runs_product(conv, one, fused) for conv in same]
+        return 2 * sum(ours) > len(convs)

@@ -1,5 +1,6 @@
-// Runs csrc/cuda/gemm/column_sums.h on the host, a thread of its own for each of the GPU's 128 that share a tile, and
-// their shuffles by way of an array that all can see. tests/native/test_column_sums.py builds and calls it.
+// Runs csrc/cuda/gemm/column_sums.h on the host, a thread of its own for each of the GPU's 128 that share a
+// tile, and their shuffles by way of an array that all can see. tests/native/test_column_sums.py builds and
+// calls it.
 #include <pthread.h>
 
 #include <algorithm>

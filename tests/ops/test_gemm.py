@@ -263,6 +263,20 @@ def test_a_build_without_them_says_why(monkeypatch):
         gemm.missing.__wrapped__.cache_clear()
 
 
+def test_torch_compile_takes_what_decides_for_a_constant(monkeypatch):
+    monkeypatch.setattr(gemm._native, "gemm", lambda: (None, "nvcc was not found"))
+    gemm.missing.__wrapped__.cache_clear()
+    device = torch.device("cuda", 0)
+
+    def step(x):
+        return x + 1 if gemm.missing(device) and gemm_check.disagreement(x.device, "1x1") is None else x - 1
+
+    try:
+        assert torch.compile(step, fullgraph=True, backend="eager")(torch.zeros(2)).tolist() == [1, 1]
+    finally:
+        gemm.missing.__wrapped__.cache_clear()
+
+
 @pytest.mark.parametrize("fused", ["auto", "on"])
 def test_without_them_the_library_serves(fused, monkeypatch, caplog):
     monkeypatch.setattr(gemm, "missing", lambda device: "they are of another GPU")
