@@ -12,6 +12,8 @@ from deeplab_fast.ops import gemm, gemm_check
 from tests.ops.gemm_stand_in import put_in_place
 from tests.ops.kernels import DEVICE
 
+pytestmark = pytest.mark.gpu
+
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 
@@ -25,7 +27,6 @@ def test_kernels_that_agree(stand_in, kind):
     assert gemm_check.compared(CPU, kind) is None
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("kind", gemm_check.KINDS)
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a GPU")
 def test_those_of_this_gpu_agree(kind):

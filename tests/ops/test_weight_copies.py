@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplab_fast.ops.weight_copies import WeightCopies, copied, in_type
+from tests.ops.kernels import DEVICE
+
+pytestmark = pytest.mark.gpu
 
 BF16 = torch.bfloat16
 
@@ -16,7 +19,7 @@ BF16 = torch.bfloat16
 @pytest.fixture
 def weight():
     values = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    return nn.Parameter(values.to(memory_format=torch.channels_last))
+    return nn.Parameter(values.to(DEVICE, memory_format=torch.channels_last))
 
 
 def test_a_copy_serves_until_the_weights_change(weight):
@@ -44,7 +47,7 @@ def test_another_type_and_another_tensor_are_cast(weight):
 
 
 def test_a_loaded_checkpoint_is_seen(weight):
-    conv = nn.Conv2d(4, 8, 3, bias=False)
+    conv = nn.Conv2d(4, 8, 3, bias=False, device=DEVICE)
     copies = WeightCopies([conv.weight], BF16)
     copies.refresh()
     conv.load_state_dict({"weight": weight.detach()})
@@ -52,13 +55,13 @@ def test_a_loaded_checkpoint_is_seen(weight):
 
 
 def test_the_gradient_goes_on_to_the_weights(weight):
-    x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(1)).bfloat16()
+    x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(1)).to(DEVICE, BF16)
     gradients = []
     for copies in (None, WeightCopies([weight], BF16)):
         weight.grad = None
         if copies is not None:
             copies.refresh()
-        with torch.autocast("cpu", BF16):
+        with torch.autocast(DEVICE.type, BF16):
             F.conv2d(x, copied(weight, BF16)).square().sum().backward()
         gradients.append(weight.grad)
     assert gradients[1].dtype == torch.float32
@@ -73,13 +76,13 @@ def test_no_cast_is_left(weight):
             self.count += function is torch.ops.aten._to_copy.default
             return function(*args, **(kwargs or {}))
 
-    x = torch.randn(2, 4, 5, 5).bfloat16()
+    x = torch.randn(2, 4, 5, 5).to(DEVICE, BF16)
     copies = WeightCopies([weight], BF16)
     found = []
     for refresh in (False, True):
         if refresh:
             copies.refresh()
-        with torch.autocast("cpu", BF16), Casts() as casts:
+        with torch.autocast(DEVICE.type, BF16), Casts() as casts:
             F.conv2d(x, copied(weight, BF16))
         found.append(casts.count)
     assert found == [1, 0]
