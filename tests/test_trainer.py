@@ -29,6 +29,7 @@ def make(builtin, **flags):
         "batch_size": 4,
         "max_steps": 20,
         "base_lr": 0.01,
+        "precision": "fp32",
     }
     config = TrainConfig(**(base | flags))
     source = list_source(builtin, builtin / "train.txt")

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 SPREAD = 12
 FLAGS = [
     *("--backbone=resnet18", "--crop_size=33", "--batch_size=4", "--num_classes=3", "--num_workers=1"),
-    *("--device_target=CPU", "--ema_decay=0.9", "--log_steps=2", "--max_steps=5", "--save_steps=2"),
+    *("--device_target=CPU", "--precision=fp32", "--ema_decay=0.9", "--log_steps=2", "--max_steps=5", "--save_steps=2"),
     *("--keep_checkpoint_max=2", "--save_minutes=1e-9"),  # a checkpoint to continue from after each step
 ]
 

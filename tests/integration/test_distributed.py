@@ -32,7 +32,10 @@ from deeplab_fast.state import build_state, connected
 from deeplab_fast.step import train_step
 
 CPU = torch.device("cpu")
-FLAGS = ["--backbone=resnet18", "--num_classes=6", "--crop_size=65", "--num_workers=1", "--device_target=CPU"]
+FLAGS = [
+    *("--backbone=resnet18", "--num_classes=6", "--crop_size=65", "--num_workers=1", "--device_target=CPU"),
+    "--precision=fp32",
+]
 
 
 def losses(run):
@@ -105,7 +108,7 @@ def train_in_fp64(rank, world_size, folder, builtin, accumulate, port):
     with group_at(port, world):
         config = TrainConfig(
             backbone="resnet18", num_classes=6, crop_size=65, batch_size=4 // world_size, max_steps=3,
-            accumulate_steps=accumulate, sync_bn=True, clip_grad_norm=5.0, ema_decay=0.5,
+            accumulate_steps=accumulate, sync_bn=True, clip_grad_norm=5.0, ema_decay=0.5, precision="fp32",
         )  # fmt: skip
         source = list_source(builtin, builtin / "train.txt")
         schedule = Schedule(len(source), config.batch_size, config.seed, rank, world_size, accumulate)
@@ -135,7 +138,7 @@ def test_three_steps_in_fp64(accumulate, builtin, tmp_path):
 def come_and_go(rank, folder):
     """A hundred ends of runs; Python's lock is handed over only where it has to be."""
     sys.setswitchinterval(60)
-    world, config = World(rank, 2), TrainConfig(backbone="resnet18", batch_size=2)
+    world, config = World(rank, 2), TrainConfig(backbone="resnet18", batch_size=2, precision="fp32")
     state = build_state(config, build_model(config), CPU, world, Schedule(4, 2, 0, rank, 2, 1))
     for i in range(100):
         dist.init_process_group("gloo", init_method=f"file://{folder}/{i}", rank=rank, world_size=2)

@@ -12,7 +12,8 @@ STEPS = 20
 FLAGS = [
     *("--num_classes=6", "--backbone=resnet18", "--crop_size=65", "--batch_size=4", "--eval_epochs=0", "--dropout=0.1"),
     "--fused=off",  # or the extension's loss, which rounds otherwise, would be compared too
-    *("--device_target=CPU", "--base_lr=0.02", f"--max_steps={STEPS}", f"--save_steps={STEPS}", "--photometric=True"),
+    *("--device_target=CPU", "--precision=fp32", "--base_lr=0.02"),
+    *(f"--max_steps={STEPS}", f"--save_steps={STEPS}", "--photometric=True"),
 ]
 
 

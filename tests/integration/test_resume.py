@@ -45,6 +45,7 @@ def command(records, run, *extra):
         "--num_workers=2",
         "--ema_decay=0.9",
         "--base_lr=0.01",
+        "--precision=fp32",
         *extra,
     ]
 

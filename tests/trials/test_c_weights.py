@@ -108,7 +108,7 @@ def test_c1_predict_gives_torchvision_s_classes(published, tmp_path, caplog):
     network, path, data = published
     flags = [f"--ckpt_path={path}", f"--input={data / 'images'}", f"--output={tmp_path}", f"--crop_size={SIDE}"]
     with caplog.at_level(logging.INFO):
-        predict.main([*flags, "--device_target=CPU"])
+        predict.main([*flags, "--device_target=CPU", "--precision=fp32"])
     assert "output stride 8, ASPP rates 12/24/36, as torchvision has it (otherwise give --model, --aspp_rates)" in (
         caplog.text
     )
