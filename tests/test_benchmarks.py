@@ -74,6 +74,25 @@ def test_curves_of_runs(tmp_path, capsys):
         curves.main([str(tmp_path / "none"), str(tmp_path / "a")])
 
 
+def test_curves_of_several_seeds(tmp_path, capsys):
+    """Each seed's runs differ by 10 %, their means do not."""
+    for name, factor, steps in (("a-1", 1, 60), ("a-2", 1, 60), ("b-1", 1.1, 60), ("b-2", 0.9, 60), ("c", 1, 50)):
+        (tmp_path / name).mkdir()
+        records = [{"step": i + 1, "loss": factor * (3 - i / 50), "lr": 0.1} for i in range(steps)]
+        records += [{"step": step, "miou": factor * step / 100, "pixel_accuracy": 0.5} for step in (30, 60)]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    a, b = (",".join(str(tmp_path / f"{name}-{seed}") for seed in (1, 2)) for name in "ab")
+    assert curves.main([b, a, str(tmp_path / "picture.png")]) == 0
+    said = capsys.readouterr().out
+    assert "smoothed losses, the means of 2 seeds, differ by 0.00% on average over 60 steps" in said
+    assert "b: mIoU 0.6000 (0.5400 to 0.6600)\na: mIoU 0.6000 (0.6000 to 0.6000)" in said
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+    with pytest.raises(UserError, match="2 and 1 runs; expected the same seeds on either side"):
+        curves.main([b, str(tmp_path / "a-1")])
+    with pytest.raises(UserError, match="expected as many steps and evaluations in each"):
+        curves.main([f"{tmp_path}/a-1,{tmp_path}/c", a])
+
+
 def test_chart(tmp_path):
     bars = {"ours": Bar(1.0, 0.9, 1.2), "a peer": Bar(2.0, 1.9, 2.1)}
     bar_chart(tmp_path / "chart.png", "title", "ms", {"fp32": bars, "bf16": bars}, {"fp32": 0.5})
