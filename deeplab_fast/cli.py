@@ -163,9 +163,11 @@ def _converter(annotation: Any, choices: Any = None) -> Callable[[str], Any]:
 def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
     """One option for each field, under its class's heading. Options not given are absent from the result."""
     hints = typing.get_type_hints(config_class)
+    fields = {field.name: field for field in dataclasses.fields(config_class)}  # with the defaults of this class
     seen: set[str] = set()
     for base in (*reversed(config_class.__mro__[1:]), config_class):
-        own = [f for f in dataclasses.fields(base) if f.name not in seen] if dataclasses.is_dataclass(base) else []
+        names = [f.name for f in dataclasses.fields(base)] if dataclasses.is_dataclass(base) else []
+        own = [fields[name] for name in names if name not in seen]
         if not own:
             continue
         group = parser.add_argument_group((base.__doc__ or base.__name__).splitlines()[0].rstrip("."))

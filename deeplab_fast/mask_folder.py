@@ -31,6 +31,22 @@ def target_files(stem: Path) -> tuple[Path, Path]:
     return stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_overlay.jpg")
 
 
+def read_provenance(root: Path) -> dict[str, Any] | None:
+    """Return the provenance in the ``predict.json`` of a folder, or None where there is no such file.
+
+    Raises:
+        UserError: the file is another's.
+    """
+    path = root / DESCRIPTION_FILE
+    if not os.path.lexists(path):
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["provenance"]
+        return dict(found)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        raise UserError(f"{path}: does not say what made the results here; expected another --output") from None
+
+
 @dataclass(frozen=True)
 class MaskFolder:
     """The results below ``root`` and what they are made from."""
@@ -38,21 +54,6 @@ class MaskFolder:
     root: Path
     provenance: dict[str, Any]
     with_overlay: bool
-
-    def described(self) -> dict[str, Any] | None:
-        """Return the provenance in ``predict.json``, or None where there is no such file.
-
-        Raises:
-            UserError: the file is another's.
-        """
-        path = self.root / DESCRIPTION_FILE
-        if not os.path.lexists(path):
-            return None
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))["provenance"]
-            return dict(found)
-        except (OSError, ValueError, RecursionError, KeyError, TypeError):
-            raise UserError(f"{path}: does not say what made the results here; expected another --output") from None
 
     def describe(self, **facts: Any) -> None:
         """Write ``predict.json``: the provenance, and ``facts`` for the reader."""
@@ -169,7 +170,7 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Path, Path]], overwr
     Raises:
         UserError: without ``overwrite``, results of others would be replaced.
     """
-    described = folder.described()
+    described = read_provenance(folder.root)
     is_ours = described == folder.provenance
     advice = "choose another --output, or --overwrite=True to replace what is there"
     if described is not None and not is_ours and not overwrite:
