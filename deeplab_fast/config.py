@@ -18,6 +18,7 @@ MODELS = ("deeplab_v3_s16", "deeplab_v3_s8")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 HEADS = ("recipe", "torchvision", "smp")
 PRECISIONS = ("fp32", "bf16", "fp16")
+AUTO_OR_PRECISION = ("auto", *PRECISIONS)
 FUSED = ("auto", "on", "off")
 VERIFY = ("auto", "always", "never")
 SCALES = ((1.0,), (0.5, 0.75, 1.0, 1.25, 1.75))  # by --scales_type
@@ -163,7 +164,13 @@ class DeviceConfig:
     device_target: str = flag(
         "auto", "Where to compute; auto takes a GPU if there is one.", choices=("auto", "GPU", "CPU")
     )
-    precision: str = flag("fp32", "Arithmetic of the network; weights and loss stay fp32.", choices=PRECISIONS)
+    precision: str = flag(
+        "auto",
+        "Arithmetic of the network; weights and loss stay fp32. auto: bf16 where the device multiplies it natively"
+        " (GPUs from compute capability 8.0 on, CPUs with AMX or AVX512_BF16), else fp32; what was begun goes on in the"
+        " precision that it began with.",
+        choices=AUTO_OR_PRECISION,
+    )
     fused: str = flag(
         "auto",
         "Fused kernels: auto where they run (the reason why not is logged), on (an error where they cannot), off"
@@ -332,6 +339,12 @@ class ProtocolConfig:
 class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
     """Everything that decides an evaluation."""
 
+    precision: str = flag(
+        "fp32",
+        "Arithmetic of the network. fp32, for figures that compare from machine to machine; auto: bf16 where the device"
+        " multiplies it natively (GPUs from compute capability 8.0 on, CPUs with AMX or AVX512_BF16), else fp32.",
+        choices=AUTO_OR_PRECISION,
+    )
     data_root: str = flag("", "Folder that the paths in --data_lst start from.")
     data_lst: str = flag("", "List file: an image path and a label path on each line.")
     data_file: str = flag("", "Records to evaluate on, instead of a list.")

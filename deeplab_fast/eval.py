@@ -23,7 +23,15 @@ from .inference import trained_model
 from .metrics import Scores
 from .model.layers import use_fused
 from .provenance import as_json, deciding_flags, differences, weights_digest
-from .runtime import check_precision, place, prepare_backends, select_device, versions
+from .runtime import (
+    check_precision,
+    common_precision,
+    place,
+    prepare_backends,
+    resolve_precision,
+    select_device,
+    versions,
+)
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -168,8 +176,10 @@ def main(argv: list[str]) -> int:
     if not world.is_main:
         logger.setLevel(logging.WARNING)
     with process_group(world, device, flags.get("process_timeout", EvalConfig.process_timeout)):
+        asked = flags.get("precision", EvalConfig.precision)
+        precision = common_precision(world.gather(resolve_precision(asked, device)))
         with world.together():
-            config, model = trained_model(EvalConfig, flags)
+            config, model = trained_model(EvalConfig, flags | {"precision": precision.name})
             validate_image(config)
             check_precision(config.precision, device)
             prepare_backends(device)
@@ -178,6 +188,8 @@ def main(argv: list[str]) -> int:
             if world.is_main:
                 folder = open_report(config)
                 made_from = provenance(config, source, weights_digest(model))
+        if asked == "auto":
+            logger.info("speed: %s", precision)
         network: nn.Module = place(model, device)
         use_fused(network, config.fused)
         if config.compile:

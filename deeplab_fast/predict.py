@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .cli import parse_flags, run
-from .config import DeviceConfig, ImageConfig, ModelConfig, ProtocolConfig, flag, validate, validate_image
+from .config import PRECISIONS, DeviceConfig, ImageConfig, ModelConfig, ProtocolConfig, flag, validate, validate_image
 from .data.folders import IMAGE_SUFFIXES
 from .data.folders import find_images as search
 from .data.sources import read_bytes
@@ -21,12 +21,22 @@ from .errors import UserError
 from .evaluator import Protocol
 from .files import check_folder
 from .inference import trained_model
-from .mask_folder import MaskFolder, find_results, results_among, target_files
+from .mask_folder import MaskFolder, find_results, read_provenance, results_among, target_files
 from .model.layers import use_fused
 from .ops import decode_image
 from .provenance import deciding_flags, weights_digest
 from .report import palette, predict
-from .runtime import check_precision, place, prepare_backends, select_device, sigterm_interrupts, versions
+from .runtime import (
+    Precision,
+    check_precision,
+    keep_precision,
+    place,
+    prepare_backends,
+    resolve_precision,
+    select_device,
+    sigterm_interrupts,
+    versions,
+)
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -87,6 +97,22 @@ def check_targets(images: list[tuple[Path, Path]], given: Path, out: Path) -> No
         raise UserError(
             f"--output={out}: is --input; the next prediction would find results there. Expected another folder"
         )
+
+
+def choose_precision(config: PredictConfig, device: torch.device) -> Precision:
+    """Return the precision to predict in: ``--precision`` here, but results that auto adds to keep theirs.
+
+    Raises:
+        UserError: the device has no use for it.
+    """
+    here = resolve_precision(config.precision, device)
+    if config.precision != "auto" or config.overwrite:
+        return here
+    flags = (read_provenance(Path(config.output)) or {}).get("flags")
+    began = flags.get("precision") if isinstance(flags, dict) else None
+    if began not in PRECISIONS:
+        return here
+    return keep_precision(began, here, device, f"--output={config.output}")
 
 
 class Result(NamedTuple):
@@ -184,7 +210,8 @@ def segment(segmenter: Segmenter, folder: MaskFolder, pending: list[tuple[Path, 
 
 def main(argv: list[str]) -> int:
     flags = parse_flags(PredictConfig, argv, "deeplab_fast.predict", DESCRIPTION)
-    validate(PredictConfig(**flags))
+    asked = PredictConfig(**flags)
+    validate(asked)
     for name in ("input", "output"):
         if not flags.get(name):
             raise UserError(f"--{name}: missing")
@@ -193,9 +220,10 @@ def main(argv: list[str]) -> int:
     check_targets(images, Path(flags["input"]), out)
     check_folder(out, f"--output={out}")
     device = select_device(flags.get("device_target", "auto"))
-    config, model = trained_model(PredictConfig, flags)
+    check_precision(asked.precision, device)
+    precision = choose_precision(asked, device)
+    config, model = trained_model(PredictConfig, flags | {"precision": precision.name})
     validate_image(config)
-    check_precision(config.precision, device)
     prepare_backends(device)
     made_from = {"weights": weights_digest(model), "flags": deciding_flags(config)}
     folder = MaskFolder(out, made_from, with_overlay=bool(config.overlay))
@@ -206,6 +234,8 @@ def main(argv: list[str]) -> int:
         folder.describe(**facts)
     model = place(model, device)
     use_fused(model, config.fused)
+    if asked.precision == "auto":
+        logger.info("speed: %s", precision)
     tally = Tally(len(images), len(found.done), len(found.done), [])
     pending = [image for image in images if image[1] not in found.done]
     again = "run again without --overwrite" if config.overwrite and not found.conflicts else "run again"

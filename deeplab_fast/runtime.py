@@ -5,20 +5,28 @@
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from .errors import Interrupted, UserError
 
+logger = logging.getLogger("deeplab_fast")
+
 M = TypeVar("M", bound=torch.nn.Module)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Where bf16 is multiplied natively: by a GPU's tensor cores from this compute capability on, by a CPU with one of these
+# flags in /proc/cpuinfo, the fastest first.
+_BF16_CAPABILITY = (8, 0)
+_BF16_INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512_BF16"}
 
 
 def select_device(target: str, local_rank: int = 0) -> torch.device:
@@ -46,14 +54,64 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise UserError("--precision=fp16: needs a GPU; on a CPU use fp32 or bf16")
 
 
-def cpu_multiplies_bf16() -> bool:
-    """Tell whether the CPU has instructions for it (AMX, AVX512_BF16); without, bf16 is a third as fast as fp32."""
+class Precision(NamedTuple):
+    """The arithmetic of a network, and why it is this one."""
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason})"
+
+
+def resolve_precision(asked: str, device: torch.device) -> Precision:
+    """Return the precision that ``--precision`` means on ``device``: auto is bf16 where that is native, else fp32."""
+    if asked != "auto":
+        return Precision(asked, "as asked")
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if (major, minor) >= _BF16_CAPABILITY:
+            return Precision("bf16", "tensor cores")
+        return Precision("fp32", f"this GPU does not multiply bf16 natively: sm_{major}{minor}, older than sm_80")
+    instructions = cpu_bf16_instructions()
+    if instructions:
+        return Precision("bf16", instructions)
+    return Precision("fp32", "this CPU does not multiply bf16 natively: no AMX, no AVX512_BF16")
+
+
+def cpu_bf16_instructions() -> str:
+    """Name the CPU's instructions that multiply bf16; empty where it has none: bf16 is a third as fast as fp32 then."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             flags = next((line.split() for line in file if line.startswith("flags")), [])
     except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+        return ""
+    return next((name for flag, name in _BF16_INSTRUCTIONS.items() if flag in flags), "")
+
+
+def common_precision(found: Sequence[Precision]) -> Precision:
+    """Return the precision for all processes from what each, by rank, found for itself: fp32 where one of them did."""
+    rank = next((rank for rank, one in enumerate(found) if one.name == "fp32"), 0)
+    chosen = found[rank]
+    if all(one.name == chosen.name for one in found):
+        return chosen
+    return chosen._replace(reason=f"rank {rank}: {chosen.reason}")
+
+
+def keep_precision(began: str, here: Precision, device: torch.device, folder: str) -> Precision:
+    """Return the precision in which auto continues what began in ``began``, and say where it would choose another here.
+
+    ``folder``: the flag with the folder that holds what was begun.
+
+    Raises:
+        UserError: the device has no use for it.
+    """
+    if began == here.name:
+        return here
+    if began == "fp16" and device.type == "cpu":
+        raise UserError(f"{folder}: began in fp16, which needs a GPU; continue on one, or choose another folder")
+    logger.info("%s: goes on in %s, as it began; auto would begin in %s here", folder, began, here)
+    return Precision(began, "as it began")
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -174,11 +232,12 @@ def report() -> list[tuple[str, str]]:
         lines.append(("GPU", "none: this torch is a CPU build; install a CUDA build of torch to use one"))
     else:
         lines.append(("GPU", "none: torch finds no CUDA device or driver"))
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    lines.append(("precision", f"auto is {resolve_precision('auto', device)}"))
     from .ops import _native, gemm, gemm_check
 
     lines += _native.status()
-    if torch.cuda.is_available():
-        device = torch.device("cuda", torch.cuda.current_device())
+    if device.type == "cuda":
         for kind in gemm_check.KINDS:
             wrong = gemm.missing(device) or gemm_check.disagreement(device, kind)
             lines.append((f"  {kind} convolutions", f"not used: {wrong}" if wrong else "agree with torch on this GPU"))

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .average import WeightAverage
-from .config import TrainConfig
+from .config import PRECISIONS, TrainConfig
 from .data.schedule import Schedule
 from .distributed import World
 from .elsewhere import check_dealt_alike
@@ -22,7 +22,7 @@ from .model import DeepLabV3
 from .model.layers import span_processes, use_fused
 from .ops.weight_copies import WeightCopies
 from .optim import SGD, build_optimiser
-from .runtime import DTYPES, place, restore_rng_state, rng_state, versions
+from .runtime import DTYPES, Precision, keep_precision, place, restore_rng_state, rng_state, versions
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -61,6 +61,7 @@ class TrainState:
     data: str = ""  # digest of the training samples' keys
     held_out: str = ""  # of the held-out samples' keys
     run: str = ""  # who wrote a checkpoint: drawn once, and kept by what continues it
+    precision_reason: str = "as asked"  # why config.precision is what it is, for the log
     step: int = 0
     evaluated: int = 0  # step of the last evaluation
     best_miou: float = -1.0
@@ -156,6 +157,20 @@ def as_it_began(config: TrainConfig, content: dict[str, Any]) -> TrainConfig:
     return replace(config, **kept)
 
 
+def precision_of_run(
+    config: TrainConfig, here: Precision, content: dict[str, Any] | None, device: torch.device
+) -> Precision:
+    """Return the precision to train in: ``here``, but a run that auto continues keeps what its checkpoint says.
+
+    Raises:
+        UserError: the device has no use for it.
+    """
+    began = None if content is None else content["config"].get("precision")
+    if config.precision != "auto" or began not in PRECISIONS:
+        return here
+    return keep_precision(began, here, device, f"--train_dir={config.train_dir}")
+
+
 def build_state(
     config: TrainConfig,
     model: DeepLabV3,
@@ -164,8 +179,11 @@ def build_state(
     schedule: Schedule,
     data: str = "",
     held_out: str = "",
+    precision_reason: str = "as asked",
 ) -> TrainState:
     """Put the model on its device and everything around it; :func:`connected` comes next.
+
+    ``config`` names a precision: auto was resolved before.
 
     Raises:
         UserError: the data does not fill one step.
@@ -207,6 +225,7 @@ def build_state(
         data=data,
         held_out=held_out,
         run=secrets.token_hex(8),
+        precision_reason=precision_reason,
     )
 
 

@@ -29,16 +29,25 @@ from .model import build_model
 from .model.weights import load_pretrained
 from .report import write_report
 from .run_folder import CONFIG, locked, move_aside, open_run_folder, refuse_to_overwrite
-from .runtime import StopRequest, check_precision, cpu_multiplies_bf16, prepare_backends, seed_everything, select_device
+from .runtime import (
+    Precision,
+    StopRequest,
+    check_precision,
+    common_precision,
+    prepare_backends,
+    resolve_precision,
+    seed_everything,
+    select_device,
+)
 from .start import check_held_out, check_labels
-from .state import TrainState, as_it_began, build_state, connected
+from .state import TrainState, as_it_began, build_state, connected, precision_of_run
 from .trainer import fit
 
 logger = logging.getLogger("deeplab_fast")
 
 DESCRIPTION = "Train DeepLabV3. Without data flags it trains on the built-in data set, sized for this machine."
 EPILOG = """example: python -m deeplab_fast.train --data_file=voc.tar --val_data_file=val.tar --train_dir=ckpt
- --model=deeplab_v3_s16 --ckpt_pre_trained=resnet101.pth --train_epochs=200 --batch_size=32 --precision=bf16"""
+ --model=deeplab_v3_s16 --ckpt_pre_trained=resnet101.pth --train_epochs=200 --batch_size=32"""
 
 
 def builtin_preset(on_gpu: bool) -> dict[str, Any]:
@@ -58,7 +67,6 @@ def builtin_preset(on_gpu: bool) -> dict[str, Any]:
         "eval_epochs": 3,
         "save_steps": 400,
         "keep_checkpoint_max": 2,
-        "precision": "bf16" if on_gpu or cpu_multiplies_bf16() else "fp32",
     }
     if on_gpu:
         preset |= {"backbone": "resnet50", "crop_size": 257, "train_epochs": 60, "batch_size": 16}
@@ -196,13 +204,19 @@ def said_by_main(world: World) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def prepare_run(config: TrainConfig, device: torch.device, world: World, found: Resumable | None) -> Run:
+def prepare_run(
+    config: TrainConfig, here: Precision, device: torch.device, world: World, found: Resumable | None
+) -> Run:
     """Open and check the data, build the model, and load what the run continues from. All processes come here together.
+
+    ``here``: the precision of a run that begins here.
 
     Raises:
         UserError: the data, the weights or the checkpoint are of no use; says why.
     """
     with world.together(), said_by_main(world):
+        precision = precision_of_run(config, here, None if found is None else found.content, device)
+        config = dataclasses.replace(config, precision=precision.name)
         if found is not None:
             config = as_it_began(config, found.content)
             if config.resume_elsewhere:
@@ -221,7 +235,9 @@ def prepare_run(config: TrainConfig, device: torch.device, world: World, found: 
         if config.ckpt_pre_trained and found is None:
             load_pretrained(model, config.ckpt_pre_trained, config.filter_weight, config.allow_partial)
         held_out_digest = keys_digest(held_out) if held_out is not None else ""
-        state = build_state(config, model, device, world, schedule, keys_digest(source), held_out_digest)
+        state = build_state(
+            config, model, device, world, schedule, keys_digest(source), held_out_digest, precision.reason
+        )
         if found is not None:
             continue_from(state, found)
     return Run(state, source, schedule, held_out, names, found.content["evaluated"] if found is not None else 0)
@@ -260,8 +276,9 @@ def train(config: TrainConfig, world: World) -> int:
     ):
         with world.together():
             check_precision(config.precision, device)
+        here = common_precision(world.gather(resolve_precision(config.precision, device)))
         found = take_folder(config, checkpoints, world, held)
-        run = prepare_run(config, device, world, found)
+        run = prepare_run(config, here, device, world, found)
         state, is_new = run.state, found is None
         del found  # its tensors were copied
         log: RunLog | None = None

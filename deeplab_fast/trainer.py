@@ -140,7 +140,7 @@ def fit(
         step, plan = choose_step(state)
     if log is not None:
         log.say(f"data: {loader.plan}")
-        log.say(f"speed: {plan}")
+        log.say(f"speed: {config.precision} ({state.precision_reason}), {plan}")
         if config.profile:
             step = ProfiledStep(step, state, checkpoints.folder, log.say)
     first, last = (n * config.accumulate_steps for n in (state.step, state.total_steps))

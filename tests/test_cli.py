@@ -1,12 +1,14 @@
 import dataclasses
 import json
+from contextlib import nullcontext
 
 import pytest
 
-from deeplab_fast import train
+from benchmarks.evaluation import EvaluationConfig
 from deeplab_fast.cli import parse_flags
-from deeplab_fast.config import EvalConfig, TrainConfig, validate_train
+from deeplab_fast.config import EvalConfig, TrainConfig, validate, validate_train
 from deeplab_fast.errors import UserError
+from deeplab_fast.predict import PredictConfig
 from deeplab_fast.train import resolve
 
 
@@ -117,19 +119,26 @@ def test_resume_reads_like_a_switch(text):
     assert parse(text) == {"resume": "True"}
 
 
-@pytest.mark.parametrize(
-    ("on_gpu", "native", "expected"), [(True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")]
-)
-def test_the_built_in_run_takes_bf16_where_it_is_fast(on_gpu, native, expected, monkeypatch):
-    monkeypatch.setattr(train, "cpu_multiplies_bf16", lambda: native)
-    assert resolve({}, on_gpu=on_gpu).precision == expected
-    assert resolve({"precision": "fp32"}, on_gpu=on_gpu).precision == "fp32"
+@pytest.mark.parametrize("config_class", [TrainConfig, EvalConfig, PredictConfig, EvaluationConfig])
+def test_precision_and_its_default(config_class, capsys):
+    """A class may have another default than the one it inherits the flag from, and other choices."""
+    default = config_class().precision
+    assert default == ("auto" if config_class in (TrainConfig, PredictConfig) else "fp32")
+    with pytest.raises(SystemExit):
+        parse_flags(config_class, ["--help"], "x", "")
+    text = " ".join(capsys.readouterr().out.split("--precision ")[1].split("--fused")[0].split())
+    assert text.endswith(f"[{default}]")
+    takes_auto = config_class is not EvaluationConfig  # a benchmark says what it measured
+    assert text.startswith("auto|fp32|bf16|fp16" if takes_auto else "fp32|bf16|fp16")
+    with nullcontext() if takes_auto else pytest.raises(UserError, match="--precision=auto: expected one of fp32"):
+        validate(config_class(precision="auto"))
 
 
 def test_presets_give_way_to_flags():
     config = resolve({"crop_size": 65}, on_gpu=False)
     assert config.is_builtin
     assert (config.crop_size, config.num_classes, config.train_dir) == (65, 6, "runs/builtin")
+    assert config.precision == "auto"  # so that the run continues on another machine
     assert resolve({}, on_gpu=True).crop_size > config.crop_size
     own = resolve({"data_file": "x.tar"}, on_gpu=False)
     assert (own.crop_size, own.num_classes, own.train_dir) == (513, 21, "runs/deeplab_v3_s16")
