@@ -1,8 +1,8 @@
 """Copies of convolutions' weights in the type that they multiply in, written in one pass after each update.
 
 Without them every convolution casts its own weights anew: two hundred small launches in a step of ResNet-101. A copy
-counts only for the version of the weights that it was made from; whoever changes them otherwise, by loading a
-checkpoint for instance, makes the next reader cast.
+counts only for the version of the weights that it was made from (torch counts changes in place, not those of
+``weight.data``); whoever changes them otherwise, by loading a checkpoint for instance, makes the next reader cast.
 """
 
 from collections.abc import Iterable
@@ -48,7 +48,9 @@ def copied(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _found(weight: Tensor, dtype: torch.dtype) -> Tensor | None:
     copy, version = _copies.get(weight, (None, None))
-    return copy if copy is not None and copy.dtype == dtype and version == weight._version else None
+    if copy is None or version != weight._version:
+        return None
+    return copy if (copy.dtype, copy.device) == (dtype, weight.device) else None
 
 
 class _Copied(torch.autograd.Function):

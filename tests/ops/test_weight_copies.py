@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplab_fast.ops.weight_copies import WeightCopies, copied, in_type
+from deeplab_fast.optim import SGD
 from tests.ops.kernels import DEVICE
 
 pytestmark = pytest.mark.gpu
@@ -52,6 +53,14 @@ def test_a_loaded_checkpoint_is_seen(weight):
     copies.refresh()
     conv.load_state_dict({"weight": weight.detach()})
     assert torch.equal(in_type(conv.weight, BF16), weight.detach().bfloat16())
+
+
+def test_an_update_is_seen(weight):
+    copies = WeightCopies([weight], BF16)
+    copies.refresh()
+    weight.grad = torch.ones_like(weight)
+    SGD([weight], 0.1, 0.9, 0.0).step()
+    assert torch.equal(in_type(weight, BF16), weight.detach().bfloat16())
 
 
 def test_the_gradient_goes_on_to_the_weights(weight):
