@@ -1,7 +1,10 @@
 """What the tests share: small generated data, the real data where it is at hand, torchvision without its kernels."""
 
+import logging
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -15,6 +18,17 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before a kernel is decorated; 'fused=on' then runs on the CPU
 
 REPO = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def what_a_program_sets() -> Iterator[None]:
+    """Give the next test the log's handlers and the answer to Ctrl-C as they were: ``cli.run`` sets both."""
+    log = logging.getLogger("deeplab_fast")
+    handlers, level, answer = log.handlers, log.level, signal.getsignal(signal.SIGINT)
+    yield
+    log.handlers = handlers
+    log.setLevel(level)
+    signal.signal(signal.SIGINT, answer)
 
 
 @pytest.fixture(scope="session")
