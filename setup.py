@@ -7,7 +7,7 @@ in pyproject.toml. Torch is not needed here.
 
 ``DEEPLAB_FAST_WITHOUT=cuda,jpeg`` leaves parts out by choice; ``DEEPLAB_FAST_SANITIZE=address,undefined``
 builds for the sanitizers. Both are unset by an empty value, 0, false, no or off. What nvcc made is kept in
-``build/cuda``, under a digest of all that it was made from.
+``build/cuda``, under a digest of its sources, our headers, the command and nvcc's version.
 """
 
 import hashlib
@@ -121,7 +121,8 @@ def fetched_cutlass() -> Path:
     if root.is_dir():
         return root
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", folder]
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+        command += ["--disable-pip-version-check", "--dest", folder]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         done = subprocess.run(
             [*command, f"nvidia-cutlass=={CUTLASS}"], env=environment, capture_output=True, text=True, check=False
@@ -141,7 +142,12 @@ def fetched_cutlass() -> Path:
                     target = partial / name.removeprefix(top)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(wheel.read(name))
-        partial.rename(root)
+        try:
+            partial.rename(root)
+        except OSError:
+            shutil.rmtree(partial)
+            if not root.is_dir():  # else another build was faster
+                raise
     return root
 
 
@@ -271,10 +277,11 @@ class BuildExtension(build_ext):
         try:
             objects = compiled(self.gemm_commands(nvcc, code) | usual, version)
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+            objects = compiled(usual, version)  # where that fails too, CUDA as a whole is left out
             print(getattr(error, "output", None) or "", file=sys.stderr)
             self.leave_out(ext, "gemm", str(error))
             ext.sources.append("csrc/cuda/gemm/unavailable.cpp")
-            return compiled(usual, version)
+            return objects
         self.note(ext, "gemm", f"CUTLASS {CUTLASS.removesuffix('.0')}, for Hopper")
         return objects
 

@@ -145,6 +145,8 @@ class TrainState:
             self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.scaler.load_state_dict(content["scaler"])
+        if self.copies is not None and self.copies.copies:  # a recorded step reads them where they are
+            self.copies.refresh()
         restore_rng_state(content["rng"], self.device)
 
 

@@ -198,7 +198,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 def count_batches(norms: Iterable[BatchNorm2d]) -> None:
-    """Count the batch of those that took its statistics since they last counted, all in one launch."""
+    """Count the batch of those that took its statistics since they last counted, all together."""
     waiting = [norm for norm in norms if not norm.has_counted]
     if waiting:
         torch._foreach_add_([cast(Tensor, norm.num_batches_tracked) for norm in waiting], 1)
@@ -212,7 +212,7 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
         return conv(x)
     weight = copied(conv.weight, product_dtype(x))
     if conv_kind(conv) != CONV1X1 or conv.stride != (1, 1) or not is_pixel_major(x):
-        return conv._conv_forward(x, weight, conv.bias)
+        return conv(x) if weight is conv.weight else conv._conv_forward(x, weight, conv.bias)
     n, c, h, w = x.shape
     y = F.conv2d(as_rows(x).view(h * w, n, 1, c).permute(0, 3, 1, 2), weight)
     return as_rows(y).view(h, w, n, -1).permute(2, 3, 0, 1)
@@ -244,11 +244,13 @@ def runs_fused(kind: str | None, conv: nn.Conv2d, x: Tensor, fused: str) -> bool
         if reason := gemm.supports(x, conv.out_channels):  # the library and a pass serve as well, with --fused=on too
             tell(kind, reason)
             return False
-        rate, reason = 0, gemm_check.disagreement(x.device, "1x1")
+        rate, reason = 0, None
     else:
         rate, reason = conv.dilation[0], conv_supports(x, [conv.weight])
     if reason is None and fused == "auto":
         reason = slower(kind, x[:, :, :: conv.stride[0], :: conv.stride[1]], conv.out_channels, [rate])
+    if reason is None and kind == CONV1X1:  # the last question: it takes a process of its own
+        reason = gemm_check.disagreement(x.device, "1x1")
     return use_kernels(kind, fused, x.device, reason)
 
 

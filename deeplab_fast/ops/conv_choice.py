@@ -94,7 +94,7 @@ def kind_of(rates: Sequence[int]) -> str:
 
 @cache
 def measured(gpu: str) -> dict[str, Any]:
-    """Return by shape class, of the GPU of this name: ``ours_ms`` and ``vendor_ms``, forward and backward together, and
+    """Return by shape class, of the GPU of this name: ``ours_ms`` and ``vendor_ms``, of the same passes, and
     the label of the fastest tile by its use, ``tiles``, where ours has tiles.
     """
     tables = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}

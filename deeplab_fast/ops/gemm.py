@@ -4,9 +4,10 @@ By CUTLASS in the extension, on Hopper (``csrc/cuda/gemm``). The references, in 
 runs, and what the kernels are compared with before they are first used on a GPU (``gemm_check.py``).
 """
 
+import contextlib
 from functools import cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,10 +78,11 @@ def product(a: Tensor, weight: Tensor, window: Window | None = None) -> tuple[Te
     y = a.new_empty(rows, k)
     parts = a.new_empty(parts_of(rows), 3, k, dtype=torch.float32)
     given = TYPES[a.dtype], a.data_ptr(), weight.data_ptr(), y.data_ptr(), parts.data_ptr()
-    if window is None:
-        _module().conv1x1_cuda(*given, rows, c, k, _stream(a.device))
-    else:
-        _module().conv3x3_cuda(*given, window[:4], window.is_pixel_major, c, k, _stream(a.device))
+    with _current(a.device):
+        if window is None:
+            _module().conv1x1_cuda(*given, rows, c, k, _stream(a.device))
+        else:
+            _module().conv3x3_cuda(*given, window[:4], window.is_pixel_major, c, k, _stream(a.device))
     return y, parts
 
 
@@ -120,13 +122,14 @@ def norm_gradient(
         norm.eps,
     )
     out, stream = (dz.data_ptr(), parts.data_ptr()), _stream(dy.device)
-    if window is None:
-        others = (0 if t is None else t.data_ptr() for t in (added, activation))
-        _module().conv1x1_gradient_cuda(*given, *others, *out, rows, c, k, stream)
-    else:
-        assert added is None
-        assert activation is None
-        _module().conv3x3_gradient_cuda(*given, *out, window[:4], window.is_pixel_major, c, k, stream)
+    with _current(dy.device):
+        if window is None:
+            others = (0 if t is None else t.data_ptr() for t in (added, activation))
+            _module().conv1x1_gradient_cuda(*given, *others, *out, rows, c, k, stream)
+        else:
+            assert added is None
+            assert activation is None
+            _module().conv3x3_gradient_cuda(*given, *out, window[:4], window.is_pixel_major, c, k, stream)
     return dz, parts
 
 
@@ -147,7 +150,7 @@ def _map_gradient(dy: Tensor, x: Tensor, window: Window) -> Tensor:
     if x.device.type != "cuda":
         dy, x = dy.to(_wide(dy)), x.to(_wide(x))
     shape, place = (dy.shape[1], x.shape[1], 3, 3), [window.rate] * 2
-    like = x.new_empty(shape).to(memory_format=torch.channels_last)
+    like = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     given = window.map(dy), window.map(x), like, None, [1, 1], place, place, False, [0, 0], 1
     return torch.ops.aten.convolution_backward(*given, [False, True, False])[1]
 
@@ -229,6 +232,11 @@ def missing(device: torch.device) -> str | None:
 
 def _is_native(t: Tensor) -> bool:
     return t.device.type == "cuda"
+
+
+def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Make it the current GPU, on which the extension launches."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _stream(device: torch.device) -> int:

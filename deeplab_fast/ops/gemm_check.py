@@ -24,10 +24,11 @@ from .choice import constant
 KINDS = ("1x1", "3x3")
 _PATIENCE = 120.0  # seconds, of which importing torch takes most
 _NO_GPU = 3  # exit status: the process could not have the GPU
-# Rows, channels in and out: ragged all, of both widths of tile.
-_PRODUCTS = ((300, 72, 40), (129, 136, 200))
-# Images, height, width, rate; in pixel-major order too.
-_MAPS = ((2, 9, 7, 1), (3, 5, 11, 4))
+# Rows, channels in and out: ragged all, of both widths of tile; the last has three tiles for each of an H200's
+# multiprocessors, and more to sum than the pipeline holds, so that each block goes through all that it does twice.
+_PRODUCTS = ((300, 72, 40), (129, 136, 200), (52_000, 520, 72))
+# Images, height, width, rate, channels in and out; in pixel-major order too.
+_MAPS = ((2, 9, 7, 1, 72, 40), (3, 5, 11, 4, 136, 200), (48, 33, 33, 2, 72, 40))
 
 
 @constant
@@ -39,13 +40,25 @@ def disagreement(device: torch.device, kind: str) -> str | None:
     """
     if device.type != "cuda":
         return None
-    place = default_cache() / "gemm-check" / f"{_identity(device)}-{kind}.json"
-    try:
-        return json.loads(place.read_text())["disagreement"]
-    except (OSError, ValueError, KeyError):
-        found = _asked_elsewhere(device, kind)
-    _remember(place, {"gpu": torch.cuda.get_device_name(device), "disagreement": found})
+    place = _place(device, kind)
+    if place is not None:
+        try:
+            kept = json.loads(place.read_text())["disagreement"]
+            return kept and f"{kept} (kept in {place}; without that file they are compared again)"
+        except (OSError, ValueError, KeyError):
+            pass
+    found, is_certain = _asked_elsewhere(device, kind)
+    if place is not None and is_certain:
+        _remember(place, {"gpu": torch.cuda.get_device_name(device), "disagreement": found})
     return found
+
+
+def _place(device: torch.device, kind: str) -> Path | None:
+    """Where the verdict is kept; None for a user without a home."""
+    try:
+        return default_cache() / "gemm-check" / f"{_identity(device)}-{kind}.json"
+    except RuntimeError:
+        return None
 
 
 def _identity(device: torch.device) -> str:
@@ -60,23 +73,25 @@ def _identity(device: torch.device) -> str:
     return hashlib.sha256(repr(about).encode() + build).hexdigest()[:24]
 
 
-def _asked_elsewhere(device: torch.device, kind: str) -> str | None:
-    """The verdict of a process of its own; of this one where a GPU takes no second process."""
+def _asked_elsewhere(device: torch.device, kind: str) -> tuple[str | None, bool]:
+    """The verdict of a process of its own, or of this one where a GPU takes no second; and whether it is one: a process
+    that hangs or breaks may have had another reason, and the next run asks anew.
+    """
     index = torch.cuda.current_device() if device.index is None else device.index
     command = [sys.executable, "-m", __name__, kind, str(index)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired:
-        return f"the {kind} products gave no answer in {_PATIENCE:.0f} s"
+        return f"the {kind} products gave no answer in {_PATIENCE:.0f} s", False
     except OSError:
-        return compared(device, kind)
+        return compared(device, kind), True
     if done.returncode == _NO_GPU:
-        return compared(device, kind)
+        return compared(device, kind), True
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return f"comparing the {kind} products ended with status {done.returncode}: {last}"
-    return done.stdout.strip() or None
+        return f"comparing the {kind} products ended with status {done.returncode}: {last}", False
+    return done.stdout.strip() or None, True
 
 
 def _remember(place: Path, content: dict[str, str | None]) -> None:
@@ -92,12 +107,13 @@ def _remember(place: Path, content: dict[str, str | None]) -> None:
 def compared(device: torch.device, kind: str) -> str | None:
     """Compare each kernel of ``kind`` with its reference on small random problems; say which disagrees, or None.
 
-    Ragged rows and channels, each type, each order of pixels: a few milliseconds.
+    Ragged rows and channels, each type, each order of pixels: a tenth of a second.
     """
     cases = _products(device) if kind == "1x1" else _convolutions(device)
-    for what, dtype, found, expected in cases:
-        if reason := _difference(found, expected, dtype):
-            return f"{what} of {dtype}: {reason}"
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        for what, dtype, found, expected in cases:
+            if reason := _difference(found, expected, dtype):
+                return f"{what} of {dtype}: {reason}"
     return None
 
 
@@ -120,9 +136,9 @@ def _products(device: torch.device) -> Iterator[Case]:
 def _convolutions(device: torch.device) -> Iterator[Case]:
     dtype = torch.bfloat16
     for order in (False, True):
-        for sizes, (_, c, k) in zip(_MAPS, _PRODUCTS, strict=True):
-            window = gemm.Window(*sizes, is_pixel_major=order)
-            rows, draw = sizes[0] * sizes[1] * sizes[2], _Draw(device, dtype)
+        for n, h, w, rate, c, k in _MAPS:
+            window = gemm.Window(n, h, w, rate, is_pixel_major=order)
+            rows, draw = n * h * w, _Draw(device, dtype)
             a, weight, dy, norm = draw(rows, c), draw(k, 3, 3, c) / (9 * c) ** 0.5, draw(rows, k), draw.norm(rows, c)
             found, expected = (f(a, weight, window) for f in (gemm.product, gemm.product_reference))
             yield "a 3x3 convolution", dtype, found, expected
@@ -165,7 +181,7 @@ def main() -> int:
     kind, index = sys.argv[1], int(sys.argv[2])
     try:
         device = torch.device("cuda", index)
-        torch.cuda.init()
+        torch.cuda.set_device(device)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError):
         return _NO_GPU

@@ -1,10 +1,11 @@
-"""Copies of convolutions' weights in the type that they multiply in, written in one pass after each update.
+"""Copies of convolutions' weights in the type that they multiply in, written together after each update.
 
 Without them every convolution casts its own weights anew: two hundred small launches in a step of ResNet-101. A copy
 counts only for the version of the weights that it was made from (torch counts changes in place, not those of
 ``weight.data``); whoever changes them otherwise, by loading a checkpoint for instance, makes the next reader cast.
 """
 
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-# By weight: its copy, and the version that it was made from.
+# By weight: its copy, as long as its WeightCopies lives, and the version that it was made from.
 _copies: Any = WeakTensorKeyDictionary()
 
 
@@ -30,7 +31,7 @@ class WeightCopies:
             self.copies = [torch.empty_like(weight, dtype=self.dtype) for weight in self.weights]
         torch._foreach_copy_(self.copies, self.weights)
         for weight, copy in zip(self.weights, self.copies, strict=True):
-            _copies[weight] = copy, weight._version
+            _copies[weight] = weakref.ref(copy), weight._version
 
 
 def in_type(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -47,10 +48,9 @@ def copied(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _found(weight: Tensor, dtype: torch.dtype) -> Tensor | None:
-    copy, version = _copies.get(weight, (None, None))
-    if copy is None or version != weight._version:
-        return None
-    return copy if (copy.dtype, copy.device) == (dtype, weight.device) else None
+    of, version = _copies.get(weight, (None, None))
+    copy = of() if of is not None and version == weight._version else None
+    return copy if copy is not None and (copy.dtype, copy.device) == (dtype, weight.device) else None
 
 
 class _Copied(torch.autograd.Function):

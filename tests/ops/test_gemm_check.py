@@ -72,6 +72,9 @@ def test_kernels_that_do_not_agree(stand_in, monkeypatch, kernel, change, messag
 # ---------------------------------------------------------------- once, elsewhere
 
 
+WRONG = subprocess.CompletedProcess([], 0, "a product is off\n", "")
+
+
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     """What the other process answers, to be set; counts how often it was asked."""
@@ -106,17 +109,20 @@ def test_a_verdict_is_remembered(asked, tmp_path):
     assert [json.loads(path.read_text()) for path in kept] == [{"gpu": "a GPU", "disagreement": None}] * 2
 
 
-def test_of_another_gpu_another_driver_or_another_build_it_is_asked_anew(asked, monkeypatch):
+def test_of_another_gpu_or_another_cuda_it_is_asked_anew(asked, monkeypatch):
     asked.question()
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "another GPU")
     asked.question()
     assert len(asked.commands) == 2
+    monkeypatch.setattr(torch.version, "cuda", "99.0")
+    asked.question()
+    assert len(asked.commands) == 3
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (subprocess.CompletedProcess([], 0, "a product is off\n", ""), "a product is off"),
+        (WRONG, "a product is off"),
         (subprocess.CompletedProcess([], -11, "", "one\nan illegal address\n"), "status -11: an illegal address"),
         (subprocess.CompletedProcess([], 1, "", ""), "status 1: no message"),
         (subprocess.TimeoutExpired([], 120), "gave no answer in 120 s"),
@@ -126,7 +132,25 @@ def test_what_hangs_or_breaks_is_a_disagreement(asked, answer, said):
     asked.answer = answer
     assert said in asked.question()
     assert said in asked.question()
-    assert len(asked.commands) == 1
+    assert len(asked.commands) == (1 if answer == WRONG else 2)  # what may have had another reason is asked anew
+
+
+def test_a_kept_disagreement_says_where(asked, tmp_path):
+    asked.answer = WRONG
+    asked.question()
+    assert f"a product is off (kept in {tmp_path}/deeplab_fast/gemm-check/" in asked.question()
+
+
+def test_a_user_without_a_home_asks_each_time(asked, monkeypatch):
+    monkeypatch.setattr(gemm_check, "default_cache", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert asked.question() is None
+    assert asked.question() is None
+    assert len(asked.commands) == 2
+
+
+def test_autocast_does_not_round_the_reference(stand_in):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert gemm_check.compared(CPU, "1x1") is None
 
 
 @pytest.mark.parametrize("answer", [subprocess.CompletedProcess([], 3, "", ""), OSError("no processes")])
@@ -146,9 +170,9 @@ def test_a_cache_that_cannot_be_written_is_no_trouble(asked, monkeypatch, tmp_pa
 
 def test_the_process_that_is_asked(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gemm_check", "1x1", "0"])
-    monkeypatch.setattr(torch.cuda, "init", lambda: (_ for _ in ()).throw(RuntimeError("no GPU")))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: (_ for _ in ()).throw(RuntimeError("no GPU")))
     assert gemm_check.main() == 3
-    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(torch, "zeros", lambda *shape, device: None)
     monkeypatch.setattr(gemm_check, "compared", lambda device, kind: f"{kind} is off")
     assert gemm_check.main() == 0

@@ -63,6 +63,13 @@ def test_an_update_is_seen(weight):
     assert torch.equal(in_type(weight, BF16), weight.detach().bfloat16())
 
 
+def test_copies_end_with_who_made_them(weight):
+    copies = WeightCopies([weight], BF16)
+    copies.refresh()
+    del copies
+    assert copied(weight, BF16) is weight
+
+
 def test_the_gradient_goes_on_to_the_weights(weight):
     x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(1)).to(DEVICE, BF16)
     gradients = []

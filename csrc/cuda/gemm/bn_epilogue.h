@@ -1,9 +1,8 @@
-// A node of CUTLASS's epilogue visitor tree for sm_90: BatchNorm's share of a matrix product whose rows are
-// pixels.
+// A node of CUTLASS's epilogue visitor tree for sm_90: BatchNorm's share of a matrix product of pixels.
 //
-//   Op::forward    D = acc                                  and the moments of D, [tiles][3][N]: count, mean,
-//   M2 Op::backward   D = z > 0 ? acc : 0                      and the sums of D and D * x-hat, [tiles][2][N]
-//   Op::residual   D = act > 0 ? acc + residual : 0         and the same sums
+//   Op::forward    D = acc                          and the moments of D, [tiles][3][N]: count, mean, M2
+//   Op::backward   D = z > 0 ? acc : 0              and the sums of D and D * x-hat, [tiles][2][N]
+//   Op::residual   D = act > 0 ? acc + residual : 0 and the same sums
 //
 // x-hat = (x - mean) / sqrt(variance + eps), z = x-hat * weight + bias; a tile is 128 rows. Sums are of what
 // is stored, rounded. They go from registers by shuffles to shared memory and by plain stores to a workspace

@@ -29,6 +29,11 @@ void run(Element type, Run bf16, Run fp16, Product product) {
   const Run chosen = type == Element::bfloat16 ? bf16 : type == Element::float16 ? fp16 : nullptr;
   if (chosen == nullptr)
     throw DeviceError(fp16 == nullptr ? "expected bfloat16" : "expected bfloat16 or float16");
+  for (const void* map : {product.a, product.weight, static_cast<const void*>(product.out), product.norm.x,
+                          product.residual, product.activation}) {
+    if (reinterpret_cast<uintptr_t>(map) % 16 != 0)
+      throw DeviceError("a map's address; expected multiples of 16");
+  }
   if (product.rows == 0) return;
   check(cudaGetDevice(&product.device), "the current device");
   check(cudaDeviceGetAttribute(&product.multiprocessors, cudaDevAttrMultiProcessorCount, product.device),
