@@ -40,19 +40,19 @@ def decoder() -> tuple[ModuleType | None, str]:
 
 def cuda() -> tuple[ModuleType | None, str]:
     """The extension where it was built with CUDA, or None and why not."""
-    module, reason = load()
-    if module is None:
-        return None, reason
-    found = module.build_info()["CUDA"]
-    return (None, found.removeprefix(_MISSING)) if found.startswith(_MISSING) else (module, "")
+    return _with("CUDA")
 
 
 def gemm() -> tuple[ModuleType | None, str]:
-    """The extension where it was built with the products for BatchNorm, or None and why not."""
-    module, reason = cuda()
+    """Return the extension where it was built with the products for BatchNorm, or None and why not."""
+    return _with("GEMM")
+
+
+def _with(part: str) -> tuple[ModuleType | None, str]:
+    module, reason = load()
     if module is None:
         return None, reason
-    found = module.build_info()["GEMM"]
+    found = module.build_info()[part]
     return (None, found.removeprefix(_MISSING)) if found.startswith(_MISSING) else (module, "")
 
 

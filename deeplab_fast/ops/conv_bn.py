@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from . import gemm
 from .batch_moments import is_eager
-from .layout import CHANNELS_LAST, as_rows, empty_like_rows, is_pixel_major
+from .layout import CHANNELS_LAST, as_rows, empty_like_rows, from_rows, is_pixel_major
 from .norm_relu import norm_relu_reference
 from .pending import Pending, pending
 from .weight_copies import in_type
@@ -134,11 +134,9 @@ def _weight_gradient(dy: Tensor, x: Tensor, conv_weight: Tensor, window: gemm.Wi
 
 
 def _as_map(rows: Tensor, like: Tensor) -> Tensor:
-    """``rows`` ``[N*H*W, K]`` as ``[N, K, H, W]``, their order that of ``like``."""
+    """Return ``rows`` ``[N*H*W, K]`` as ``[N, K, H, W]``, their order that of ``like``."""
     n, _, h, w = like.shape
-    if is_pixel_major(like):
-        return rows.view(h, w, n, -1).permute(2, 3, 0, 1)
-    return rows.view(n, h, w, -1).permute(0, 3, 1, 2)
+    return from_rows(rows, n, h, w, is_pixel_major(like))
 
 
 def _empty_channels_last(conv_weight: Tensor) -> Tensor:
@@ -351,7 +349,7 @@ class _Eager(torch.autograd.Function):
 
 
 class _EagerPair(torch.autograd.Function):
-    """Of a block's output whose shortcut has a convolution: see ``norm_pair.py``."""
+    """Convolves a block's output whose shortcut has a convolution: see ``norm_pair.py``."""
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]

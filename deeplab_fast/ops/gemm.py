@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from . import _native
 from .choice import constant
-from .layout import CHANNELS_LAST, PIXEL_MAJOR, as_rows, is_pixel_major
+from .layout import CHANNELS_LAST, as_rows, from_rows, is_pixel_major
 
 ROWS = 128  # of a part
 TYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
@@ -24,7 +24,7 @@ _FARTHEST = 15  # pixels between taps
 
 
 class Window(NamedTuple):
-    """Where the rows lie that a 3x3 convolution of stride 1 reads: ``[N, H, W]``, or pixel-major ``[H, W, N]``."""
+    """Says where the rows lie that a 3x3 convolution of stride 1 reads: ``[N, H, W]``, or pixel-major ``[H, W, N]``."""
 
     images: int
     height: int
@@ -40,10 +40,7 @@ class Window(NamedTuple):
 
     def map(self, rows: Tensor) -> Tensor:
         """Return rows ``[rows, C]`` as ``[N, C, H, W]``, a view."""
-        n, h, w = self.images, self.height, self.width
-        if self.is_pixel_major:
-            return rows.view(h, w, n, -1).permute(PIXEL_MAJOR)
-        return rows.view(n, h, w, -1).permute(0, 3, 1, 2)
+        return from_rows(rows, self.images, self.height, self.width, self.is_pixel_major)
 
 
 class NormInput(NamedTuple):

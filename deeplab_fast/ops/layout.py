@@ -31,6 +31,13 @@ def as_rows(x: Tensor, like: Tensor | None = None) -> Tensor:
     return x.permute(order).contiguous().flatten(0, 2)
 
 
+def from_rows(rows: Tensor, n: int, h: int, w: int, is_pixel_major: bool) -> Tensor:
+    """Return rows ``[N*H*W, C]``, in either order, as ``[N, C, H, W]``: a view."""
+    if is_pixel_major:
+        return rows.view(h, w, n, -1).permute(PIXEL_MAJOR)
+    return rows.view(n, h, w, -1).permute(0, 3, 1, 2)
+
+
 def empty_like_rows(x: Tensor, channels: int | None = None) -> Tensor:
     """Uninitialised, of the shape and type of ``x``, or so many channels; its rows have the same order."""
     n, c, h, w = x.shape
