@@ -138,7 +138,9 @@ class BatchNorm2d(nn.BatchNorm2d):
 
         def product(before: Tensor | Pending, stride: int = 1, rate: int = 0) -> tuple[Tensor | None, Pending]:
             return conv_bn(
-                *(before, conv.weight, *norm),
+                before,
+                conv.weight,
+                *norm,
                 stride=stride,
                 training=training,
                 momentum=momentum,
@@ -255,11 +257,17 @@ def runs_fused(kind: str | None, conv: nn.Conv2d, x: Tensor, fused: str) -> bool
 
 
 def runs_product(conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
-    """Whether the 3x3 convolution of ``x`` runs as a matrix product of ours: only where that was measured ahead."""
+    """Tell whether the 3x3 convolution of ``x`` runs as a matrix product of ours: only where that was measured ahead.
+
+    Kernels that would be ahead but do not agree with torch are named in the log, once.
+    """
     if fused != "auto" or x.device.type != "cuda":
         return False
     rate, k = conv.dilation[0], conv.out_channels
-    reason = slower(CONV3X3, x, k, [rate]) or gemm.supports(x, k, rate) or gemm_check.disagreement(x.device, "3x3")
+    if slower(CONV3X3, x, k, [rate]) or gemm.supports(x, k, rate):
+        return False
+    if reason := gemm_check.disagreement(x.device, "3x3"):
+        tell(CONV3X3, reason)
     return reason is None
 
 

@@ -176,8 +176,9 @@ class ResNet(nn.Module):
         return finished(self.layer4(x))
 
     def _takes_pixel_major(self, x: Tensor | Pending) -> bool:
-        """Whether most of layer4's 3x3 convolutions run by kernels of ours: those of Triton, which skip taps, want its
-        maps stored pixel-major, those of CUTLASS take them so.
+        """Tell whether most of layer4's 3x3 convolutions run by kernels of ours.
+
+        Those of Triton, which skip taps, want its maps stored pixel-major; those of CUTLASS take them so.
         """
         if not isinstance(x, Pending):
             return False

@@ -80,6 +80,28 @@ def test_the_library_s_convolutions_between_our_normalisations(monkeypatch):
     assert len(twice) == 2  # of layer2 and layer3: layer1 reads the stem, layer4 what is stored anew
 
 
+@pytest.mark.no_cover
+def test_3x3_convolutions_as_products(monkeypatch):
+    """As ``auto`` has it where a measurement put them ahead: in layer4 of maps stored pixel-major."""
+    for module in (layers, resnet):
+        monkeypatch.setattr(module, "runs_fused", lambda kind, *_: kind == layers.CONV1X1)
+        monkeypatch.setattr(module, "runs_product", lambda *_: True)
+    rates, real = [], layers.conv_bn
+    stored = []
+
+    def noted(before, *given, rate, **options):
+        if rate:
+            rates.append(rate)
+            stored.append(is_pixel_major(before.y))
+        return real(before, *given, rate=rate, **options)
+
+    monkeypatch.setattr(layers, "conv_bn", noted)
+    model, images, labels = case(batch=5, crop=17, backbone="resnet50")
+    check_against_fp64(with_small_branches(model), images, labels)
+    assert rates == [1, 2]  # of layer1 and layer4: those of layer2 and layer3 have a stride
+    assert stored == [False, True]
+
+
 @contextlib.contextmanager
 def noted_calls(monkeypatch, of, name):
     calls, real = [], getattr(of, name)

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.model.layers import runs_fused
+from deeplab_fast.model import layers
+from deeplab_fast.model.layers import runs_fused, runs_product
 from deeplab_fast.ops import choice, gemm, gemm_check
 from deeplab_fast.ops.layout import as_rows
 from tests.ops.gemm_stand_in import put_in_place
@@ -284,6 +285,25 @@ def test_without_them_the_library_serves(fused, monkeypatch, caplog):
     with caplog.at_level(logging.INFO, "deeplab_fast"):
         assert not runs_fused("conv1x1_bn", nn.Conv2d(64, 64, 1, bias=False), on_a_gpu(), fused)
     assert "conv1x1_bn runs unfused: they are of another GPU" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("measured", "disagreement", "runs"),
+    [(None, None, True), ("not measured on this GPU", None, False), (None, "the sums are 0.5 off", False)],
+)
+def test_a_3x3_convolution_runs_where_it_is_ahead_and_right(measured, disagreement, runs, monkeypatch, caplog):
+    asked = []
+    monkeypatch.setattr(gemm, "missing", lambda device: None)
+    monkeypatch.setattr(layers, "slower", lambda *_: measured)
+    monkeypatch.setattr(gemm_check, "disagreement", lambda device, kind: asked.append(kind) or disagreement)
+    choice._told.clear()
+    conv = nn.Conv2d(64, 64, 3, padding=2, dilation=2, bias=False)
+    with caplog.at_level(logging.INFO, "deeplab_fast"):
+        assert runs_product(conv, on_a_gpu(), "auto") == runs
+    assert asked == ([] if measured else ["3x3"])  # a process of its own, where it matters alone
+    assert caplog.text.count("conv3x3_bn runs unfused: the sums are 0.5 off") == bool(disagreement)
+    assert not runs_product(conv, on_a_gpu(), "off")
+    assert not runs_product(conv, torch.zeros(1, 64, 5, 5), "auto")
 
 
 def test_one_that_disagrees_is_left_out_or_raises(monkeypatch, caplog):
