@@ -223,7 +223,7 @@ def test_weights_are_cast_by_the_pass_of_the_update(fused):
 
 
 def test_copies_of_weights_change_no_bit(tiny):
-    with_copies, without = state_of(**tiny), state_of(**tiny)
+    with_copies, without = state_of(DEVICE, **tiny), state_of(DEVICE, **tiny)
     assert with_copies.copies is not None
     without.copies = None
     assert losses_of(lambda b: train_step(with_copies, b), 3) == losses_of(lambda b: train_step(without, b), 3)

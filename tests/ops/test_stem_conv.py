@@ -87,6 +87,28 @@ def test_what_it_is_not():
 
 
 @needs_kernels
+def test_the_network_s_stem_in_bf16(monkeypatch):
+    """As it trains on a GPU: the kernel, the library's convolution and the weights' gradient, under autocast."""
+    torch.manual_seed(0)
+    conv = build_model(ModelConfig(backbone="resnet18", num_classes=5)).to(DEVICE).backbone.conv1
+    x, dy = torch.randn(2, 3, 33, 33, device=DEVICE), torch.randn(2, 64, 17, 17, device=DEVICE)
+    calls = []
+    monkeypatch.setattr(layers, "stem_conv", lambda *given: calls.append(1) or stem_conv(*given))
+    results = []
+    for fused in ("on", "off"):
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            y = stem(conv, x, fused)
+        results.append((y.detach(), *torch.autograd.grad(y, conv.weight, dy.to(y.dtype))))
+    assert calls == [1]
+    wide = conv.weight.detach().double().requires_grad_()
+    y = F.conv2d(x.double(), wide, stride=2, padding=3)
+    exact = (y.detach(), *torch.autograd.grad(y, wide, dy.bfloat16().double()))
+    for ours, plain, right in zip(*results, exact, strict=True):
+        assert ours.dtype == plain.dtype
+        assert relative_error(ours, right) <= 2 * relative_error(plain, right)
+
+
+@needs_kernels
 def test_the_network_s_stem_is_the_same_with_kernels_and_without(monkeypatch):
     model = build_model(ModelConfig(backbone="resnet18", num_classes=5)).to(DEVICE)
     conv = model.backbone.conv1
