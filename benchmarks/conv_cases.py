@@ -49,7 +49,7 @@ class Layer(NamedTuple):
 
     @property
     def is_product(self) -> bool:
-        """Whether ours is CUTLASS's."""
+        """Tell whether ours is CUTLASS's."""
         return self.kind in (CONV1X1, CONV3X3)
 
 

@@ -1,4 +1,4 @@
-"""Whether runs learn alike: the mean difference of their smoothed losses, their last mIoU, and a picture of both.
+"""Compare how runs learn: the mean difference of their smoothed losses, their last mIoU, and a picture of both.
 
 ``python -m benchmarks.curves RUN REFERENCE [PICTURE.png]`` takes two run folders of the same seed and steps, or on
 either side those of several seeds with commas between (``fp32-1,fp32-2``), whose means are compared; status 1 where the
