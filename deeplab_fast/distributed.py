@@ -149,14 +149,14 @@ def process_group(world: World, device: torch.device, timeout_s: float = 300, re
     except BaseException as error:
         if not _is_lost(error):
             roll.leave()
-            roll.end()
             _leave()
             raise
         lost = _lost(error, roll, timeout_s)
     else:
-        roll.end()
         _leave()
         return
+    finally:
+        roll.end()
     raise lost
 
 

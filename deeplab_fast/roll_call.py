@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 
 _ANSWERS_S = 1.0  # between looks at whether another asks
+_STORE_S = 10.0  # longest a look takes, unless the store's host hangs: then it does not come back at all
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,17 @@ class RollCall:
         self.store, self.rank, self.size = store, rank, size
         self._note("place", f"process {os.getpid()} on {socket.gethostname()}")
         self._ended = threading.Event()
-        threading.Thread(target=self._answer, daemon=True).start()
+        self._answers = threading.Thread(target=self._answer, daemon=True)
+        self._answers.start()
 
     def end(self) -> None:
-        """Answer no more: no other process waits for this one."""
+        """Answer no more: no other process waits for this one.
+
+        Waits for the thread: one that comes back from the store's C++ while Python ends is unwound through it, which
+        aborts the process.
+        """
         self._ended.set()
+        self._answers.join(_STORE_S)
 
     def _answer(self) -> None:
         """Note that this process is there once another asks."""

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import torch.distributed as dist
 
@@ -44,3 +45,28 @@ def test_one_that_left_says_its_own_error():
     found = second.missing(timed_out=False, grace_s=10)
     assert found.is_said
     assert found.places == []
+
+
+class SlowStore(dist.Store):
+    """A store whose answer comes after the process began to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+    def set(self, key, value):
+        pass
+
+    def check(self, keys):
+        self.asked.set()
+        time.sleep(0.3)
+        return False
+
+
+def test_nothing_asks_the_store_after_the_end(monkeypatch):
+    monkeypatch.setattr("deeplab_fast.roll_call._ANSWERS_S", 1e-3)
+    store = SlowStore()
+    roll = RollCall(store, 0, 2)
+    assert store.asked.wait(10)
+    roll.end()
+    assert not roll._answers.is_alive()
