@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.log import METRICS, read_json_lines
+from deeplab_fast.storage.log import METRICS, read_json_lines
 
 LIMIT, WINDOW = 0.02, 20
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from deeplab_fast.files import make_folder, replace_file
 from deeplab_fast.runtime import versions
+from deeplab_fast.storage.files import make_folder, replace_file
 
 K = TypeVar("K")
 NOT_RECORDED = "not recorded"

@@ -20,12 +20,12 @@ import torch
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import flag, validate
 from deeplab_fast.errors import UserError
-from deeplab_fast.files import replace_file
 from deeplab_fast.ops import gemm, gemm_check
 from deeplab_fast.ops.conv_choice import MEASURED, predicted, shape_class
 from deeplab_fast.ops.triton import chip, missing
 from deeplab_fast.ops.triton.tiles import FORWARD, ConvTile, candidates
 from deeplab_fast.runtime import DTYPES, prepare_backends
+from deeplab_fast.storage.files import replace_file
 
 from .agreement import Check, relative
 from .conv_cases import OURS, VENDOR, Layer, Step, both, kernel, layers, with_tiles

@@ -18,11 +18,9 @@ from .data.sources import Source, keys_digest, list_source
 from .distributed import process_group, world_from_environment
 from .errors import UserError
 from .evaluator import Protocol, evaluate
-from .files import check_folder, make_folder, replace_file
 from .inference import trained_model
 from .metrics import Scores
 from .model.layers import use_fused
-from .provenance import as_json, deciding_flags, differences, weights_digest
 from .runtime import (
     check_precision,
     common_precision,
@@ -32,6 +30,8 @@ from .runtime import (
     select_device,
     versions,
 )
+from .storage.files import check_folder, make_folder, replace_file
+from .storage.provenance import as_json, deciding_flags, differences, weights_digest
 
 logger = logging.getLogger("deeplab_fast")
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import BEST
 from .cli import parse_flags, run
 from .config import ImageConfig, ModelConfig, flag, validate
 from .errors import UserError
-from .files import check_file, make_folder, replace_file
 from .inference import trained_model
 from .model import DeepLabV3
 from .runtime import sigterm_interrupts
+from .storage.checkpoint import BEST
+from .storage.files import check_file, make_folder, replace_file
 
 DESCRIPTION = (
     "Export a checkpoint. The exported network takes normalised RGB images [N, 3, S, S], S = crop_size, and gives"

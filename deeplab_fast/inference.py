@@ -5,7 +5,6 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .checkpoint import BEST
 from .config import ImageConfig, ModelConfig, check_type, check_value, validate
 from .errors import UserError
 from .model import DeepLabV3, build_model
@@ -17,6 +16,7 @@ from .model.weights import (
     read_weights,
     refuse_other_networks,
 )
+from .storage.checkpoint import BEST
 
 C = TypeVar("C", bound=ModelConfig)
 

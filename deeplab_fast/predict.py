@@ -19,12 +19,9 @@ from .data.folders import find_images as search
 from .data.sources import read_bytes
 from .errors import UserError
 from .evaluator import Protocol
-from .files import check_folder
 from .inference import trained_model
-from .mask_folder import MaskFolder, find_results, read_provenance, results_among, target_files
 from .model.layers import use_fused
 from .ops import decode_image
-from .provenance import deciding_flags, weights_digest
 from .report import palette, predict
 from .runtime import (
     Precision,
@@ -37,6 +34,9 @@ from .runtime import (
     sigterm_interrupts,
     versions,
 )
+from .storage.files import check_folder
+from .storage.mask_folder import MaskFolder, find_results, read_provenance, results_among, target_files
+from .storage.provenance import deciding_flags, weights_digest
 
 logger = logging.getLogger("deeplab_fast")
 

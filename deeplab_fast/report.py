@@ -15,10 +15,10 @@ from .data.pairs import read_pair
 from .data.sources import Source
 from .errors import UserError
 from .evaluator import Protocol, View, predictions, view_of
-from .files import make_folder, replace_file
-from .log import METRICS, read_json_lines
 from .ops import Decoding
-from .run_folder import CURVES, PREDICTIONS, REPORT
+from .storage.files import make_folder, replace_file
+from .storage.log import METRICS, read_json_lines
+from .storage.run_folder import CURVES, PREDICTIONS, REPORT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

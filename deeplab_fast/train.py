@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from .checkpoint import BEST, CheckpointFolder, Resumable, load
 from .cli import parse_flags, run
 from .config import TrainConfig, validate_train
 from .data.classes import check_same_classes, class_names, described_flags
@@ -23,12 +22,9 @@ from .distributed import World, process_group, world_from_environment
 from .elsewhere import dealt_anew
 from .errors import UserError
 from .evaluator import Protocol
-from .files import replace_file
-from .log import METRICS, RunLog, read_json_lines
 from .model import build_model
 from .model.weights import load_pretrained
 from .report import write_report
-from .run_folder import CONFIG, locked, move_aside, open_run_folder, refuse_to_overwrite
 from .runtime import (
     Precision,
     StopRequest,
@@ -41,6 +37,10 @@ from .runtime import (
 )
 from .start import check_held_out, check_labels
 from .state import TrainState, as_it_began, build_state, connected, precision_of_run
+from .storage.checkpoint import BEST, CheckpointFolder, Resumable, load
+from .storage.files import replace_file
+from .storage.log import METRICS, RunLog, read_json_lines
+from .storage.run_folder import CONFIG, locked, move_aside, open_run_folder, refuse_to_overwrite
 from .trainer import fit
 
 logger = logging.getLogger("deeplab_fast")

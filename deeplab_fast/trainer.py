@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from .checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
 from .config import TrainConfig
 from .data.augment import Augment
 from .data.dataset import BadSamples, Batch, TrainingSet
@@ -23,13 +22,14 @@ from .data.schedule import Schedule
 from .data.sources import Source
 from .errors import TrainingDiverged, UserError
 from .evaluator import Protocol, evaluate
-from .log import RunLog
 from .ops import Decoding
 from .optim import learning_rate
 from .profile import ProfiledStep
 from .runtime import DTYPES, StopRequest, versions
 from .state import TrainState
 from .step import choose_step
+from .storage.checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
+from .storage.log import RunLog
 
 logger = logging.getLogger("deeplab_fast")
 

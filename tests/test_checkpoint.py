@@ -5,9 +5,9 @@ import shutil
 import pytest
 import torch
 
-from deeplab_fast import seal
-from deeplab_fast.checkpoint import FORMAT, LAST, CheckpointFolder, UnreadableFile, load, save_atomically
 from deeplab_fast.errors import UserError
+from deeplab_fast.storage import seal
+from deeplab_fast.storage.checkpoint import FORMAT, LAST, CheckpointFolder, UnreadableFile, load, save_atomically
 
 MODEL = "deeplab_v3_s16"
 
@@ -66,7 +66,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("deeplab_fast.files.os.fsync", fail)
+    monkeypatch.setattr("deeplab_fast.storage.files.os.fsync", fail)
     with pytest.raises(UserError, match=r"a\.pt: cannot be written \(No space left"):
         save_atomically({"x": 2}, path)
     assert load(path) == {"x": 1}

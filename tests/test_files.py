@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from deeplab_fast import files
 from deeplab_fast.errors import UserError
-from deeplab_fast.files import check_file, check_folder, make_folder, replace_file
+from deeplab_fast.storage import files
+from deeplab_fast.storage.files import check_file, check_folder, make_folder, replace_file
 
 
 def names(folder):

@@ -5,7 +5,7 @@ from torch import nn
 
 from deeplab_fast.config import EvalConfig, ProtocolConfig, TrainConfig
 from deeplab_fast.predict import PredictConfig
-from deeplab_fast.provenance import _INDIFFERENT, deciding_flags, differences, weights_digest
+from deeplab_fast.storage.provenance import _INDIFFERENT, deciding_flags, differences, weights_digest
 
 
 def network(seed=0):

@@ -10,8 +10,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.files import make_folder, replace_file
 from deeplab_fast.ops import decode_label
+from deeplab_fast.storage.files import make_folder, replace_file
 
 from .lists import some_of
 from .sources import read_bytes

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.files import default_cache
+from deeplab_fast.storage.files import default_cache
 
 CLASSES = ("background", "disc", "box", "triangle", "cross", "ring")
 IGNORE_LABEL = 255

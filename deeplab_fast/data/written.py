@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.files import replace_file
+from deeplab_fast.storage.files import replace_file
 
 from .sources import read_bytes
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..files import default_cache, replace_file
+from ..storage.files import default_cache, replace_file
 from . import _native, gemm
 from .choice import constant
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from deeplab_fast import eval as evaluation
 from deeplab_fast import predict, prepare, train
-from deeplab_fast.checkpoint import WEIGHTS_FORMAT, save_atomically
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.ops import _native
+from deeplab_fast.storage.checkpoint import WEIGHTS_FORMAT, save_atomically
 from tests.native.mutations import chunks_of, png_of
 from tests.trials.samples import CLASSES, small
 

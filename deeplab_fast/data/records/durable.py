@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.files import replace_file
+from deeplab_fast.storage.files import replace_file
 
 
 def write_json(path: Path, content: Any) -> None:

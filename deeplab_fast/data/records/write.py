@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.files import rename
+from deeplab_fast.storage.files import rename
 
 from ..pairs import check_values, decode_pair
 from ..philox import SHUFFLE, permutation

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from deeplab_fast import checkpoint
 from deeplab_fast.errors import UserError
+from deeplab_fast.storage import checkpoint
 
 from .families import TORCHVISION, Family, family_of
 from .safe import SAFE_GLOBALS

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
-from .errors import UserError
+from ..errors import UserError
 from .files import make_folder, replace_file
 from .provenance import differences
 

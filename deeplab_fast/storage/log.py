@@ -17,8 +17,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..errors import UserError
 from .board import Board
-from .errors import UserError
 from .files import reason, replace_file
 
 logger = logging.getLogger("deeplab_fast")

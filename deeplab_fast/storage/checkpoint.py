@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..config import MODELS
+from ..errors import UserError
 from . import seal
-from .config import MODELS
-from .errors import UserError
 from .files import replace_file
 from .seal import Damaged, Seal
 

@@ -9,9 +9,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..config import MODELS
+from ..errors import UserError
 from .checkpoint import BEST, LAST
-from .config import MODELS
-from .errors import UserError
 from .files import check_folder, make_folder, reason, unfinished
 from .log import METRICS, TIMING
 
