@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import PRECISIONS, EvalConfig, flag, validate
 from deeplab_fast.errors import UserError
-from deeplab_fast.evaluator import Protocol, evaluate
-from deeplab_fast.inference import trained_model
+from deeplab_fast.evaluation.evaluator import Protocol, evaluate
+from deeplab_fast.evaluation.inference import trained_model
 from deeplab_fast.model import DeepLabV3, build_model
 from deeplab_fast.model.layers import BatchNorm2d, use_fused
 from deeplab_fast.runtime import place, prepare_backends, select_device

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .cli import parse_flags, run
 from .config import ImageConfig, ModelConfig, flag, validate
 from .errors import UserError
-from .inference import trained_model
+from .evaluation.inference import trained_model
 from .model import DeepLabV3
 from .runtime import sigterm_interrupts
 from .storage.checkpoint import BEST

@@ -18,8 +18,8 @@ from .data.folders import IMAGE_SUFFIXES
 from .data.folders import find_images as search
 from .data.sources import read_bytes
 from .errors import UserError
-from .evaluator import Protocol
-from .inference import trained_model
+from .evaluation.evaluator import Protocol
+from .evaluation.inference import trained_model
 from .model.layers import use_fused
 from .ops import decode_image
 from .report import palette, predict

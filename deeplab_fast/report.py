@@ -14,7 +14,7 @@ from .data.pairs import Image as Pixels
 from .data.pairs import read_pair
 from .data.sources import Source
 from .errors import UserError
-from .evaluator import Protocol, View, predictions, view_of
+from .evaluation.evaluator import Protocol, View, predictions, view_of
 from .ops import Decoding
 from .storage.files import make_folder, replace_file
 from .storage.log import METRICS, read_json_lines

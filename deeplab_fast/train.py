@@ -21,7 +21,7 @@ from .data.synthetic import CLASSES, builtin_data
 from .distributed import World, process_group, world_from_environment
 from .elsewhere import dealt_anew
 from .errors import UserError
-from .evaluator import Protocol
+from .evaluation.evaluator import Protocol
 from .model import build_model
 from .model.weights import load_pretrained
 from .report import write_report

@@ -21,7 +21,7 @@ from .data.native_loader import Finish
 from .data.schedule import Schedule
 from .data.sources import Source
 from .errors import TrainingDiverged, UserError
-from .evaluator import Protocol, evaluate
+from .evaluation.evaluator import Protocol, evaluate
 from .ops import Decoding
 from .optim import learning_rate
 from .profile import ProfiledStep

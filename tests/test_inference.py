@@ -5,7 +5,7 @@ import torch
 
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.errors import UserError
-from deeplab_fast.inference import trained_model
+from deeplab_fast.evaluation.inference import trained_model
 from deeplab_fast.model import build_model
 from deeplab_fast.predict import PredictConfig
 

@@ -4,7 +4,7 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
 from deeplab_fast import ops
-from deeplab_fast.metrics import Scores
+from deeplab_fast.evaluation.metrics import Scores
 
 
 @pytest.mark.parametrize("present", [21, 5])

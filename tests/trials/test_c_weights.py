@@ -19,7 +19,7 @@ from deeplab_fast import eval as evaluate_program
 from deeplab_fast import export, predict, train
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.errors import UserError
-from deeplab_fast.inference import trained_model
+from deeplab_fast.evaluation.inference import trained_model
 from deeplab_fast.model import build_model
 from deeplab_fast.model.weights import load_exactly, load_pretrained, read_weights
 from deeplab_fast.predict import PredictConfig

@@ -74,7 +74,8 @@ def test_e9_the_build_leaves_out_what_is_named_and_nothing_else(monkeypatch):
 def test_e7_the_report_obeys_fused_off_and_names_its_weights(samples, tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
-    from deeplab_fast import evaluator, train
+    from deeplab_fast import train
+    from deeplab_fast.evaluation import evaluator
 
     asked, titles = [], []
     upsample, save = evaluator.upsample_argmax, Figure.savefig

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .config import ImageConfig
-from .data.pairs import read_pair
-from .data.sources import Source
-from .data.threads import ordered_map
-from .distributed import World
-from .errors import UserError
+from ..config import ImageConfig
+from ..data.pairs import read_pair
+from ..data.sources import Source
+from ..data.threads import ordered_map
+from ..distributed import World
+from ..errors import UserError
+from ..ops import DEFAULT_DECODING, ConfusionCounter, Decoding, LogitsView, normalise, resize_bilinear, upsample_argmax
+from ..runtime import autocast
 from .metrics import Scores
-from .ops import DEFAULT_DECODING, ConfusionCounter, Decoding, LogitsView, normalise, resize_bilinear, upsample_argmax
-from .runtime import autocast
 
 logger = logging.getLogger("deeplab_fast")
 

@@ -5,18 +5,11 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .config import ImageConfig, ModelConfig, check_type, check_value, validate
-from .errors import UserError
-from .model import DeepLabV3, build_model
-from .model.weights import (
-    WeightFile,
-    assumed_config,
-    infer_config,
-    load_exactly,
-    read_weights,
-    refuse_other_networks,
-)
-from .storage.checkpoint import BEST
+from ..config import ImageConfig, ModelConfig, check_type, check_value, validate
+from ..errors import UserError
+from ..model import DeepLabV3, build_model
+from ..model.weights import WeightFile, assumed_config, infer_config, load_exactly, read_weights, refuse_other_networks
+from ..storage.checkpoint import BEST
 
 C = TypeVar("C", bound=ModelConfig)
 
