@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from deeplab_fast import roofline
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import ModelConfig, flag, validate
 from deeplab_fast.model import build_model
 from deeplab_fast.ops.triton.schedule import PixelMap, Source, conv_schedule, weight_schedule
 from deeplab_fast.ops.triton.tiles import CONV_PIXELS, CONV_WEIGHT, choose
-from deeplab_fast.roofline import H200, Conv, Roof
+from deeplab_fast.training import roofline
+from deeplab_fast.training.roofline import H200, Conv, Roof
 
 from .measure import write_results
 

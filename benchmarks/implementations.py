@@ -15,8 +15,8 @@ from deeplab_fast.distributed import World
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.runtime import autocast, place
-from deeplab_fast.state import build_state
-from deeplab_fast.step import choose_step
+from deeplab_fast.training.state import build_state
+from deeplab_fast.training.step import choose_step
 
 from .agreement import Truth, gradients_of
 from .graphed import GraphedCallable

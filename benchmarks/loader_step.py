@@ -24,9 +24,9 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.ops import normalise
 from deeplab_fast.runtime import DTYPES, prepare_backends, select_device
-from deeplab_fast.state import build_state
-from deeplab_fast.step import choose_step
-from deeplab_fast.trainer import build_loader
+from deeplab_fast.training.state import build_state
+from deeplab_fast.training.step import choose_step
+from deeplab_fast.training.trainer import build_loader
 
 from .agreement import Check, equal
 from .loader import open_source

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 import torch
 
-from deeplab_fast import roofline
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import PRECISIONS, ModelConfig, flag, validate
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.runtime import DTYPES, check_precision, prepare_backends, select_device
+from deeplab_fast.training import roofline
 
 from .agreement import Check, Errors, checks_of, parameter_check
 from .chart import Bar, bar_chart

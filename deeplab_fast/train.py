@@ -19,7 +19,6 @@ from .data.schedule import Schedule
 from .data.sources import Source, keys_digest, list_source
 from .data.synthetic import CLASSES, builtin_data
 from .distributed import World, process_group, world_from_environment
-from .elsewhere import dealt_anew
 from .errors import UserError
 from .evaluation.evaluator import Protocol
 from .model import build_model
@@ -35,13 +34,14 @@ from .runtime import (
     seed_everything,
     select_device,
 )
-from .start import check_held_out, check_labels
-from .state import TrainState, as_it_began, build_state, connected, precision_of_run
 from .storage.checkpoint import BEST, CheckpointFolder, Resumable, load
 from .storage.files import replace_file
 from .storage.log import METRICS, RunLog, read_json_lines
 from .storage.run_folder import CONFIG, locked, move_aside, open_run_folder, refuse_to_overwrite
-from .trainer import fit
+from .training.elsewhere import dealt_anew
+from .training.start import check_held_out, check_labels
+from .training.state import TrainState, as_it_began, build_state, connected, precision_of_run
+from .training.trainer import fit
 
 logger = logging.getLogger("deeplab_fast")
 

@@ -8,9 +8,9 @@ from unittest import mock
 import torch
 from torch import nn
 
-from deeplab_fast import state
 from deeplab_fast.ops import atrous_conv, choice, gemm, gemm_check
 from deeplab_fast.ops.triton import chip, schedule
+from deeplab_fast.training import state
 
 # A torch built without CUDA cannot differentiate FakeTensors of a CUDA device: there, CPU ones take their place.
 DEVICE = torch.device("cuda", 0) if torch.version.cuda else torch.device("cpu")

@@ -12,14 +12,10 @@ PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
 # Each layer may import itself and those below it. Siblings on one line do not know each other.
 LAYERS = [
     {"eval", "export", "predict", "prepare", "train"},
-    {"trainer"},
-    {"profile"},
-    {"step"},
-    {"state"},
-    {"elsewhere"},
-    {"report", "roofline", "start"},
+    {"training"},
+    {"report"},
     {"evaluation"},
-    {"average", "data", "loss", "model", "optim"},
+    {"data", "model"},
     {"ops"},
     {"cli", "distributed", "runtime"},
     {"storage"},

@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from deeplab_fast.config import LossConfig
-from deeplab_fast.loss import LossOptions, build_criterion
 from deeplab_fast.ops import upsample
+from deeplab_fast.training.loss import LossOptions, build_criterion
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from deeplab_fast.config import OptimiserConfig
-from deeplab_fast.optim import SGD, build_optimiser, learning_rate
+from deeplab_fast.training.optim import SGD, build_optimiser, learning_rate
 
 
 def rates(total=100, **options):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deeplab_fast.profile import (
+from deeplab_fast.training.profile import (
     COPIES,
     GRADIENTS,
     IDLE,
@@ -19,7 +19,7 @@ from deeplab_fast.profile import (
     as_table,
     category_of,
 )
-from deeplab_fast.roofline import (
+from deeplab_fast.training.roofline import (
     FORWARD,
     INPUT_GRADIENT,
     LOSS,
@@ -29,7 +29,7 @@ from deeplab_fast.roofline import (
     Roof,
     measure_roof,
 )
-from deeplab_fast.step import train_step
+from deeplab_fast.training.step import train_step
 from tests.test_step import batch_on, state_of
 
 

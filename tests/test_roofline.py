@@ -13,7 +13,7 @@ from deeplab_fast.config import ModelConfig
 from deeplab_fast.model import build_model
 from deeplab_fast.ops import atrous_conv
 from deeplab_fast.ops.triton.schedule import PixelMap
-from deeplab_fast.roofline import (
+from deeplab_fast.training.roofline import (
     FORWARD,
     H200,
     INPUT_GRADIENT,

@@ -10,7 +10,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deeplab_fast import step as step_module
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.dataset import Batch
 from deeplab_fast.data.schedule import Schedule
@@ -18,8 +17,9 @@ from deeplab_fast.distributed import World
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model, resnet
 from deeplab_fast.ops.triton.launch import noted
-from deeplab_fast.state import build_state
-from deeplab_fast.step import RecordedStep, choose_step, train_step, update
+from deeplab_fast.training import step as step_module
+from deeplab_fast.training.state import build_state
+from deeplab_fast.training.step import RecordedStep, choose_step, train_step, update
 from tests.ops.kernels import DEVICE, needs_kernels
 from tests.pretended_gpu import DEVICE as PRETENDED
 from tests.pretended_gpu import pretended_gpu

@@ -20,7 +20,6 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from deeplab_fast import state as state_module
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.dataset import Batch
 from deeplab_fast.data.schedule import Schedule
@@ -28,7 +27,8 @@ from deeplab_fast.distributed import World
 from deeplab_fast.model import build_model
 from deeplab_fast.ops.triton import upsample_argmax, upsample_ce
 from deeplab_fast.ops.triton.launch import Launch
-from deeplab_fast.step import update
+from deeplab_fast.training import state as state_module
+from deeplab_fast.training.step import update
 from tests.pretended_gpu import DEVICE, pretended_gpu
 
 

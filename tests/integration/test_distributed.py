@@ -28,8 +28,8 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.distributed import World, process_group
 from deeplab_fast.model import build_model
-from deeplab_fast.state import build_state, connected
-from deeplab_fast.step import train_step
+from deeplab_fast.training.state import build_state, connected
+from deeplab_fast.training.step import train_step
 
 CPU = torch.device("cpu")
 FLAGS = [

@@ -8,11 +8,11 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from deeplab_fast.config import LossConfig, ModelConfig
-from deeplab_fast.loss import LossOptions, build_criterion
 from deeplab_fast.model import build_model, layers, resnet
 from deeplab_fast.model.layers import BatchNorm2d, use_fused
 from deeplab_fast.ops import Pending
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
+from deeplab_fast.training.loss import LossOptions, build_criterion
 from tests.ops.kernels import DEVICE, needs_kernels, relative_error
 
 pytestmark = [pytest.mark.gpu, needs_kernels]

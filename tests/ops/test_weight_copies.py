@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplab_fast.ops.weight_copies import WeightCopies, copied, in_type
-from deeplab_fast.optim import SGD
+from deeplab_fast.training.optim import SGD
 from tests.ops.kernels import DEVICE
 
 pytestmark = pytest.mark.gpu

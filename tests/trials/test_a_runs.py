@@ -15,9 +15,10 @@ import time
 import pytest
 import torch
 
-from deeplab_fast import train, trainer
+from deeplab_fast import train
 from deeplab_fast.cli import run
 from deeplab_fast.errors import UserError
+from deeplab_fast.training import trainer
 from tests.conftest import REPO
 from tests.trials.samples import small
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .config import OptimiserConfig
+from ..config import OptimiserConfig
 
 
 def learning_rate(config: OptimiserConfig, step: int, total_steps: int) -> float:

@@ -13,23 +13,23 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from .config import TrainConfig
-from .data.augment import Augment
-from .data.dataset import BadSamples, Batch, TrainingSet
-from .data.loader import Loader, LoaderOptions, open_loader
-from .data.native_loader import Finish
-from .data.schedule import Schedule
-from .data.sources import Source
-from .errors import TrainingDiverged, UserError
-from .evaluation.evaluator import Protocol, evaluate
-from .ops import Decoding
+from ..config import TrainConfig
+from ..data.augment import Augment
+from ..data.dataset import BadSamples, Batch, TrainingSet
+from ..data.loader import Loader, LoaderOptions, open_loader
+from ..data.native_loader import Finish
+from ..data.schedule import Schedule
+from ..data.sources import Source
+from ..errors import TrainingDiverged, UserError
+from ..evaluation.evaluator import Protocol, evaluate
+from ..ops import Decoding
+from ..runtime import DTYPES, StopRequest, versions
+from ..storage.checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
+from ..storage.log import RunLog
 from .optim import learning_rate
 from .profile import ProfiledStep
-from .runtime import DTYPES, StopRequest, versions
 from .state import TrainState
 from .step import choose_step
-from .storage.checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
-from .storage.log import RunLog
 
 logger = logging.getLogger("deeplab_fast")
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from ..data.dataset import Batch
+from ..runtime import DTYPES
 from . import roofline
-from .data.dataset import Batch
 from .roofline import FORWARD, INPUT_GRADIENT, LOSS, NORMALISE, OPTIMISER, WEIGHT_GRADIENT
-from .runtime import DTYPES
 from .state import TrainState
 from .step import Step
 

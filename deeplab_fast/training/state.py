@@ -11,18 +11,18 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..config import PRECISIONS, TrainConfig
+from ..data.schedule import Schedule
+from ..distributed import World
+from ..errors import UserError
+from ..model import DeepLabV3
+from ..model.layers import span_processes, use_fused
+from ..ops.weight_copies import WeightCopies
+from ..runtime import DTYPES, Precision, keep_precision, place, restore_rng_state, rng_state, versions
 from .average import WeightAverage
-from .config import PRECISIONS, TrainConfig
-from .data.schedule import Schedule
-from .distributed import World
 from .elsewhere import check_dealt_alike
-from .errors import UserError
 from .loss import Criterion, LossOptions, build_criterion
-from .model import DeepLabV3
-from .model.layers import span_processes, use_fused
-from .ops.weight_copies import WeightCopies
 from .optim import SGD, build_optimiser
-from .runtime import DTYPES, Precision, keep_precision, place, restore_rng_state, rng_state, versions
 
 logger = logging.getLogger("deeplab_fast")
 

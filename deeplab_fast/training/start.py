@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import TrainConfig
-from .data.labels import unfit_labels
-from .data.sources import Source
-from .data.usable import Subset, count_labels, try_samples
-from .distributed import World
-from .errors import UserError
-from .ops import Decoding
+from ..config import TrainConfig
+from ..data.labels import unfit_labels
+from ..data.sources import Source
+from ..data.usable import Subset, count_labels, try_samples
+from ..distributed import World
+from ..errors import UserError
+from ..ops import Decoding
 
 logger = logging.getLogger("deeplab_fast")
 

@@ -10,8 +10,8 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from .config import TrainConfig
-from .errors import UserError
+from ..config import TrainConfig
+from ..errors import UserError
 
 logger = logging.getLogger("deeplab_fast")
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .config import TrainConfig
-from .data.dataset import Batch
-from .errors import UserError
-from .ops import normalise
+from ..config import TrainConfig
+from ..data.dataset import Batch
+from ..errors import UserError
+from ..ops import normalise
+from ..runtime import autocast
 from .optim import learning_rate
-from .runtime import autocast
 from .state import TrainState
 
 logger = logging.getLogger("deeplab_fast")

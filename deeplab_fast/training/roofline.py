@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
-from .model import DeepLabV3
-from .model.resnet import BasicBlock, Bottleneck
+from ..model import DeepLabV3
+from ..model.resnet import BasicBlock, Bottleneck
 
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = "convolution forward", "convolution input gradient", "convolution weights"
 NORMALISE, LOSS, OPTIMISER = "normalisation", "loss", "optimiser"

@@ -6,8 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .config import LossConfig
-from .ops import NO_LABEL, label_weight, upsample_ce, upsample_ce_per_pixel
+from ..config import LossConfig
+from ..ops import NO_LABEL, label_weight, upsample_ce, upsample_ce_per_pixel
 
 _TINY = 1e-30  # divides 0 to 0 where no pixel counts
 
