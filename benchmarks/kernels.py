@@ -89,7 +89,7 @@ def copy_bandwidth(rounds: int, device: torch.device) -> float:
 
 
 def measure(case: Case, config: KernelsConfig, bandwidth: float) -> dict[str, Any]:
-    from deeplab_fast.ops.triton.traffic import traffic
+    from deeplab_fast.ops.norm.triton.traffic import traffic
 
     errors, checks = check(case)
     rounds = 4 if config.dry_run else config.rounds

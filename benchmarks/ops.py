@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from deeplab_fast.ops import _native, atrous_conv2d, folded_conv
 from deeplab_fast.ops.atrous_conv import atrous_conv2d_reference
-from deeplab_fast.ops.norm_relu import norm_relu_reference
+from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
 
 from . import upsample_ce, upsample_confusion
 

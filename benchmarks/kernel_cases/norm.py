@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from deeplab_fast.ops import norm_relu, norm_relu_pool
-from deeplab_fast.ops.norm_relu import norm_relu_reference
-from deeplab_fast.ops.norm_relu_pool import norm_relu_pool_reference
+from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
+from deeplab_fast.ops.norm.norm_relu_pool import norm_relu_pool_reference
 from deeplab_fast.ops.triton.launch import noted
 
 from . import OURS, Case, KernelsConfig, activation, gradients, widen, with_compiled
@@ -18,8 +18,8 @@ def norm_cases(
     config: KernelsConfig, device: torch.device, dtype: torch.dtype, layer: str, side: int, channels: int
 ) -> Iterator[Case]:
     """The whole of it, and each pass on its own against the bandwidth of a copy."""
-    from deeplab_fast.ops.triton import batch_moments
-    from deeplab_fast.ops.triton import norm_relu as kernels
+    from deeplab_fast.ops.norm.triton import batch_moments
+    from deeplab_fast.ops.norm.triton import norm_relu as kernels
 
     shape = (config.batch_size, channels, side, side)
     x, extra, dy = (activation(shape, dtype, device) for _ in range(3))

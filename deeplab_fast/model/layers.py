@@ -33,10 +33,10 @@ from deeplab_fast.ops.choice import tell
 from deeplab_fast.ops.conv_branches import supports as conv_supports
 from deeplab_fast.ops.conv_choice import ATROUS, CONV1X1, CONV3X3, slower
 from deeplab_fast.ops.layout import as_rows, is_pixel_major
-from deeplab_fast.ops.norm_relu import supports as norm_supports
+from deeplab_fast.ops.norm.norm_relu import supports as norm_supports
+from deeplab_fast.ops.norm.sync_batch_norm import break_graphs
 from deeplab_fast.ops.stem_conv import stem_conv
 from deeplab_fast.ops.stem_conv import supports as stem_supports
-from deeplab_fast.ops.sync_batch_norm import break_graphs
 from deeplab_fast.ops.weight_copies import copied
 
 

@@ -18,12 +18,12 @@ from .folded_conv import folded_conv, folds
 from .label_weight import label_weight
 from .labels import NO_LABEL
 from .layout import pixel_major
-from .norm_relu import norm_relu
-from .norm_relu_pool import norm_relu_pool
+from .norm.norm_relu import norm_relu
+from .norm.norm_relu_pool import norm_relu_pool
+from .norm.pending import Pending, finished, pending
+from .norm.sync_batch_norm import sync_batch_norm
 from .normalise import normalise
-from .pending import Pending, finished, pending
 from .sample_loader import SampleLoader, augment_ragged
-from .sync_batch_norm import sync_batch_norm
 from .upsample import upsample
 from .upsample_argmax import LogitsView, summed_probabilities, upsample_argmax
 from .upsample_ce import upsample_ce

@@ -1,7 +1,7 @@
 """Convolutions between batch normalisations: what a residual network's bottleneck is made of.
 
 A convolution's raw output is not normalised where it is made, but where it is read: a
-:class:`~deeplab_fast.ops.pending.Pending` carries it with its statistics to the next operation. So the op here is
+:class:`~deeplab_fast.ops.norm.pending.Pending` carries it with its statistics to the next operation. So the op here is
 *normalise (+ residual) + ReLU + convolution + moments of the output*, and its backward holds in the epilogue of one
 matrix product what otherwise are passes over the activation: the residual path's gradient, the ReLU's mask and the
 sums of the normalisation's gradient. The convolution is 1x1, where ``rate`` is 0, or 3x3 with its taps so far apart.
@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import gemm
-from .batch_moments import is_eager
 from .layout import CHANNELS_LAST, as_rows, empty_like_rows, from_rows, is_pixel_major
-from .norm_relu import norm_relu_reference
-from .pending import Pending, pending
+from .norm.batch_moments import is_eager
+from .norm.norm_relu import norm_relu_reference
+from .norm.pending import Pending, pending
 from .weight_copies import in_type
 
 
@@ -245,7 +245,7 @@ def _forward(
 def _normalised(
     x: Tensor, residual: Tensor | None, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:
-    from .triton import norm_relu as kernels
+    from .norm.triton import norm_relu as kernels
 
     z = empty_like_rows(x)
     others = None if residual is None else as_rows(residual.to(x.dtype), x)
@@ -281,7 +281,7 @@ def _gradients(
 
     ``dz``: of ``z``, from others that read it. ``z`` is empty where forward did not keep it.
     """
-    from .triton import norm_relu as kernels
+    from .norm.triton import norm_relu as kernels
 
     z = z if z.numel() else _normalised(x, None, mean, variance, weight, bias, eps)
     b_x, b_dy, b_z, w = as_rows(x), as_rows(dy, x), as_rows(z, x), _matrix(conv_weight, x.dtype)
@@ -355,7 +355,7 @@ class _EagerPair(torch.autograd.Function):
     def forward(  # type: ignore[no-untyped-def]
         x, mean, variance, weight, bias, batch, x2, mean2, variance2, weight2, bias2, batch2, eps, conv_weight, moments
     ):
-        from .triton import norm_relu as kernels
+        from .norm.triton import norm_relu as kernels
 
         z = empty_like_rows(x)
         constants, second = (mean, variance, weight, bias, eps), (mean2, variance2, weight2, bias2)
@@ -373,7 +373,7 @@ class _EagerPair(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, dz, dy, _):  # type: ignore[no-untyped-def]
-        from .triton import norm_relu as kernels
+        from .norm.triton import norm_relu as kernels
 
         x, mean, variance, weight, bias, x2, mean2, variance2, weight2, bias2, conv_weight, z = ctx.saved_tensors
         if dy is None:  # only z was used

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .atrous_conv import atrous_conv2d, product_dtype
-from .batch_moments import is_eager
 from .conv_products import is_ahead
+from .norm.batch_moments import is_eager
 
 _DTYPES = (torch.float32, torch.bfloat16)
 

@@ -7,14 +7,12 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from deeplab_fast.ops.norm.triton import batch_moments, norm_relu, norm_relu_pool
 from deeplab_fast.ops.triton import (
-    batch_moments,
     chip,
     conv,
     conv_weight,
     label_weight,
-    norm_relu,
-    norm_relu_pool,
     stem_conv,
     tiles,
     upsample_argmax,

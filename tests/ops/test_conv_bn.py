@@ -14,7 +14,7 @@ from deeplab_fast.ops.conv_bn import (
     norm_relu_conv_reference,
 )
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
-from deeplab_fast.ops.norm_relu import norm_relu_reference
+from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 
 pytestmark = [pytest.mark.gpu, needs_kernels]

@@ -8,7 +8,7 @@ from deeplab_fast.model import layers, resnet
 from deeplab_fast.model.layers import use_fused
 from deeplab_fast.ops import Pending, pending
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
-from deeplab_fast.ops.norm_relu import norm_relu_reference
+from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
 from deeplab_fast.ops.triton.launch import noted
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned
 

@@ -5,8 +5,8 @@ import torch
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import norm_relu
-from deeplab_fast.ops.batch_moments import _batch_moments
-from deeplab_fast.ops.norm_relu import (
+from deeplab_fast.ops.norm.batch_moments import _batch_moments
+from deeplab_fast.ops.norm.norm_relu import (
     _norm_relu,
     _norm_relu_backward,
     norm_relu_reference,
@@ -81,8 +81,8 @@ def test_forward_and_every_gradient(shape, dtype, residual, training, relu):
 
 def test_programs_that_visit_several_tiles(monkeypatch):
     """As on large maps, where there are more tiles than programs."""
-    from deeplab_fast.ops.triton import batch_moments
-    from deeplab_fast.ops.triton import norm_relu as kernels
+    from deeplab_fast.ops.norm.triton import batch_moments
+    from deeplab_fast.ops.norm.triton import norm_relu as kernels
 
     monkeypatch.setattr(batch_moments, "MOMENTS_PROGRAMS", 2)
     monkeypatch.setattr(kernels, "SUMS_PROGRAMS", 2)

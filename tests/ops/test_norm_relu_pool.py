@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deeplab_fast.ops import norm_relu_pool
-from deeplab_fast.ops.norm_relu_pool import _norm_relu_pool, _norm_relu_pool_backward, norm_relu_pool_reference
+from deeplab_fast.ops.norm.norm_relu_pool import _norm_relu_pool, _norm_relu_pool_backward, norm_relu_pool_reference
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned
 
 pytestmark = [pytest.mark.gpu, needs_kernels]
@@ -57,7 +57,7 @@ def test_forward_and_every_gradient(shape, dtype, training):
 
 
 def test_programs_that_visit_several_strips(monkeypatch):
-    from deeplab_fast.ops.triton import norm_relu_pool as kernels
+    from deeplab_fast.ops.norm.triton import norm_relu_pool as kernels
 
     monkeypatch.setattr(kernels, "POOL_PROGRAMS", 3)
     case = inputs((2, 20, 9, 11), torch.float32)

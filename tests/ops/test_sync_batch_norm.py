@@ -5,7 +5,7 @@ import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from deeplab_fast.ops import sync_batch_norm
-from deeplab_fast.ops.sync_batch_norm import merge_moments
+from deeplab_fast.ops.norm.sync_batch_norm import merge_moments
 from tests.ops.kernels import DEVICE, needs_kernels, relative_error
 
 pytestmark = pytest.mark.gpu

@@ -33,7 +33,7 @@ MOST_BY_TALL_TILES = 1.084  # of at least 64 rows
 
 def norm_launches(rows, channels, dtype, residual, device="meta", running=False):
     """The launches of a training step's normalisation, forward and backward, by kernel."""
-    from deeplab_fast.ops.triton import batch_moments, norm_relu
+    from deeplab_fast.ops.norm.triton import batch_moments, norm_relu
 
     x, extra, y, dy, dx, dz = (torch.ones(rows, channels, dtype=dtype, device=device) for _ in range(6))
     vectors = [torch.ones(channels, device=device) for _ in range(4)]
@@ -55,7 +55,7 @@ def norm_launches(rows, channels, dtype, residual, device="meta", running=False)
 @pytest.mark.parametrize("residual", [False, True])
 def test_each_pass_moves_little_more_than_it_must(layer, dtype, residual):
     """Each input read once and each output written once, within ``MOST``."""
-    from deeplab_fast.ops.triton.traffic import traffic
+    from deeplab_fast.ops.norm.triton.traffic import traffic
 
     for made in norm_launches(*layer, dtype, residual):
         moved, least = traffic(made)
@@ -71,8 +71,8 @@ def test_each_pass_moves_little_more_than_it_must(layer, dtype, residual):
 def test_the_count_from_the_launch_is_what_the_kernels_access(monkeypatch, residual, running):
     from triton.runtime.interpreter import InterpreterBuilder
 
-    from deeplab_fast.ops.triton import batch_moments, norm_relu
-    from deeplab_fast.ops.triton.traffic import traffic
+    from deeplab_fast.ops.norm.triton import batch_moments, norm_relu
+    from deeplab_fast.ops.norm.triton.traffic import traffic
 
     monkeypatch.setattr(batch_moments, "MOMENTS_PROGRAMS", 6)  # programs that take several tiles
     monkeypatch.setattr(norm_relu, "SUMS_PROGRAMS", 6)

@@ -255,7 +255,7 @@ def test_e5_the_kernels_move_what_the_readme_says():
 
     if MISSING:
         pytest.skip(f"no kernels: {MISSING}")
-    from deeplab_fast.ops.triton.traffic import traffic
+    from deeplab_fast.ops.norm.triton.traffic import traffic
 
     text = (REPO / "deeplab_fast" / "ops" / "README.md").read_text().split("## What each norm pass costs")[1]
     said = [float(figure) / 100 for figure in re.findall(r"([\d.]+) %", text)]

@@ -8,7 +8,7 @@ with that of the second for its residual.
 import torch
 from torch import Tensor
 
-from .layout import as_rows, empty_like_rows
+from ..layout import as_rows, empty_like_rows
 
 
 def norm_pair(

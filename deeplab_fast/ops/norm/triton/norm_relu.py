@@ -9,9 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .batch_moments import reduction_programs
-from .launch import launch
-from .tiles import (
+from ...triton.launch import launch
+from ...triton.tiles import (
     MERGE,
     NORM,
     NORM_BACKWARD,
@@ -22,6 +21,7 @@ from .tiles import (
     SUMS_PROGRAMS,
     choose,
 )
+from .batch_moments import reduction_programs
 
 Vectors = tuple[Tensor, Tensor, Tensor, Tensor]  # mean, variance, weight and bias, [channels]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..choice import use_kernels
+from ..layout import as_rows, empty_like_rows
+from ..triton import DTYPES
 from .batch_moments import batch_moments, is_eager
-from .choice import use_kernels
-from .layout import as_rows, empty_like_rows
-from .triton import DTYPES
 
 
 def norm_relu_reference(

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .choice import use_kernels
-from .layout import as_rows, empty_like_rows
+from ..choice import use_kernels
+from ..layout import as_rows, empty_like_rows
 from .norm_relu import supports
 
 

@@ -10,10 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...triton.launch import launch
+from ...triton.tiles import POOL, POOL_PROGRAMS, choose
 from .batch_moments import reduction_programs
-from .launch import launch
 from .norm_relu import add_parts, channel_constants, input_gradient
-from .tiles import POOL, POOL_PROGRAMS, choose
 
 
 @triton.jit

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..choice import use_kernels
 from .batch_moments import batch_moments, is_eager
-from .choice import use_kernels
 from .norm_relu import norm_relu_reference, supports
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import triton
 from torch import Tensor
 
-from .launch import Launch
+from ...triton.launch import Launch
 
 _MATRICES = ("x", "x2", "residual", "y", "dy", "more", "dz", "dx", "dresidual", "parts")
 _CONSTANTS = ("mean", "variance", "weight", "bias")

@@ -7,7 +7,7 @@ that made it has left them. Either is merged in a fixed order; no square of a ra
 import torch
 from torch import Tensor
 
-from .layout import as_rows
+from ..layout import as_rows
 
 
 def is_eager(x: Tensor) -> bool:

@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import launch
-from .tiles import MERGE, MOMENTS, MOMENTS_PROGRAMS, choose
+from ...triton.launch import launch
+from ...triton.tiles import MERGE, MOMENTS, MOMENTS_PROGRAMS, choose
 
 
 @triton.jit

@@ -1,0 +1,1 @@
+"""Batch normalisation, applied by whoever reads: statistics, normalise + ReLU, residuals, pooling."""
