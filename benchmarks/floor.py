@@ -1,7 +1,7 @@
 """The roofline floor of a training step, and of each convolution op against the library's: computed, nothing timed.
 
 ``python -m benchmarks.floor`` prints both tables for the network's layers at ``--batch_size`` and ``--crop_size``;
-``--out`` writes floor.json and floor.md. ``deeplab_fast/ops/CONVOLUTIONS.md`` holds the second.
+``--out`` writes floor.json and floor.md. ``deeplab_fast/ops/conv/README.md`` holds the second.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import ModelConfig, flag, validate
 from deeplab_fast.model import build_model
-from deeplab_fast.ops.triton.schedule import PixelMap, Source, conv_schedule, weight_schedule
+from deeplab_fast.ops.conv.triton.schedule import PixelMap, Source, conv_schedule, weight_schedule
 from deeplab_fast.ops.triton.tiles import CONV_PIXELS, CONV_WEIGHT, choose
 from deeplab_fast.training import roofline
 from deeplab_fast.training.roofline import H200, Conv, Roof

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deeplab_fast.ops import _native, atrous_conv2d, folded_conv
-from deeplab_fast.ops.atrous_conv import atrous_conv2d_reference
+from deeplab_fast.ops.conv.atrous_conv import atrous_conv2d_reference
 from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
 
 from . import upsample_ce, upsample_confusion

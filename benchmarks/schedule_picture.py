@@ -1,4 +1,4 @@
-"""Draws ``deeplab_fast/ops/convolutions.png``: which taps each tile executes, and what each program is given.
+"""Draws ``deeplab_fast/ops/conv/schedule.png``: which taps each tile executes, and what each program is given.
 
 ``python -m benchmarks.schedule_picture`` reads the launchers' own schedule of the atrous branches of ASPP at batch 32
 and output stride 16, for a GPU of 132 multiprocessors.
@@ -16,10 +16,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from deeplab_fast.ops.triton.schedule import PixelMap, Schedule, Source, conv_schedule, live_taps
+from deeplab_fast.ops.conv.triton.schedule import PixelMap, Schedule, Source, conv_schedule, live_taps
 from deeplab_fast.ops.triton.tiles import CONV_PIXELS
 
-PICTURE = Path(__file__).parent.parent / "deeplab_fast" / "ops" / "convolutions.png"
+PICTURE = Path(__file__).parent.parent / "deeplab_fast" / "ops" / "conv" / "schedule.png"
 MAP, RATES, MULTIPROCESSORS = PixelMap(33, 33, 32), (6, 12, 18), 132
 _TAPS = plt.get_cmap("viridis_r", 9)
 

@@ -4,7 +4,7 @@
 it may have; then, by the fastest, forward and backward with the statistics of the output beside the vendor's library
 followed by the pass that takes them. A bottleneck's convolutions by CUTLASS (on Hopper) are timed as they are there:
 from the raw output before to their own, the normalisation between included, whose sums ours makes in an epilogue. It
-writes ``deeplab_fast/ops/conv_measured.json`` (or ``--table``) for the GPU of this name; those of others stay as they
+writes ``deeplab_fast/ops/conv/measured.json`` (or ``--table``) for the GPU of this name; those of others stay as they
 are. ``--dry_run=True`` goes through it with tiny shapes, on a CPU in Triton's interpreter.
 """
 
@@ -20,8 +20,8 @@ import torch
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import flag, validate
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import gemm, gemm_check
-from deeplab_fast.ops.conv_choice import MEASURED, predicted, shape_class
+from deeplab_fast.ops.conv import gemm, gemm_check
+from deeplab_fast.ops.conv.conv_choice import MEASURED, predicted, shape_class
 from deeplab_fast.ops.triton import chip, missing
 from deeplab_fast.ops.triton.tiles import FORWARD, ConvTile, candidates
 from deeplab_fast.runtime import DTYPES, prepare_backends

@@ -8,8 +8,10 @@ from unittest import mock
 import torch
 from torch import nn
 
-from deeplab_fast.ops import atrous_conv, choice, gemm, gemm_check
-from deeplab_fast.ops.triton import chip, schedule
+from deeplab_fast.ops import choice
+from deeplab_fast.ops.conv import atrous_conv, gemm, gemm_check
+from deeplab_fast.ops.conv.triton import schedule
+from deeplab_fast.ops.triton import chip
 from deeplab_fast.training import state
 
 # A torch built without CUDA cannot differentiate FakeTensors of a CUDA device: there, CPU ones take their place.

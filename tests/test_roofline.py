@@ -11,8 +11,8 @@ import deeplab_fast.ops
 from benchmarks.floor import FloorConfig, executed_share, op_works, ops_table
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.model import build_model
-from deeplab_fast.ops import atrous_conv
-from deeplab_fast.ops.triton.schedule import PixelMap
+from deeplab_fast.ops.conv import atrous_conv
+from deeplab_fast.ops.conv.triton.schedule import PixelMap
 from deeplab_fast.training.roofline import (
     FORWARD,
     H200,
@@ -101,5 +101,5 @@ def test_the_note_s_table_is_what_is_computed(recipe):
     """``python -m benchmarks.floor`` prints it."""
     config = FloorConfig()
     works = list(op_works(convolutions(recipe, config.batch_size, config.crop_size)))
-    note = Path(deeplab_fast.ops.__file__).with_name("CONVOLUTIONS.md").read_text()
+    note = (Path(deeplab_fast.ops.__file__).parent / "conv/README.md").read_text()
     assert ops_table(works, H200) in note

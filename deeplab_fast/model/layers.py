@@ -20,24 +20,23 @@ from deeplab_fast.ops import (
     finished,
     folded_conv,
     folds,
-    gemm,
-    gemm_check,
     norm_relu,
     norm_relu_pool,
     pending,
     sync_batch_norm,
     use_kernels,
 )
-from deeplab_fast.ops.atrous_conv import product_dtype
 from deeplab_fast.ops.choice import tell
-from deeplab_fast.ops.conv_branches import supports as conv_supports
-from deeplab_fast.ops.conv_choice import ATROUS, CONV1X1, CONV3X3, slower
+from deeplab_fast.ops.conv import gemm, gemm_check
+from deeplab_fast.ops.conv.atrous_conv import product_dtype
+from deeplab_fast.ops.conv.conv_branches import supports as conv_supports
+from deeplab_fast.ops.conv.conv_choice import ATROUS, CONV1X1, CONV3X3, slower
+from deeplab_fast.ops.conv.stem_conv import stem_conv
+from deeplab_fast.ops.conv.stem_conv import supports as stem_supports
+from deeplab_fast.ops.conv.weight_copies import copied
 from deeplab_fast.ops.layout import as_rows, is_pixel_major
 from deeplab_fast.ops.norm.norm_relu import supports as norm_supports
 from deeplab_fast.ops.norm.sync_batch_norm import break_graphs
-from deeplab_fast.ops.stem_conv import stem_conv
-from deeplab_fast.ops.stem_conv import supports as stem_supports
-from deeplab_fast.ops.weight_copies import copied
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -120,7 +119,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         """``conv`` of ``input``, which may be pending itself, and this normalisation after it, left pending.
 
         Also returns what ``conv`` read, or None where ``keep`` is False and it was not stored. The convolution runs by
-        our kernels or the library's, whichever is ahead (see :mod:`deeplab_fast.ops.conv_choice`).
+        our kernels or the library's, whichever is ahead (see :mod:`deeplab_fast.ops.conv.conv_choice`).
         """
         x = input.y if isinstance(input, Pending) else input
         n, (stride, _) = x.shape[0], conv.stride

@@ -12,7 +12,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from deeplab_fast.ops import Pending, finished, pixel_major
-from deeplab_fast.ops.conv_choice import ATROUS
+from deeplab_fast.ops.conv.conv_choice import ATROUS
 
 from .layers import AtrousConv2d, BatchNorm2d, conv_kind, runs_fused, runs_product
 

@@ -3,18 +3,18 @@
 Nothing here knows the model or the data set; see README.md in this folder for how an op is laid out.
 """
 
-from .aspp import Norm, aspp
-from .atrous_conv import atrous_conv2d
-from .atrous_conv_bn_relu import atrous_conv_bn, atrous_conv_bn_relu
 from .augment import apply_colour, crop_resample, resize_bilinear
 from .choice import use_kernels
 from .confusion import ConfusionCounter, confusion_matrix
-from .conv_bn import conv_bn
+from .conv.aspp import Norm, aspp
+from .conv.atrous_conv import atrous_conv2d
+from .conv.atrous_conv_bn_relu import atrous_conv_bn, atrous_conv_bn_relu
+from .conv.conv_bn import conv_bn
+from .conv.folded_conv import folded_conv, folds
 from .decode import decode_image, decode_label, image_size
 from .decode_gpu import decode_jpegs
 from .decoding import DEFAULT_DECODING, Decoding
 from .exif import exif_orientation, is_transposed
-from .folded_conv import folded_conv, folds
 from .label_weight import label_weight
 from .labels import NO_LABEL
 from .layout import pixel_major

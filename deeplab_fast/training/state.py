@@ -17,7 +17,7 @@ from ..distributed import World
 from ..errors import UserError
 from ..model import DeepLabV3
 from ..model.layers import span_processes, use_fused
-from ..ops.weight_copies import WeightCopies
+from ..ops.conv.weight_copies import WeightCopies
 from ..runtime import DTYPES, Precision, keep_precision, place, restore_rng_state, rng_state, versions
 from .average import WeightAverage
 from .elsewhere import check_dealt_alike

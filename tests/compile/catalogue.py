@@ -7,20 +7,11 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from deeplab_fast.ops.conv.triton import conv, conv_weight, stem_conv
+from deeplab_fast.ops.conv.triton.schedule import PixelMap, Source
 from deeplab_fast.ops.norm.triton import batch_moments, norm_relu, norm_relu_pool
-from deeplab_fast.ops.triton import (
-    chip,
-    conv,
-    conv_weight,
-    label_weight,
-    stem_conv,
-    tiles,
-    upsample_argmax,
-    upsample_ce,
-    upsample_ce_per_pixel,
-)
+from deeplab_fast.ops.triton import chip, label_weight, tiles, upsample_argmax, upsample_ce, upsample_ce_per_pixel
 from deeplab_fast.ops.triton.launch import Launch, noted
-from deeplab_fast.ops.triton.schedule import PixelMap, Source
 from deeplab_fast.ops.upsample import Cells
 
 Call = tuple[str, Callable[[], object]]

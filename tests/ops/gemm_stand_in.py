@@ -4,7 +4,7 @@ import ctypes
 
 import torch
 
-from deeplab_fast.ops import gemm
+from deeplab_fast.ops.conv import gemm
 
 
 class StandIn:

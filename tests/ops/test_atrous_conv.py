@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from deeplab_fast.ops import atrous_conv2d
-from deeplab_fast.ops.atrous_conv import atrous_conv2d_reference
+from deeplab_fast.ops.conv.atrous_conv import atrous_conv2d_reference
 
 pytestmark = pytest.mark.gpu
 

@@ -7,7 +7,7 @@ from torch import nn
 from deeplab_fast.errors import UserError
 from deeplab_fast.model.layers import AtrousConvBNReLU
 from deeplab_fast.ops import atrous_conv_bn_relu
-from deeplab_fast.ops.atrous_conv_bn_relu import atrous_conv_bn_relu_reference
+from deeplab_fast.ops.conv.atrous_conv_bn_relu import atrous_conv_bn_relu_reference
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 
 pytestmark = [pytest.mark.gpu, needs_kernels]

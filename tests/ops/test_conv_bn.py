@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from deeplab_fast.ops import Pending, conv_bn, pending
-from deeplab_fast.ops.conv_bn import (
+from deeplab_fast.ops.conv.conv_bn import (
     _conv_moments,
     _conv_moments_backward,
     _norm_relu_conv,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deeplab_fast.ops.conv_branches import (
+from deeplab_fast.ops.conv.conv_branches import (
     _conv_branches,
     _conv_branches_backward,
     _conv_branches_with,
@@ -12,9 +12,9 @@ from deeplab_fast.ops.conv_branches import (
     conv_branches_with,
     supports,
 )
+from deeplab_fast.ops.conv.triton import conv as kernels
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.ops.triton import chip
-from deeplab_fast.ops.triton import conv as kernels
 from deeplab_fast.ops.triton.tiles import CONV
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 

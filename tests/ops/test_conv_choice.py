@@ -6,11 +6,11 @@ from unittest import mock
 import pytest
 import torch
 
-from deeplab_fast.ops import conv_choice
-from deeplab_fast.ops.conv_branches import conv_branches
-from deeplab_fast.ops.conv_choice import _constant, measured, measured_tile, predicted, shape_class, slower
+from deeplab_fast.ops.conv import conv_choice
+from deeplab_fast.ops.conv.conv_branches import conv_branches
+from deeplab_fast.ops.conv.conv_choice import _constant, measured, measured_tile, predicted, shape_class, slower
+from deeplab_fast.ops.conv.triton.schedule import PixelMap
 from deeplab_fast.ops.triton.launch import noted
-from deeplab_fast.ops.triton.schedule import PixelMap
 from deeplab_fast.ops.triton.tiles import (
     CONV,
     CONV_HOPPER,

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from deeplab_fast.ops import atrous_conv2d
-from deeplab_fast.ops.conv_products import _conv_products, _conv_products_backward, conv_products, is_ahead
+from deeplab_fast.ops.conv.conv_products import _conv_products, _conv_products_backward, conv_products, is_ahead
 from tests.ops.kernels import check_contract
 
 pytestmark = pytest.mark.gpu

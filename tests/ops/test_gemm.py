@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import layers
 from deeplab_fast.model.layers import runs_fused, runs_product
-from deeplab_fast.ops import choice, gemm, gemm_check
+from deeplab_fast.ops import choice
+from deeplab_fast.ops.conv import gemm, gemm_check
 from deeplab_fast.ops.layout import as_rows
 from tests.ops.gemm_stand_in import put_in_place
 from tests.ops.kernels import DEVICE, check_contract, poisoned

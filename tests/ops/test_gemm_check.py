@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from deeplab_fast.ops import gemm, gemm_check
+from deeplab_fast.ops.conv import gemm, gemm_check
 from tests.ops.gemm_stand_in import put_in_place
 from tests.ops.kernels import DEVICE
 
@@ -102,7 +102,7 @@ def asked(monkeypatch, tmp_path):
 def test_a_verdict_is_remembered(asked, tmp_path):
     assert asked.question() is None
     assert asked.question() is None
-    assert asked.commands == [[sys.executable, "-m", "deeplab_fast.ops.gemm_check", "1x1", "0"]]
+    assert asked.commands == [[sys.executable, "-m", "deeplab_fast.ops.conv.gemm_check", "1x1", "0"]]
     assert asked.question("3x3") is None
     assert len(asked.commands) == 2
     kept = sorted((tmp_path / "deeplab_fast" / "gemm-check").iterdir())

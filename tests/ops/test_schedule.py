@@ -8,14 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from deeplab_fast.ops.triton.schedule import (
-    PixelMap,
-    Source,
-    assign,
-    conv_schedule,
-    live_taps,
-    weight_schedule,
-)
+from deeplab_fast.ops.conv.triton.schedule import PixelMap, Source, assign, conv_schedule, live_taps, weight_schedule
 from deeplab_fast.ops.triton.tiles import CONV, CONV_HOPPER, CONV_PIXELS, CONV_WEIGHT
 
 pytestmark = pytest.mark.gpu

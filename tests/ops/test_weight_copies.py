@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deeplab_fast.ops.weight_copies import WeightCopies, copied, in_type
+from deeplab_fast.ops.conv.weight_copies import WeightCopies, copied, in_type
 from deeplab_fast.training.optim import SGD
 from tests.ops.kernels import DEVICE
 

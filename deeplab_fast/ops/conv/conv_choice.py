@@ -1,6 +1,6 @@
 """Whether a convolution runs by our kernels or the vendor's library, where the user leaves it open, and by which tile.
 
-What was measured on a GPU of this name decides (``conv_measured.json``, written by ``benchmarks/tune_tiles.py``); where
+What was measured on a GPU of this name decides (``measured.json``, written by ``benchmarks/tune_tiles.py``); where
 nothing was, a model of both does: the busiest multiprocessor's steps in our own schedule, against the dense product
 and the pass over its output that the library cannot spare.
 """
@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .choice import constant
-from .triton import chip
+from ..choice import constant
+from ..triton import chip
+from ..triton.tiles import FORWARD, ConvTile, candidates, conv_tiles
 from .triton.schedule import PixelMap, Source, shortest
-from .triton.tiles import FORWARD, ConvTile, candidates, conv_tiles
 
 CONV1X1, CONV3X3, ATROUS = "conv1x1_bn", "conv3x3_bn", "atrous_conv_bn_relu"  # kinds: the names of measurements
-MEASURED = Path(__file__).with_name("conv_measured.json")
+MEASURED = Path(__file__).with_name("measured.json")
 
 # (dense bf16 FLOP/s, bytes/s) of the data-centre GPU of an architecture; only their ratio matters.
 _ROOFS = {80: (312e12, 2.0e12), 90: (790e12, 4.0e12), 100: (2200e12, 7.7e12)}

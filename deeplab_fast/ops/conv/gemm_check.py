@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..storage.files import default_cache, replace_file
-from . import _native, gemm
-from .choice import constant
+from ...errors import UserError
+from ...storage.files import default_cache, replace_file
+from .. import _native
+from ..choice import constant
+from . import gemm
 
 KINDS = ("1x1", "3x3")
 _PATIENCE = 120.0  # seconds, of which importing torch takes most

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import _native
-from .choice import constant
-from .layout import CHANNELS_LAST, as_rows, from_rows, is_pixel_major
+from .. import _native
+from ..choice import constant
+from ..layout import CHANNELS_LAST, as_rows, from_rows, is_pixel_major
 
 ROWS = 128  # of a part
 TYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16"}

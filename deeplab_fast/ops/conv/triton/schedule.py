@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .tiles import CONV_PIXELS, SHARE_OF_PEAK, ConvTile
+from ...triton.tiles import CONV_PIXELS, SHARE_OF_PEAK, ConvTile
 
 
 class PixelMap(NamedTuple):

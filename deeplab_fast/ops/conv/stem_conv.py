@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .layout import CHANNELS_LAST
+from ..layout import CHANNELS_LAST
 
 CHANNELS = 16
 

@@ -17,10 +17,10 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from . import chip
-from .launch import launch
+from ...triton import chip
+from ...triton.launch import launch
+from ...triton.tiles import ConvTile, conv_tiles
 from .schedule import PixelMap, Schedule, Source, shortest, tables
-from .tiles import ConvTile, conv_tiles
 
 
 @triton.jit

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..layout import as_rows, empty_like_rows, empty_pixel_major, pixel_major
+from ..norm.batch_moments import is_eager
+from ..triton import DTYPES, chip
+from ..triton.tiles import CONV_WEIGHT, CONV_WEIGHT_FP32, FORWARD, INPUT_GRADIENT, ConvTile, choose
 from . import conv_choice
 from .gemm import weight_gradient
-from .layout import as_rows, empty_like_rows, empty_pixel_major, pixel_major
-from .norm.batch_moments import is_eager
-from .triton import DTYPES, chip
 from .triton.schedule import PixelMap, Source
-from .triton.tiles import CONV_WEIGHT, CONV_WEIGHT_FP32, FORWARD, INPUT_GRADIENT, ConvTile, choose
 from .weight_copies import in_type
 
 _ALIGNMENT = 16  # bytes, of a tensor descriptor's strides

@@ -12,11 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import chip
+from ...triton import chip
+from ...triton.launch import launch
+from ...triton.tiles import ConvTile
 from .conv import load_pixels, operand
-from .launch import launch
 from .schedule import PixelMap, Schedule, Source, tables, weight_schedule
-from .tiles import ConvTile
 
 
 @triton.jit

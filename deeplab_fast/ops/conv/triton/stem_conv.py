@@ -4,8 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import launch
-from .tiles import STEM, choose
+from ...triton.launch import launch
+from ...triton.tiles import STEM, choose
 
 
 @triton.jit

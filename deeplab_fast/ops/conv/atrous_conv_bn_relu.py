@@ -7,12 +7,12 @@ behind, so that the normalisation need not read it for them; in inference all th
 import torch
 from torch import Tensor
 
+from ..choice import use_kernels
+from ..norm.norm_relu import norm_relu, norm_relu_reference
+from ..norm.pending import Pending, is_inference, pending
 from .atrous_conv import as_type_of, atrous_conv2d
-from .choice import use_kernels
 from .conv_branches import conv_branches, conv_branches_reference, conv_branches_with, supports
 from .conv_choice import slower
-from .norm.norm_relu import norm_relu, norm_relu_reference
-from .norm.pending import Pending, is_inference, pending
 
 
 def atrous_conv_bn_relu_reference(

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..layout import CHANNELS_LAST, as_rows, empty_like_rows, from_rows, is_pixel_major
+from ..norm.batch_moments import is_eager
+from ..norm.norm_relu import norm_relu_reference
+from ..norm.pending import Pending, pending
 from . import gemm
-from .layout import CHANNELS_LAST, as_rows, empty_like_rows, from_rows, is_pixel_major
-from .norm.batch_moments import is_eager
-from .norm.norm_relu import norm_relu_reference
-from .norm.pending import Pending, pending
 from .weight_copies import in_type
 
 
@@ -100,7 +100,7 @@ def conv_bn(
     """Run a convolution and leave the BatchNorm after it pending, its statistics taken.
 
     Args:
-        x: ``[N, C, H, W]``, or what is to be done to have it; see :func:`deeplab_fast.ops.gemm.supports`.
+        x: ``[N, C, H, W]``, or what is to be done to have it; see :func:`deeplab_fast.ops.conv.gemm.supports`.
         conv_weight: ``[K, C, 1, 1]``, or with a ``rate`` ``[K, C, 3, 3]``, of any float type; its gradient has its own.
         bn_weight, bn_bias, running_mean, running_var: ``[K]``. With ``training`` the batch's statistics normalise, and
             move the running ones by ``momentum``.
@@ -245,7 +245,7 @@ def _forward(
 def _normalised(
     x: Tensor, residual: Tensor | None, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:
-    from .norm.triton import norm_relu as kernels
+    from ..norm.triton import norm_relu as kernels
 
     z = empty_like_rows(x)
     others = None if residual is None else as_rows(residual.to(x.dtype), x)
@@ -281,7 +281,7 @@ def _gradients(
 
     ``dz``: of ``z``, from others that read it. ``z`` is empty where forward did not keep it.
     """
-    from .norm.triton import norm_relu as kernels
+    from ..norm.triton import norm_relu as kernels
 
     z = z if z.numel() else _normalised(x, None, mean, variance, weight, bias, eps)
     b_x, b_dy, b_z, w = as_rows(x), as_rows(dy, x), as_rows(z, x), _matrix(conv_weight, x.dtype)
@@ -355,7 +355,7 @@ class _EagerPair(torch.autograd.Function):
     def forward(  # type: ignore[no-untyped-def]
         x, mean, variance, weight, bias, batch, x2, mean2, variance2, weight2, bias2, batch2, eps, conv_weight, moments
     ):
-        from .norm.triton import norm_relu as kernels
+        from ..norm.triton import norm_relu as kernels
 
         z = empty_like_rows(x)
         constants, second = (mean, variance, weight, bias, eps), (mean2, variance2, weight2, bias2)
@@ -373,7 +373,7 @@ class _EagerPair(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, dz, dy, _):  # type: ignore[no-untyped-def]
-        from .norm.triton import norm_relu as kernels
+        from ..norm.triton import norm_relu as kernels
 
         x, mean, variance, weight, bias, x2, mean2, variance2, weight2, bias2, conv_weight, z = ctx.saved_tensors
         if dy is None:  # only z was used

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .layout import CHANNELS_LAST
-from .norm.batch_moments import is_eager
+from ..layout import CHANNELS_LAST
+from ..norm.batch_moments import is_eager
 
 
 class Tap(NamedTuple):

@@ -1,0 +1,1 @@
+"""Triton kernels of convolutions, and the schedule of their tiles."""
