@@ -15,8 +15,6 @@ from .decode import decode_image, decode_label, image_size
 from .decode_gpu import decode_jpegs
 from .decoding import DEFAULT_DECODING, Decoding
 from .exif import exif_orientation, is_transposed
-from .label_weight import label_weight
-from .labels import NO_LABEL
 from .layout import pixel_major
 from .norm.norm_relu import norm_relu
 from .norm.norm_relu_pool import norm_relu_pool
@@ -24,11 +22,13 @@ from .norm.pending import Pending, finished, pending
 from .norm.sync_batch_norm import sync_batch_norm
 from .normalise import normalise
 from .sample_loader import SampleLoader, augment_ragged
-from .upsample import upsample
-from .upsample_argmax import LogitsView, summed_probabilities, upsample_argmax
-from .upsample_ce import upsample_ce
-from .upsample_ce_per_pixel import upsample_ce_per_pixel
 from .upsample_confusion import upsample_confusion
+from .upsampling.label_weight import label_weight
+from .upsampling.labels import NO_LABEL
+from .upsampling.upsample import upsample
+from .upsampling.upsample_argmax import LogitsView, summed_probabilities, upsample_argmax
+from .upsampling.upsample_ce import upsample_ce
+from .upsampling.upsample_ce_per_pixel import upsample_ce_per_pixel
 
 __all__ = [
     "DEFAULT_DECODING",

@@ -10,7 +10,7 @@ from . import _native
 from .choice import use_kernels
 from .confusion import NONE_WRONG, confusion_matrix, confusion_matrix_reference, refuse, type_name
 from .triton import INTERPRETED
-from .upsample_argmax import _upsample_argmax, supports
+from .upsampling.upsample_argmax import _upsample_argmax, supports
 
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 

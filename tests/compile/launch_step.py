@@ -25,8 +25,8 @@ from deeplab_fast.data.dataset import Batch
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.distributed import World
 from deeplab_fast.model import build_model
-from deeplab_fast.ops.triton import upsample_argmax, upsample_ce
 from deeplab_fast.ops.triton.launch import Launch
+from deeplab_fast.ops.upsampling.triton import upsample_argmax, upsample_ce
 from deeplab_fast.training import state as state_module
 from deeplab_fast.training.step import update
 from tests.pretended_gpu import DEVICE, pretended_gpu

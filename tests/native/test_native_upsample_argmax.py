@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deeplab_fast.ops import LogitsView, _native, summed_probabilities, upsample_argmax
-from deeplab_fast.ops.upsample_argmax import upsample_argmax_reference
+from deeplab_fast.ops.upsampling.upsample_argmax import upsample_argmax_reference
 
 NATIVE, REASON = _native.load()
 pytestmark = pytest.mark.skipif(NATIVE is None, reason=REASON)

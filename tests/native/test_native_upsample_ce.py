@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from deeplab_fast.ops import _native
-from deeplab_fast.ops.upsample import upsample
-from deeplab_fast.ops.upsample_ce import upsample_ce_reference
+from deeplab_fast.ops.upsampling.upsample import upsample
+from deeplab_fast.ops.upsampling.upsample_ce import upsample_ce_reference
 
 NATIVE = _native.load()[0]
 pytestmark = pytest.mark.skipif(NATIVE is None, reason="the extension is not built or switched off")

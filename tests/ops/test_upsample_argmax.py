@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from deeplab_fast.ops import LogitsView, upsample_argmax, upsample_confusion
-from deeplab_fast.ops.upsample_argmax import (
+from deeplab_fast.ops.upsampling.upsample_argmax import (
     _upsample_argmax,
     summed_probabilities,
     upsample_argmax_reference,

@@ -3,9 +3,9 @@ import torch
 from torch.nn import functional as F
 
 from deeplab_fast.ops import NO_LABEL, label_weight
-from deeplab_fast.ops.upsample import interpolation_matrix, upsample
-from deeplab_fast.ops.upsample_ce import _upsample_ce, upsample_ce, upsample_ce_reference
-from deeplab_fast.ops.upsample_ce_per_pixel import upsample_ce_per_pixel
+from deeplab_fast.ops.upsampling.upsample import interpolation_matrix, upsample
+from deeplab_fast.ops.upsampling.upsample_ce import _upsample_ce, upsample_ce, upsample_ce_reference
+from deeplab_fast.ops.upsampling.upsample_ce_per_pixel import upsample_ce_per_pixel
 
 pytestmark = pytest.mark.gpu
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from deeplab_fast.ops import NO_LABEL, label_weight, upsample_ce, upsample_ce_per_pixel
-from deeplab_fast.ops.label_weight import _label_weight
-from deeplab_fast.ops.upsample_ce import _scale, _upsample_ce, upsample_ce_reference
-from deeplab_fast.ops.upsample_ce_per_pixel import _upsample_ce_per_pixel, upsample_ce_per_pixel_reference
+from deeplab_fast.ops.upsampling.label_weight import _label_weight
+from deeplab_fast.ops.upsampling.upsample_ce import _scale, _upsample_ce, upsample_ce_reference
+from deeplab_fast.ops.upsampling.upsample_ce_per_pixel import _upsample_ce_per_pixel, upsample_ce_per_pixel_reference
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
 
 pytestmark = [pytest.mark.gpu, needs_kernels]
@@ -158,7 +158,7 @@ def test_strided_and_offset_views(view):
 @pytest.mark.no_cover
 def test_however_many_programs_share_a_strip(monkeypatch, programs):
     """Runs of column cells meet in the workspace: from one run to one cell a run."""
-    from deeplab_fast.ops.triton import upsample_ce as kernels
+    from deeplab_fast.ops.upsampling.triton import upsample_ce as kernels
 
     monkeypatch.setattr(kernels, "STRIP_PROGRAMS", programs)
     logits, labels = inputs((1, 4, 3, 8, 13, 37), torch.float32)

@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...triton.launch import launch
+from ...triton.tiles import PIXELS, choose
 from ..upsample import cells
-from .launch import launch
-from .tiles import PIXELS, choose
 from .upsample import log_softmax, sampled_scores
 
 
@@ -104,7 +104,7 @@ def upsample_argmax(
     logits: Sequence[Tensor], sizes: Sequence[int], extents: Tensor, targets: Sequence[int], align_corners: bool,
     plain: bool, out: Tensor,
 ) -> None:  # fmt: skip
-    """Fills ``out``; ``logits`` of each view ``[N, C, h, w]``, the rest as of ``ops/upsample_argmax.py``."""
+    """Fills ``out``; ``logits`` of each view ``[N, C, h, w]``, the rest as of ``ops/upsampling/upsample_argmax.py``."""
     device, dtype = logits[0].device, logits[0].dtype
     images, classes = logits[0].shape[:2]
     flat = torch.cat([view.permute(0, 2, 3, 1).reshape(-1).to(dtype) for view in logits])

@@ -5,9 +5,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...triton.launch import launch
+from ...triton.tiles import FINISH, LABEL_PROGRAMS, LABELS, choose
 from ..labels import NO_LABEL as NONE_BAD
-from .launch import launch
-from .tiles import FINISH, LABEL_PROGRAMS, LABELS, choose
 
 NO_LABEL = tl.constexpr(NONE_BAD)
 

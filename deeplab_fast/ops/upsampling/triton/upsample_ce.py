@@ -1,6 +1,6 @@
 """Kernels of upsampling + softmax cross-entropy, loss and gradient in one sweep of the output pixels.
 
-A program takes one image, one row cell and a run of column cells (see ``ops/upsample.py``: a cell is the
+A program takes one image, one row cell and a run of column cells (see ``ops/upsampling/upsample.py``: a cell is the
 interval between neighbouring low-resolution pixels; at output stride 16 it is 16 x 16 output pixels). The
 four corners' scores are read once a cell; the pixels' gradients are added up in registers, for its upper
 and lower edge, and reach the corners at the end of the cell: nothing of full resolution is written and
@@ -15,10 +15,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...triton.launch import launch
+from ...triton.tiles import CELL, CELL_SMOOTH, ELEMENTS, GATHER, STRIP_PROGRAMS, choose
 from ..upsample import cells
 from .label_weight import NO_LABEL, finish, pixel_weights
-from .launch import launch
-from .tiles import CELL, CELL_SMOOTH, ELEMENTS, GATHER, STRIP_PROGRAMS, choose
 from .upsample import class_scores, strides
 
 LOG_2 = tl.constexpr(math.log(2))

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import _native
-from .choice import use_kernels
+from .. import _native
+from ..choice import use_kernels
+from ..triton import DTYPES, INTERPRETED
 from .labels import MOST_CLASSES
-from .triton import DTYPES, INTERPRETED
 from .upsample import upsample
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import _native
+from .. import _native
 from .labels import targets
 from .upsample import upsample
 from .upsample_ce import has_native, native_labels, wants_kernels

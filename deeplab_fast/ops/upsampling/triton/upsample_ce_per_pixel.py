@@ -4,10 +4,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...triton.launch import launch
+from ...triton.tiles import PIXELS, choose
 from ..upsample import cells
 from .label_weight import pixel_weights
-from .launch import launch
-from .tiles import PIXELS, choose
 from .upsample import log_softmax, sampled_scores, strides
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import _native
-from .choice import use_kernels
+from .. import _native
+from ..choice import use_kernels
+from ..triton import DTYPES, INTERPRETED
 from .label_weight import label_weight_reference
 from .labels import LABEL_TYPES, MOST_CLASSES, NO_LABEL, targets
-from .triton import DTYPES, INTERPRETED
 from .upsample import upsample
 from .upsample_ce_bands import sweep
 
