@@ -22,7 +22,7 @@ from deeplab_fast.data.sources import Source, list_source
 from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import _native
-from deeplab_fast.ops.sample_loader import missing
+from deeplab_fast.ops.input.sample_loader import missing
 from deeplab_fast.runtime import select_device
 
 from .data_peers import MEAN_RGB, STD_RGB

@@ -19,7 +19,7 @@ from deeplab_fast.data.native_loader import NativeLoader
 from deeplab_fast.data.records import RecordSource
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops.sample_loader import missing
+from deeplab_fast.ops.input.sample_loader import missing
 
 from .agreement import Check, equal
 from .measure import Timing, environment, write_results

@@ -33,7 +33,7 @@ from deeplab_fast.data.sources import FileSource, Sample, Source, list_source
 from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import _native, normalise
-from deeplab_fast.ops.sample_loader import missing
+from deeplab_fast.ops.input.sample_loader import missing
 
 from .agreement import Check, equal
 from .data_peers import CROP, HIGH, IGNORE, LOW, MEAN_RGB, PEERS, STD_RGB, Pipeline

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import SampleLoader, augment_ragged, image_size
-from deeplab_fast.ops.sample_loader import Crops, Failure, Jobs, Ragged, Recipe, ragged_room
+from deeplab_fast.ops.input.sample_loader import Crops, Failure, Jobs, Ragged, Recipe, ragged_room
 
 from .augment import colour_matrix
 from .dataset import BadSamples, Batch, TrainingSet

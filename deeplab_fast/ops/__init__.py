@@ -3,25 +3,25 @@
 Nothing here knows the model or the data set; see README.md in this folder for how an op is laid out.
 """
 
-from .augment import apply_colour, crop_resample, resize_bilinear
 from .choice import use_kernels
-from .confusion import ConfusionCounter, confusion_matrix
 from .conv.aspp import Norm, aspp
 from .conv.atrous_conv import atrous_conv2d
 from .conv.atrous_conv_bn_relu import atrous_conv_bn, atrous_conv_bn_relu
 from .conv.conv_bn import conv_bn
 from .conv.folded_conv import folded_conv, folds
-from .decode import decode_image, decode_label, image_size
 from .decode_gpu import decode_jpegs
-from .decoding import DEFAULT_DECODING, Decoding
-from .exif import exif_orientation, is_transposed
+from .input.augment import apply_colour, crop_resample, resize_bilinear
+from .input.decode import decode_image, decode_label, image_size
+from .input.decoding import DEFAULT_DECODING, Decoding
+from .input.exif import exif_orientation, is_transposed
+from .input.normalise import normalise
+from .input.sample_loader import SampleLoader, augment_ragged
 from .layout import pixel_major
+from .metrics.confusion import ConfusionCounter, confusion_matrix
 from .norm.norm_relu import norm_relu
 from .norm.norm_relu_pool import norm_relu_pool
 from .norm.pending import Pending, finished, pending
 from .norm.sync_batch_norm import sync_batch_norm
-from .normalise import normalise
-from .sample_loader import SampleLoader, augment_ragged
 from .upsample_confusion import upsample_confusion
 from .upsampling.label_weight import label_weight
 from .upsampling.labels import NO_LABEL

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from . import _native
-from .decode import decode_image
-from .exif import PLAIN, exif_orientation
+from .input.decode import decode_image
+from .input.exif import PLAIN, exif_orientation
 
 
 def gpu_decoder_missing(device: torch.device | None = None) -> str:

@@ -8,7 +8,7 @@ from deeplab_fast.errors import UserError
 
 from . import _native
 from .choice import use_kernels
-from .confusion import NONE_WRONG, confusion_matrix, confusion_matrix_reference, refuse, type_name
+from .metrics.confusion import NONE_WRONG, confusion_matrix, confusion_matrix_reference, refuse, type_name
 from .triton import INTERPRETED
 from .upsampling.upsample_argmax import _upsample_argmax, supports
 

@@ -6,7 +6,7 @@ import pytest
 
 from deeplab_fast.data.augment import Augment, Draws, colour_matrix, draws
 from deeplab_fast.ops import _native, apply_colour, decode_image, decode_label, resize_bilinear
-from deeplab_fast.ops.augment import resample_label_reference, resample_reference, taps
+from deeplab_fast.ops.input.augment import resample_label_reference, resample_reference, taps
 
 
 def opencv(image, label, draw, augment):

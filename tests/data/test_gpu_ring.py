@@ -16,7 +16,7 @@ from deeplab_fast.data.native_loader import Finish, NativeLoader
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.ops import _native, normalise
-from deeplab_fast.ops.sample_loader import SampleLoader
+from deeplab_fast.ops.input.sample_loader import SampleLoader
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,7 +13,7 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import FileSource
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding, SampleLoader, _native, augment_ragged
-from deeplab_fast.ops.sample_loader import Jobs, Recipe, ragged_room
+from deeplab_fast.ops.input.sample_loader import Jobs, Recipe, ragged_room
 from tests.native.mutations import picture
 
 pytestmark = pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native, decode
+from deeplab_fast.ops import _native
+from deeplab_fast.ops.input import decode
 from tests.native.mutations import chunks_of, encode, jpegs, mutants, picture, png_of, pngs
 
 NATIVE = _native.decoder()[0]

@@ -15,8 +15,8 @@ from PIL import Image
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import _native, decode_image
-from deeplab_fast.ops.decode import decode_image_reference
-from deeplab_fast.ops.sample_loader import Jobs, Recipe, SampleLoader
+from deeplab_fast.ops.input.decode import decode_image_reference
+from deeplab_fast.ops.input.sample_loader import Jobs, Recipe, SampleLoader
 
 NATIVE = _native.decoder()[0]
 pytestmark = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {_native.decoder()[1]}")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from deeplab_fast.ops import Decoding, _native, decode, exif_orientation
+from deeplab_fast.ops import Decoding, _native, exif_orientation
+from deeplab_fast.ops.input import decode
 from tests.native.mutations import chunk, chunks_of, damaged, encode, picture, png_of
 
 NATIVE = _native.decoder()[0]

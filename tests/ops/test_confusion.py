@@ -7,7 +7,7 @@ from PIL import Image
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import ConfusionCounter, _native, confusion_matrix, upsample_confusion
-from deeplab_fast.ops.confusion import confusion_matrix_reference
+from deeplab_fast.ops.metrics.confusion import confusion_matrix_reference
 from deeplab_fast.ops.upsample_confusion import upsample_confusion_reference
 
 pytestmark = pytest.mark.gpu

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native, decode
-from deeplab_fast.ops.decode import decode_image, decode_label, image_size
+from deeplab_fast.ops import _native
+from deeplab_fast.ops.input import decode
+from deeplab_fast.ops.input.decode import decode_image, decode_label, image_size
 
 pytestmark = pytest.mark.gpu
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deeplab_fast.ops import _native, normalise
-from deeplab_fast.ops.normalise import normalise_reference
+from deeplab_fast.ops.input.normalise import normalise_reference
 
 pytestmark = pytest.mark.gpu
 

@@ -11,7 +11,7 @@ from deeplab_fast.data.augment import Augment, colour_matrix
 from deeplab_fast.data.philox import AUGMENT, uniform
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.ops import _native, augment_ragged, normalise
-from deeplab_fast.ops.sample_loader import Jobs, Ragged, Recipe, SampleLoader, ragged_room
+from deeplab_fast.ops.input.sample_loader import Jobs, Ragged, Recipe, SampleLoader, ragged_room
 
 pytestmark = [
     pytest.mark.gpu,

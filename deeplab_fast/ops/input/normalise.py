@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from . import _native
+from .. import _native
 
 
 @lru_cache(maxsize=32)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from deeplab_fast.errors import UserError
 
-from . import _native
+from .. import _native
 
 _NATIVE_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 NONE_WRONG = torch.iinfo(torch.int64).max  # no pixel is out of range

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
 
-from . import _native
+from .. import _native
 from .decode_reference import decode_image_reference, decode_label_reference, image_size_reference
 from .decoding import DEFAULT_DECODING, Decoding
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import _native
+from .. import _native
 from .decoding import DEFAULT_DECODING, MAX_PIXELS, Decoding
 from .normalise import normalise
 

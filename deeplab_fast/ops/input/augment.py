@@ -8,7 +8,7 @@ describes; the NumPy reference here is their specification and gives the same bi
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _native
+from .. import _native
 
 Image = NDArray[np.uint8]
 

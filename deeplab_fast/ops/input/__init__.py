@@ -1,0 +1,1 @@
+"""From encoded files to a batch: decoding, checks, augmentation, normalising."""
