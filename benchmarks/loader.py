@@ -21,7 +21,7 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import Source, list_source
 from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 from deeplab_fast.ops.input.sample_loader import missing
 from deeplab_fast.runtime import select_device
 
@@ -125,7 +125,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"no native loader here: {missing()}")
     device = select_device(config.device_target)
     if config.augment_on == "gpu":
-        reason = _native.cuda_on(device)[1] if device.type == "cuda" else "no CUDA GPU is usable here"
+        reason = extension.cuda_on(device)[1] if device.type == "cuda" else "no CUDA GPU is usable here"
         if reason:
             raise UserError(f"--augment_on=gpu: {reason}")
     source = open_source(config.data_file, config.data_root, config.data_lst)

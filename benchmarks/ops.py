@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deeplab_fast.ops import _native, atrous_conv2d, folded_conv
+from deeplab_fast.ops import atrous_conv2d, extension, folded_conv
 from deeplab_fast.ops.conv.atrous_conv import atrous_conv2d_reference
 from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
 
@@ -88,8 +88,8 @@ OPERATIONS = [loss_and_gradient, counts_from_logits, convolution_of_rate_12, con
 @pytest.mark.parametrize("who", [OURS, TORCH])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
 def test_operation(operation: Callable[[], Pair], who: str, benchmark: Any) -> None:
-    if _native.load()[0] is None:
-        pytest.skip(f"needs the extension: {_native.load()[1]}")
+    if extension.load()[0] is None:
+        pytest.skip(f"needs the extension: {extension.load()[1]}")
     pair = operation()
     with torch.inference_mode() if operation is convolution_norm_relu else torch.enable_grad():
         for ours, plain in zip(pair[OURS](), pair[TORCH](), strict=True):

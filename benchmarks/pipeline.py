@@ -32,7 +32,7 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import FileSource, Sample, Source, list_source
 from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native, normalise
+from deeplab_fast.ops import extension, normalise
 from deeplab_fast.ops.input.sample_loader import missing
 
 from .agreement import Check, equal
@@ -271,7 +271,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"no native loader here: {missing()}")
     source = open_source(config)
     timings, checks = measure(source, config.rounds)
-    native = _native.load()[0]
+    native = extension.load()[0]
     assert native is not None
     threads = timings["threads"]
     results = {

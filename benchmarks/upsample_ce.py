@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import flag, validate
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 
 from .agreement import Check, relative
 from .measure import Timing, environment, interleave, write_results
@@ -58,7 +58,7 @@ def by_torch(logits: Tensor, labels: Tensor) -> tuple[float, Tensor]:
 
 def by_us(pixels_last: Tensor, labels: Tensor) -> tuple[float, Tensor]:
     """The same, from and to ``[N, h, w, C]``."""
-    native, reason = _native.load()
+    native, reason = extension.load()
     if native is None:
         raise UserError(f"the extension is needed: {reason}")
     gradient = torch.empty_like(pixels_last)

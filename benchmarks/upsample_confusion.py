@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import flag, validate
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 
 from .agreement import Check, relative
 from .measure import Timing, environment, interleave, write_results
@@ -55,7 +55,7 @@ def with_ignored(logits: Tensor, labels: Tensor) -> Tensor:
 
 def by_us(pixels_last: Tensor, labels: Tensor) -> Tensor:
     """From logits ``[N, h, w, C]`` and labels uint8."""
-    native, reason = _native.load()
+    native, reason = extension.load()
     if native is None:
         raise UserError(f"the extension is needed: {reason}")
     counts = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)

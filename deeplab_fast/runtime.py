@@ -234,10 +234,10 @@ def report() -> list[tuple[str, str]]:
         lines.append(("GPU", "none: torch finds no CUDA device or driver"))
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     lines.append(("precision", f"auto is {resolve_precision('auto', device)}"))
-    from .ops import _native
+    from .ops import extension
     from .ops.conv import gemm, gemm_check
 
-    lines += _native.status()
+    lines += extension.status()
     if device.type == "cuda":
         for kind in gemm_check.KINDS:
             wrong = gemm.missing(device) or gemm_check.disagreement(device, kind)

@@ -77,7 +77,7 @@ def test_ops_know_neither_model_nor_data():
 
 def test_only_native_imports_the_extension():
     users = [path.name for _, path in modules() if "deeplab_fast._C" in path.read_text()]
-    assert users == ["_native.py"]
+    assert users == ["extension.py"]
 
 
 def test_importing_the_package_imports_nothing_heavy():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 
 from .dataset import BadSamples, Batch, TrainingSet
 from .native_loader import Finish, NativeLoader
@@ -53,7 +53,7 @@ class Loader:
             UserError: a sample cannot be used; names its file.
         """
         options = self.options
-        if _native.decoder()[0] is not None:
+        if extension.decoder()[0] is not None:
             finish = options.finish if self.on_gpu else None
             loader = NativeLoader(self.dataset, self.schedule, options.threads, options.device, options.bad, finish)
             yield from loader.batches(start, stop)
@@ -72,7 +72,7 @@ def open_loader(dataset: TrainingSet, schedule: Schedule, options: LoaderOptions
     reason = _no_gpu(options)
     if options.augment_on == "gpu" and reason:
         raise UserError(f"--augment_on=gpu: {reason}")
-    native, missing = _native.decoder()
+    native, missing = extension.decoder()
     who = f"{options.threads} native threads" if native is not None else f"{options.threads} Python threads ({missing})"
     if options.threads == 0:
         who = f"{'native' if native is not None else f'Python ({missing})'} loops in the main thread"
@@ -94,7 +94,7 @@ def _no_gpu(options: LoaderOptions) -> str:
         return "training does not run on a CUDA GPU"
     if options.finish is None:
         return "the batches are wanted as they are"
-    return _native.decoder()[1] or _native.cuda_on(options.device)[1]
+    return extension.decoder()[1] or extension.cuda_on(options.device)[1]
 
 
 def _rate(loader: Loader) -> float:

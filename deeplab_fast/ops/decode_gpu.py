@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import _native
+from . import extension
 from .input.decode import decode_image
 from .input.exif import PLAIN, exif_orientation
 
 
 def gpu_decoder_missing(device: torch.device | None = None) -> str:
     """Why JPEG cannot be decoded on a GPU (default: the current one), or nothing."""
-    native, reason = _native.cuda()
+    native, reason = extension.cuda()
     if native is None:
         return f"the extension has no CUDA part ({reason})"
     if not torch.cuda.is_available():
@@ -33,7 +33,7 @@ def decode_jpegs(files: Sequence[bytes], device: torch.device) -> list[Tensor]:
     """
     is_plain = all(exif_orientation(data) == PLAIN for data in files)  # nvJPEG does not turn images
     if device.type == "cuda" and is_plain and not gpu_decoder_missing(device):
-        native = _native.cuda()[0]
+        native = extension.cuda()[0]
         assert native is not None
         try:
             with torch.cuda.device(device):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from deeplab_fast.errors import UserError
 
-from . import _native
+from . import extension
 from .choice import use_kernels
 from .metrics.confusion import NONE_WRONG, confusion_matrix, confusion_matrix_reference, refuse, type_name
 from .triton import INTERPRETED
@@ -48,7 +48,7 @@ def upsample_confusion(
             " expected fp32, fp16 or bf16 [N, C, h, w] and uint8 [N, H, W] on one device"
         )
     logits, labels = logits.detach(), labels.contiguous()
-    native = (_native.cuda_on(logits.device) if logits.is_cuda else _native.load())[0]
+    native = (extension.cuda_on(logits.device) if logits.is_cuda else extension.load())[0]
     unsupported = supports(logits)
     no_extension = INTERPRETED or native is None or unsupported is not None
     if no_extension and use_kernels("upsample_confusion", fused, logits.device, unsupported):

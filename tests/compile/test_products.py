@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 
 KEPT = Path(__file__).parents[2] / "build" / "cuda"
 TRITON = importlib.util.find_spec("triton")
@@ -26,7 +26,7 @@ OPS = ["forward", "backward", "residual"]  # in the order of their declaration
 LOADS = {"forward": 2, "backward": 3, "residual": 5}
 
 pytestmark = [
-    pytest.mark.skipif(_native.gemm()[0] is None, reason=f"no products for BatchNorm: {_native.gemm()[1]}"),
+    pytest.mark.skipif(extension.gemm()[0] is None, reason=f"no products for BatchNorm: {extension.gemm()[1]}"),
     pytest.mark.skipif(not Path(CUOBJDUMP).exists(), reason="cuobjdump is not there"),
 ]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deeplab_fast.data.augment import Augment, Draws, colour_matrix, draws
-from deeplab_fast.ops import _native, apply_colour, decode_image, decode_label, resize_bilinear
+from deeplab_fast.ops import apply_colour, decode_image, decode_label, extension, resize_bilinear
 from deeplab_fast.ops.input.augment import resample_label_reference, resample_reference, taps
 
 
@@ -97,10 +97,10 @@ def test_flip_moves_the_extent():
 
 # ---------------------------------------------------------------- the native loops against the NumPy reference
 
-NATIVE = _native.load()[0]
+NATIVE = extension.load()[0]
 
 
-@pytest.mark.skipif(NATIVE is None, reason=f"no extension: {_native.load()[1]}")
+@pytest.mark.skipif(NATIVE is None, reason=f"no extension: {extension.load()[1]}")
 @pytest.mark.parametrize("limit", ["generic", "AVX2", "AVX-512", ""], ids=["generic", "AVX2", "AVX-512", "best"])
 @pytest.mark.parametrize("bicubic", [True, False])
 def test_native_loops_equal_the_reference_bit_for_bit(limit, bicubic):

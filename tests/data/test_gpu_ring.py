@@ -15,12 +15,12 @@ from deeplab_fast.data.dataset import BadSamples, TrainingSet
 from deeplab_fast.data.native_loader import Finish, NativeLoader
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import list_source
-from deeplab_fast.ops import _native, normalise
+from deeplab_fast.ops import extension, normalise
 from deeplab_fast.ops.input.sample_loader import SampleLoader
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}"),
+    pytest.mark.skipif(extension.decoder()[0] is None, reason=f"no native loader: {extension.decoder()[1]}"),
 ]
 
 CPU = torch.device("cpu")
@@ -100,7 +100,7 @@ def test_batches_through_the_ring_are_the_same(dataset, finish, threads, monkeyp
         assert torch.equal(a.images, images)
 
 
-@pytest.mark.skipif(not (_native.cuda()[0] and torch.cuda.is_available()), reason="no CUDA GPU, or no CUDA part")
+@pytest.mark.skipif(not (extension.cuda()[0] and torch.cuda.is_available()), reason="no CUDA GPU, or no CUDA part")
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
 def test_batches_on_a_gpu_are_the_same(dataset, dtype):
     schedule = Schedule(24, 5, 3)

@@ -14,9 +14,9 @@ from deeplab_fast.data.reference_loader import ReferenceLoader
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import FileSource, list_source
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 
-needs_native = pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}")
+needs_native = pytest.mark.skipif(extension.decoder()[0] is None, reason=f"no native loader: {extension.decoder()[1]}")
 
 
 @pytest.fixture

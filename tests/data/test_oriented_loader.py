@@ -12,11 +12,11 @@ from deeplab_fast.data.reference_loader import ReferenceLoader
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import FileSource
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import Decoding, SampleLoader, _native, augment_ragged
+from deeplab_fast.ops import Decoding, SampleLoader, augment_ragged, extension
 from deeplab_fast.ops.input.sample_loader import Jobs, Recipe, ragged_room
 from tests.native.mutations import picture
 
-pytestmark = pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}")
+pytestmark = pytest.mark.skipif(extension.decoder()[0] is None, reason=f"no native loader: {extension.decoder()[1]}")
 
 
 @pytest.fixture(params=[(90, 140), (150, 70)], ids=["landscape", "portrait"])

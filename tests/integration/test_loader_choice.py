@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 
-pytestmark = pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}")
+pytestmark = pytest.mark.skipif(extension.decoder()[0] is None, reason=f"no native loader: {extension.decoder()[1]}")
 
 STEPS = 20
 FLAGS = [

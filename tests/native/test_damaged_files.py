@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 from deeplab_fast.ops.input import decode
 from tests.native.mutations import chunks_of, encode, jpegs, mutants, picture, png_of, pngs
 
-NATIVE = _native.decoder()[0]
+NATIVE = extension.decoder()[0]
 FUNCTIONS = ("decode_image", "decode_label", "image_size")
-needs_native = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {_native.decoder()[1]}")
+needs_native = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {extension.decoder()[1]}")
 
 
 def outcome(function, data):

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native, decode_image
+from deeplab_fast.ops import decode_image, extension
 from deeplab_fast.ops.input.decode import decode_image_reference
 from deeplab_fast.ops.input.sample_loader import Jobs, Recipe, SampleLoader
 
-NATIVE = _native.decoder()[0]
-pytestmark = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {_native.decoder()[1]}")
+NATIVE = extension.decoder()[0]
+pytestmark = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {extension.decoder()[1]}")
 
 
 def jpeg(seed=0, **options):

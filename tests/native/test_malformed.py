@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 
-NATIVE = _native.decoder()[0]
-pytestmark = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {_native.decoder()[1]}")
+NATIVE = extension.decoder()[0]
+pytestmark = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {extension.decoder()[1]}")
 
 SECONDS = 2
 GROWTH_MB = 512

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from deeplab_fast.ops import LogitsView, _native, summed_probabilities, upsample_argmax
+from deeplab_fast.ops import LogitsView, extension, summed_probabilities, upsample_argmax
 from deeplab_fast.ops.upsampling.upsample_argmax import upsample_argmax_reference
 
-NATIVE, REASON = _native.load()
+NATIVE, REASON = extension.load()
 pytestmark = pytest.mark.skipif(NATIVE is None, reason=REASON)
 
 # (classes, low-resolution side and padded side of each view, extents of each view's images, targets)

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 from deeplab_fast.ops.upsampling.upsample import upsample
 from deeplab_fast.ops.upsampling.upsample_ce import upsample_ce_reference
 
-NATIVE = _native.load()[0]
+NATIVE = extension.load()[0]
 pytestmark = pytest.mark.skipif(NATIVE is None, reason="the extension is not built or switched off")
 
 # (N, C, h, w, H, W): each with the reason it is here
@@ -33,7 +33,7 @@ EXTENSIONS = ["", "AVX-512", "AVX2", "generic"]
 
 
 @pytest.fixture(params=EXTENSIONS, ids=[name or "best" for name in EXTENSIONS])
-def extension(request):
+def instructions(request):
     """Holds the loops down to an instruction set."""
     NATIVE.limit_vector_extension(request.param)
     yield request.param
@@ -94,7 +94,7 @@ def assert_agrees(found, expected, loss=1e-6, slope=1e-5):
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_agrees_with_the_reference(shape, align_corners, weighted, smoothing, extension):
+def test_agrees_with_the_reference(shape, align_corners, weighted, smoothing, instructions):
     logits, labels = case(shape)
     arguments = {
         "weights": torch.linspace(0.2, 3.0, shape[1]) if weighted else None,
@@ -114,7 +114,7 @@ def test_agrees_with_the_reference(shape, align_corners, weighted, smoothing, ex
     [(30.0, 0.0), (1e4, 0.0), (1.0, 1e4), (1.0, -1e4)],
     ids=["far apart", "further than exponentials reach", "one large offset", "one large negative offset"],
 )
-def test_large_logits(scale, offset, extension):
+def test_large_logits(scale, offset, instructions):
     logits, labels = case((2, 21, 5, 5, 65, 65))
     logits = logits * scale + offset
     for smoothing in (0.0, 0.1):
@@ -209,7 +209,7 @@ def test_an_ignore_label_that_is_no_byte_ignores_no_byte():
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("align_corners", [True, False])
-def test_per_pixel(shape, align_corners, extension):
+def test_per_pixel(shape, align_corners, instructions):
     logits, labels = case(shape)
     ignore = 255 if shape[1] < 256 else 0
     losses = torch.full(labels.shape, torch.nan)

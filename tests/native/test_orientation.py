@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from deeplab_fast.ops import Decoding, _native, exif_orientation
+from deeplab_fast.ops import Decoding, exif_orientation, extension
 from deeplab_fast.ops.input import decode
 from tests.native.mutations import chunk, chunks_of, damaged, encode, picture, png_of
 
-NATIVE = _native.decoder()[0]
-needs_native = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {_native.decoder()[1]}")
+NATIVE = extension.decoder()[0]
+needs_native = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {extension.decoder()[1]}")
 
 
 def tiff(orientation, order="<", kind=3, count=1, directory=8, before=1):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import ConfusionCounter, _native, confusion_matrix, upsample_confusion
+from deeplab_fast.ops import ConfusionCounter, confusion_matrix, extension, upsample_confusion
 from deeplab_fast.ops.metrics.confusion import confusion_matrix_reference
 from deeplab_fast.ops.upsample_confusion import upsample_confusion_reference
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.gpu
 DTYPES = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
 
 
-CUDA = _native.cuda()[0] is not None and torch.cuda.is_available()
+CUDA = extension.cuda()[0] is not None and torch.cuda.is_available()
 needs_gpu = pytest.mark.skipif(not CUDA, reason="no CUDA GPU, or no CUDA part in the extension")
 
 
@@ -174,7 +174,7 @@ def test_upsample_confusion(align_corners, low, high, dtype):
 @pytest.fixture(params=["", "AVX2", "generic"], ids=["best", "AVX2", "generic"])
 def native(request):
     """The extension, held down to an instruction set."""
-    module, reason = _native.load()
+    module, reason = extension.load()
     if module is None:
         pytest.skip(reason)
     module.limit_vector_extension(request.param)

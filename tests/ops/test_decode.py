@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 from deeplab_fast.ops.input import decode
 from deeplab_fast.ops.input.decode import decode_image, decode_label, image_size
 
 pytestmark = pytest.mark.gpu
 
-NATIVE = _native.decoder()[0]
-needs_native = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {_native.decoder()[1]}")
+NATIVE = extension.decoder()[0]
+needs_native = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {extension.decoder()[1]}")
 
 
 def encode(array, file_format, mode=None, **options):

@@ -257,7 +257,7 @@ def test_what_is_not_supported(monkeypatch):
 
 
 def test_a_build_without_them_says_why(monkeypatch):
-    monkeypatch.setattr(gemm._native, "gemm", lambda: (None, "nvcc was not found"))
+    monkeypatch.setattr(gemm.extension, "gemm", lambda: (None, "nvcc was not found"))
     gemm.missing.__wrapped__.cache_clear()
     try:
         assert "products for BatchNorm are missing: nvcc was not found" in gemm.supports(on_a_gpu(), 64)
@@ -266,7 +266,7 @@ def test_a_build_without_them_says_why(monkeypatch):
 
 
 def test_torch_compile_takes_what_decides_for_a_constant(monkeypatch):
-    monkeypatch.setattr(gemm._native, "gemm", lambda: (None, "nvcc was not found"))
+    monkeypatch.setattr(gemm.extension, "gemm", lambda: (None, "nvcc was not found"))
     gemm.missing.__wrapped__.cache_clear()
     device = torch.device("cuda", 0)
 

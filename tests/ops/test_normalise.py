@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deeplab_fast.ops import _native, normalise
+from deeplab_fast.ops import extension, normalise
 from deeplab_fast.ops.input.normalise import normalise_reference
 
 pytestmark = pytest.mark.gpu
@@ -21,7 +21,7 @@ def test_normalise_equals_the_reference_bit_for_bit(dtype):
 
 
 def test_normalise_refuses_an_extent_beyond_its_image():
-    if _native.load()[0] is None:
+    if extension.load()[0] is None:
         pytest.skip("the reference takes what there is")
     images, extents = torch.zeros(1, 8, 8, 3, dtype=torch.uint8), torch.tensor([[0, 9, 0, 8]], dtype=torch.int32)
     with pytest.raises(ValueError, match="beyond its image"):

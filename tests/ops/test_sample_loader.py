@@ -10,17 +10,17 @@ import torch
 from deeplab_fast.data.augment import Augment, colour_matrix
 from deeplab_fast.data.philox import AUGMENT, uniform
 from deeplab_fast.data.sources import list_source
-from deeplab_fast.ops import _native, augment_ragged, normalise
+from deeplab_fast.ops import augment_ragged, extension, normalise
 from deeplab_fast.ops.input.sample_loader import Jobs, Ragged, Recipe, SampleLoader, ragged_room
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}"),
+    pytest.mark.skipif(extension.decoder()[0] is None, reason=f"no native loader: {extension.decoder()[1]}"),
 ]
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-CUDA = _native.cuda()[0] is not None and torch.cuda.is_available()
+CUDA = extension.cuda()[0] is not None and torch.cuda.is_available()
 DEVICES = [torch.device("cpu"), *([torch.device("cuda")] if CUDA else [])]
 
 
@@ -102,7 +102,7 @@ def test_memory_serves_again_once_nobody_holds_it(source):
 
 @pytest.mark.parametrize("portable", [False, True])
 def test_the_checksum_is_zlib_s(portable):
-    crc32 = _native.decoder()[0].crc32
+    crc32 = extension.decoder()[0].crc32
     data = np.random.default_rng(0).integers(0, 256, 4096, np.uint8).tobytes()
     for first in range(4):
         for size in (*range(70), 255, 4000):

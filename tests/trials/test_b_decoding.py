@@ -14,7 +14,7 @@ from deeplab_fast import predict, prepare, train
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 from deeplab_fast.storage.checkpoint import WEIGHTS_FORMAT, save_atomically
 from tests.native.mutations import chunks_of, png_of
 from tests.trials.samples import CLASSES, small
@@ -43,8 +43,8 @@ def no_extension(monkeypatch):
     """Switch the extension off, as DEEPLAB_FAST_NO_EXT=1 does."""
 
     def forget():
-        _native.load.cache_clear()
-        _native.decoder.cache_clear()
+        extension.load.cache_clear()
+        extension.decoder.cache_clear()
 
     def switch_off():
         monkeypatch.setenv("DEEPLAB_FAST_NO_EXT", "1")

@@ -20,10 +20,10 @@ from deeplab_fast.data.records import RecordSource
 from deeplab_fast.data.reference_loader import ReferenceLoader
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import _native
+from deeplab_fast.ops import extension
 from tests.trials.samples import CLASSES, small
 
-needs_native = pytest.mark.skipif(_native.decoder()[0] is None, reason=f"no native loader: {_native.decoder()[1]}")
+needs_native = pytest.mark.skipif(extension.decoder()[0] is None, reason=f"no native loader: {extension.decoder()[1]}")
 
 
 def pack(samples: Path, shards: int = 3, name: str = "r") -> Path:

@@ -20,16 +20,16 @@ REPO = Path(__file__).parent.parent.parent
 @pytest.fixture
 def load(monkeypatch):
     """Ask for the extension as a new process would, with DEEPLAB_FAST_NO_EXT set; the reason why it is not there."""
-    from deeplab_fast.ops import _native
+    from deeplab_fast.ops import extension
 
     def reason(value):
         monkeypatch.setenv("DEEPLAB_FAST_NO_EXT", value)
-        _native.load.cache_clear()
-        return _native.load()[1]
+        extension.load.cache_clear()
+        return extension.load()[1]
 
     yield reason
     monkeypatch.undo()
-    _native.load.cache_clear()
+    extension.load.cache_clear()
 
 
 def test_e9_a_switch_that_says_no_is_off(load):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import _native
+from .. import extension
 from ..choice import constant
 from ..layout import CHANNELS_LAST, as_rows, from_rows, is_pixel_major
 
@@ -219,7 +219,7 @@ def supports(x: Tensor, channels_out: int, rate: int = 0) -> str | None:
 @cache
 def missing(device: torch.device) -> str | None:
     """Say why there are no such kernels on this GPU, or None; asked of the driver once."""
-    module, reason = _native.gemm()
+    module, reason = extension.gemm()
     if module is None:
         return f"the extension's products for BatchNorm are missing: {reason}"
     with torch.cuda.device(device):
@@ -241,7 +241,7 @@ def _stream(device: torch.device) -> int:
 
 
 def _module() -> ModuleType:
-    module, reason = _native.gemm()
+    module, reason = extension.gemm()
     assert module is not None, reason
     return module
 

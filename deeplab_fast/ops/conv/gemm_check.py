@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...storage.files import default_cache, replace_file
-from .. import _native
+from .. import extension
 from ..choice import constant
 from . import gemm
 
@@ -64,7 +64,7 @@ def _place(device: torch.device, kind: str) -> Path | None:
 
 def _identity(device: torch.device) -> str:
     """Digest of what a verdict holds for: the GPU, its driver and CUDA, and the build."""
-    module, _ = _native.gemm()
+    module, _ = extension.gemm()
     build = Path(module.__file__).read_bytes() if module is not None and module.__file__ else b""
     try:
         driver = Path("/proc/driver/nvidia/version").read_text()

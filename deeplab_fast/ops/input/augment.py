@@ -8,7 +8,7 @@ describes; the NumPy reference here is their specification and gives the same bi
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _native
+from .. import extension
 
 Image = NDArray[np.uint8]
 
@@ -97,7 +97,7 @@ def crop_resample(
     Returns:
         uint8 ``[bottom-top, right-left, 3]`` and ``[bottom-top, right-left]``. Only these pixels are computed.
     """
-    native = _native.load()[0]
+    native = extension.load()[0]
     if native is None:
         return resample_reference(image, size, window, bicubic), resample_label_reference(label, size, window)
     return native.resample_image(image, size, window, bicubic), native.resample_label(label, size, window)
@@ -105,7 +105,7 @@ def crop_resample(
 
 def resize_bilinear(image: Image, size: tuple[int, int]) -> Image:
     """Bilinear resize of a uint8 ``[H, W, 3]`` image to ``size`` (height, width), as ``cv2.resize``."""
-    native = _native.load()[0]
+    native = extension.load()[0]
     window = (0, size[0], 0, size[1])
     if native is None:
         return resample_reference(image, size, window, bicubic=False)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
 
-from .. import _native
+from .. import extension
 from .decode_reference import decode_image_reference, decode_label_reference, image_size_reference
 from .decoding import DEFAULT_DECODING, Decoding
 
@@ -28,7 +28,7 @@ def image_size(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -
     Raises:
         UserError: not a readable image; names ``where``.
     """
-    native = _native.decoder()[0]
+    native = extension.decoder()[0]
     if native is None:
         return image_size_reference(data, where, decoding)
     try:
@@ -43,7 +43,7 @@ def decode_image(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING)
     Raises:
         UserError: truncated, corrupt, too large, of more than 8 bits or not an image; names ``where``.
     """
-    native = _native.decoder()[0]
+    native = extension.decoder()[0]
     if native is None:
         return decode_image_reference(data, where, decoding)
     return _decoded(native, lambda data: native.decode_image(data, None, *decoding), data, where)
@@ -57,7 +57,7 @@ def decode_label(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING)
     Raises:
         UserError: unreadable, or its pixels are colours rather than classes; names ``where``.
     """
-    native = _native.decoder()[0]
+    native = extension.decoder()[0]
     if native is None:
         return decode_label_reference(data, where, decoding)
     return _decoded(native, lambda data: native.decode_label(data, None, decoding.max_pixels), data, where)

@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .. import _native
+from .. import extension
 
 
 @lru_cache(maxsize=32)
@@ -33,7 +33,7 @@ def normalise(
     Raises:
         ValueError: an extent reaches beyond its image (native, on a CPU).
     """
-    native = _native.load()[0]
+    native = extension.load()[0]
     if native is None or images.device.type != "cpu" or torch.compiler.is_compiling() or not _plain(images, extents):
         return normalise_reference(images, extents, mean, std, dtype)
     out = torch.empty(images.shape, dtype=torch.float32)

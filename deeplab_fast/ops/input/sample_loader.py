@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import _native
+from .. import extension
 from .decoding import DEFAULT_DECODING, MAX_PIXELS, Decoding
 from .normalise import normalise
 
@@ -73,7 +73,7 @@ class Ragged(NamedTuple):
 
 def missing() -> str:
     """Why there is no native loader here, or nothing."""
-    return _native.decoder()[1]
+    return extension.decoder()[1]
 
 
 def ragged_room(recipe: Recipe, scales: NDArray[np.float64], max_pixels: int = MAX_PIXELS) -> NDArray[np.int64]:
@@ -128,7 +128,7 @@ class SampleLoader:
         decoding: Decoding = DEFAULT_DECODING,
         stamps: Sequence[tuple[int, int]] = (),
     ) -> None:
-        native, reason = _native.decoder()
+        native, reason = extension.decoder()
         if native is None:
             raise RuntimeError(f"no native loader: {reason}")
         self.recipe = recipe
@@ -224,7 +224,7 @@ def augment_ragged(
         RuntimeError: the batch is on a GPU and the extension has no CUDA part, or CUDA refuses; says which.
     """
     device, side = batch.images.device, recipe.crop_size
-    native, reason = _native.cuda_on(device) if device.type == "cuda" else _native.load()
+    native, reason = extension.cuda_on(device) if device.type == "cuda" else extension.load()
     if native is None:
         raise RuntimeError(f"cannot augment on {device}: {reason}")
     on_gpu = device.type == "cuda"

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from deeplab_fast.errors import UserError
 
-from .. import _native
+from .. import extension
 
 _NATIVE_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 NONE_WRONG = torch.iinfo(torch.int64).max  # no pixel is out of range
@@ -54,7 +54,7 @@ class ConfusionCounter:
             )
         if labels.device != predictions.device:
             raise UserError(f"labels on {labels.device}, predictions on {predictions.device}: expected one device")
-        native = (_native.cuda_on(labels.device) if labels.is_cuda else _native.load())[0]
+        native = (extension.cuda_on(labels.device) if labels.is_cuda else extension.load())[0]
         classes, ignore_label = self.num_classes, self.ignore_label
         if native is None or not {labels.dtype, predictions.dtype} <= {*_NATIVE_TYPES}:
             self._counts += confusion_matrix_reference(labels, predictions, classes, ignore_label)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import _native
+from .. import extension
 from ..choice import use_kernels
 from ..triton import DTYPES, INTERPRETED
 from .labels import MOST_CLASSES
@@ -81,7 +81,7 @@ def upsample_argmax(
         UserError: ``fused`` is ``on`` and the kernels cannot run; says why.
     """
     logits = views[0].logits
-    native = _native.load()[0]
+    native = extension.load()[0]
     plain = all(type(view.logits) is Tensor and view.logits.device.type == "cpu" for view in views)
     wanted = fused == "auto" or (fused == "on" and not INTERPRETED)  # as an interpreted kernel
     if wanted and native is not None and plain and supports(logits) is None:

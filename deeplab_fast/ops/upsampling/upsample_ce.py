@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import _native
+from .. import extension
 from ..choice import use_kernels
 from ..triton import DTYPES, INTERPRETED
 from .label_weight import label_weight_reference
@@ -136,7 +136,7 @@ def _upsample_ce(
 def has_native(logits: Tensor) -> bool:
     """Whether the extension takes these logits."""
     fits = logits.device.type == "cpu" and logits.dtype != torch.float64 and 2 <= logits.shape[1] <= MOST_CLASSES
-    return fits and _native.load()[0] is not None
+    return fits and extension.load()[0] is not None
 
 
 def _native_sweep(
@@ -149,7 +149,7 @@ def _native_sweep(
     gradient: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Total, weight and bad labels from the extension, on the CPU; fills ``gradient``."""
-    native = _native.load()[0]
+    native = extension.load()[0]
     assert native is not None
     pixels = logits.float().permute(0, 2, 3, 1).contiguous()
     slopes = torch.empty_like(pixels)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import _native
+from .. import extension
 from .labels import targets
 from .upsample import upsample
 from .upsample_ce import has_native, native_labels, wants_kernels
@@ -48,7 +48,7 @@ def _upsample_ce_per_pixel(
         fast.upsample_ce_per_pixel(logits, labels.contiguous(), ignore_label, align_corners, losses)
     elif has_native(logits):
         pixels = logits.float().permute(0, 2, 3, 1).contiguous().numpy()
-        native = _native.load()[0]
+        native = extension.load()[0]
         assert native is not None
         native.upsample_ce_per_pixel(
             pixels, native_labels(labels), ignore_label, align_corners, torch.get_num_threads(), losses.numpy()
