@@ -8,7 +8,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from deeplab_fast.ops import choice
+from deeplab_fast.ops import dispatch
 from deeplab_fast.ops.conv import atrous_conv, gemm, gemm_check
 from deeplab_fast.ops.conv.triton import schedule
 from deeplab_fast.ops.triton import chip
@@ -35,7 +35,7 @@ def pretended_gpu() -> Iterator[None]:
     """What the package asks about the device is answered as an H200 would; launches are left to the caller."""
     with contextlib.ExitStack() as stack:
         for where, name, value in (
-            (choice, "missing", lambda device: None),
+            (dispatch, "missing", lambda device: None),
             (chip, "architecture", lambda device: 90),
             (chip, "has_tma", lambda device: True),
             (chip, "multiprocessors", lambda device: 132),

@@ -26,7 +26,6 @@ from deeplab_fast.ops import (
     sync_batch_norm,
     use_kernels,
 )
-from deeplab_fast.ops.choice import tell
 from deeplab_fast.ops.conv import gemm, gemm_check
 from deeplab_fast.ops.conv.atrous_conv import product_dtype
 from deeplab_fast.ops.conv.conv_branches import supports as conv_supports
@@ -34,6 +33,7 @@ from deeplab_fast.ops.conv.conv_choice import ATROUS, CONV1X1, CONV3X3, slower
 from deeplab_fast.ops.conv.stem_conv import stem_conv
 from deeplab_fast.ops.conv.stem_conv import supports as stem_supports
 from deeplab_fast.ops.conv.weight_copies import copied
+from deeplab_fast.ops.dispatch import tell
 from deeplab_fast.ops.layout import as_rows, is_pixel_major
 from deeplab_fast.ops.norm.norm_relu import supports as norm_supports
 from deeplab_fast.ops.norm.sync_batch_norm import break_graphs

@@ -3,13 +3,13 @@
 Nothing here knows the model or the data set; see README.md in this folder for how an op is laid out.
 """
 
-from .choice import use_kernels
 from .conv.aspp import Norm, aspp
 from .conv.atrous_conv import atrous_conv2d
 from .conv.atrous_conv_bn_relu import atrous_conv_bn, atrous_conv_bn_relu
 from .conv.conv_bn import conv_bn
 from .conv.folded_conv import folded_conv, folds
 from .decode_gpu import decode_jpegs
+from .dispatch import use_kernels
 from .input.augment import apply_colour, crop_resample, resize_bilinear
 from .input.decode import decode_image, decode_label, image_size
 from .input.decoding import DEFAULT_DECODING, Decoding

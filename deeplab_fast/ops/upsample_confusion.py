@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from deeplab_fast.errors import UserError
 
 from . import extension
-from .choice import use_kernels
+from .dispatch import use_kernels
 from .metrics.confusion import NONE_WRONG, confusion_matrix, confusion_matrix_reference, refuse, type_name
 from .triton import INTERPRETED
 from .upsampling.upsample_argmax import _upsample_argmax, supports

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import layers
 from deeplab_fast.model.layers import runs_fused, runs_product
-from deeplab_fast.ops import choice
+from deeplab_fast.ops import dispatch
 from deeplab_fast.ops.conv import gemm, gemm_check
 from deeplab_fast.ops.layout import as_rows
 from tests.ops.gemm_stand_in import put_in_place
@@ -282,7 +282,7 @@ def test_torch_compile_takes_what_decides_for_a_constant(monkeypatch):
 @pytest.mark.parametrize("fused", ["auto", "on"])
 def test_without_them_the_library_serves(fused, monkeypatch, caplog):
     monkeypatch.setattr(gemm, "missing", lambda device: "they are of another GPU")
-    choice._told.clear()
+    dispatch._told.clear()
     with caplog.at_level(logging.INFO, "deeplab_fast"):
         assert not runs_fused("conv1x1_bn", nn.Conv2d(64, 64, 1, bias=False), on_a_gpu(), fused)
     assert "conv1x1_bn runs unfused: they are of another GPU" in caplog.text
@@ -297,7 +297,7 @@ def test_a_3x3_convolution_runs_where_it_is_ahead_and_right(measured, disagreeme
     monkeypatch.setattr(gemm, "missing", lambda device: None)
     monkeypatch.setattr(layers, "slower", lambda *_: measured)
     monkeypatch.setattr(gemm_check, "disagreement", lambda device, kind: asked.append(kind) or disagreement)
-    choice._told.clear()
+    dispatch._told.clear()
     conv = nn.Conv2d(64, 64, 3, padding=2, dilation=2, bias=False)
     with caplog.at_level(logging.INFO, "deeplab_fast"):
         assert runs_product(conv, on_a_gpu(), "auto") == runs
@@ -310,9 +310,9 @@ def test_a_3x3_convolution_runs_where_it_is_ahead_and_right(measured, disagreeme
 def test_one_that_disagrees_is_left_out_or_raises(monkeypatch, caplog):
     monkeypatch.setattr(gemm, "missing", lambda device: None)
     monkeypatch.setattr(gemm_check, "disagreement", lambda device, kind: "the sums are 0.5 off")
-    monkeypatch.setattr(choice, "missing", lambda device: None)
+    monkeypatch.setattr(dispatch, "missing", lambda device: None)
     monkeypatch.setattr(choice, "INTERPRETED", False)
-    choice._told.clear()
+    dispatch._told.clear()
     conv = nn.Conv2d(64, 64, 1, bias=False)
     with caplog.at_level(logging.INFO, "deeplab_fast"):
         assert not runs_fused("conv1x1_bn", conv, on_a_gpu(), "auto")

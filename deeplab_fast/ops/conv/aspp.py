@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..choice import use_kernels
+from ..dispatch import use_kernels
 from ..layout import PIXEL_MAJOR
 from ..norm.batch_moments import merge_moments
 from ..norm.norm_relu import norm_relu, norm_relu_with
@@ -57,7 +57,7 @@ def aspp(
         pool_weight, pool_norm: of the image-level branch, ``[K, C, 1, 1]``: global average, convolution, normalise,
             ReLU, spread over the map. At batch size 1 a channel is one value and has no variance: its running
             statistics then normalise and are left unchanged.
-        fused: ``auto``, ``on`` or ``off``, see :func:`~deeplab_fast.ops.choice.use_kernels`.
+        fused: ``auto``, ``on`` or ``off``, see :func:`~deeplab_fast.ops.dispatch.use_kernels`.
 
     Returns:
         ``[N, (len(weights) + 1) * K, H, W]`` of ``x``'s dtype, pixel-major where the kernels run.

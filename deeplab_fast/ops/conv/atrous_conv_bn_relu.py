@@ -7,7 +7,7 @@ behind, so that the normalisation need not read it for them; in inference all th
 import torch
 from torch import Tensor
 
-from ..choice import use_kernels
+from ..dispatch import use_kernels
 from ..norm.norm_relu import norm_relu, norm_relu_reference
 from ..norm.pending import Pending, is_inference, pending
 from .atrous_conv import as_type_of, atrous_conv2d
@@ -58,7 +58,7 @@ def atrous_conv_bn_relu(
         running_mean, running_var: fp32 ``[K]``. With ``training`` they are moved by ``momentum`` (the variance with
             n/(n-1)) and the batch's own statistics, of the values as they are stored, normalise; else they do.
         rate: distance of the taps in pixels, at least 1; it may be larger than the map.
-        fused: ``auto``, ``on`` or ``off``, see :func:`~deeplab_fast.ops.choice.use_kernels`.
+        fused: ``auto``, ``on`` or ``off``, see :func:`~deeplab_fast.ops.dispatch.use_kernels`.
 
     Returns:
         ``[N, K, H, W]`` of ``x``'s dtype, pixel-major where the kernels run. Differentiable in ``x``, ``weight``,

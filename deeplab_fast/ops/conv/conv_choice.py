@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..choice import constant
+from ..dispatch import constant
 from ..triton import chip
 from ..triton.tiles import FORWARD, ConvTile, candidates, conv_tiles
 from .triton.schedule import PixelMap, Source, shortest

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import extension
-from ..choice import constant
+from ..dispatch import constant
 from ..layout import CHANNELS_LAST, as_rows, from_rows, is_pixel_major
 
 ROWS = 128  # of a part

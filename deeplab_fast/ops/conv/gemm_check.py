@@ -19,7 +19,7 @@ from torch import Tensor
 from ...errors import UserError
 from ...storage.files import default_cache, replace_file
 from .. import extension
-from ..choice import constant
+from ..dispatch import constant
 from . import gemm
 
 KINDS = ("1x1", "3x3")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..choice import use_kernels
+from ..dispatch import use_kernels
 from ..layout import as_rows, empty_like_rows
 from ..triton import DTYPES
 from .batch_moments import batch_moments, is_eager
@@ -56,7 +56,7 @@ def norm_relu(
         running_mean, running_var: fp32 ``[C]``. With ``training`` they are moved by ``momentum`` (the
             variance with n/(n-1)) and the batch's own statistics normalise; else they do.
         residual: as ``x``, added before the ReLU, or None.
-        fused: ``auto``, ``on`` or ``off``, see :func:`~deeplab_fast.ops.choice.use_kernels`.
+        fused: ``auto``, ``on`` or ``off``, see :func:`~deeplab_fast.ops.dispatch.use_kernels`.
 
     Returns:
         ``[N, C, H, W]`` of ``x``'s dtype, stored as ``x`` where the kernels run. Differentiable in ``x``,

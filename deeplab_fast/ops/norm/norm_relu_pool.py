@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..choice import use_kernels
+from ..dispatch import use_kernels
 from .batch_moments import batch_moments, is_eager
 from .norm_relu import norm_relu_reference, supports
 

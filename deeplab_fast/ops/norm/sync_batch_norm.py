@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..choice import use_kernels
+from ..dispatch import use_kernels
 from ..layout import as_rows, empty_like_rows
 from .norm_relu import supports
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..choice import use_kernels
+from ..dispatch import use_kernels
 from .labels import LABEL_TYPES, bad_labels, targets
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import extension
-from ..choice import use_kernels
+from ..dispatch import use_kernels
 from ..triton import DTYPES, INTERPRETED
 from .labels import MOST_CLASSES
 from .upsample import upsample

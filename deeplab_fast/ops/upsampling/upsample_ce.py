@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import extension
-from ..choice import use_kernels
+from ..dispatch import use_kernels
 from ..triton import DTYPES, INTERPRETED
 from .label_weight import label_weight_reference
 from .labels import LABEL_TYPES, MOST_CLASSES, NO_LABEL, targets
@@ -72,7 +72,7 @@ def upsample_ce(
         label_smoothing: as in ``torch.nn.functional.cross_entropy``.
         align_corners: the upsampling's convention.
         fused: ``off`` is the reference; ``auto`` and ``on`` never make a tensor of full resolution, see
-            :func:`~deeplab_fast.ops.choice.use_kernels` for the kernels.
+            :func:`~deeplab_fast.ops.dispatch.use_kernels` for the kernels.
 
     Returns:
         :class:`SummedLoss`. ``total`` is differentiable with respect to ``logits``, once.
@@ -90,7 +90,7 @@ def upsample_ce(
 
 
 def wants_kernels(op: str, logits: Tensor, labels: Tensor, fused: str) -> bool:
-    """As :func:`~deeplab_fast.ops.choice.use_kernels`, but on a CPU the extension is a fast path too."""
+    """As :func:`~deeplab_fast.ops.dispatch.use_kernels`, but on a CPU the extension is a fast path too."""
     if fused == "on" and not INTERPRETED and has_native(logits):
         return False
     return use_kernels(op, fused, logits.device, supports(logits, labels))
