@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from deeplab_fast.ops import Pending, conv_bn, pending
 from deeplab_fast.ops.conv import conv_choice
-from deeplab_fast.ops.conv.conv_bn import conv_moments
 from deeplab_fast.ops.conv.conv_branches import as_map, conv_branches, conv_branches_reference, input_gradient
 from deeplab_fast.ops.conv.conv_choice import ATROUS, CONV1X1, CONV3X3
+from deeplab_fast.ops.conv.conv_moments import conv_moments
 from deeplab_fast.ops.conv.triton.schedule import PixelMap
 from deeplab_fast.ops.layout import as_rows, empty_pixel_major, pixel_major
 from deeplab_fast.ops.norm.batch_moments import batch_moments, merge_moments

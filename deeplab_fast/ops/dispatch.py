@@ -1,11 +1,16 @@
-"""Whether an op's kernels run: the meaning of ``fused = auto | on | off``."""
+"""Who computes: whether an op's kernels run (``fused = auto | on | off``), said once; and how functions become ops.
+
+Where torch runs operations as they are called, an autograd.Function costs the host half of what a custom op does, which
+counts with a hundred of them in a step. Where they are traced (torch.compile, FakeTensor) the custom op is needed.
+"""
 
 import functools
 import logging
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from deeplab_fast.errors import UserError
 
@@ -31,6 +36,68 @@ def constant(function: Callable[P, R]) -> Callable[P, R]:
 
     whole._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return whole
+
+
+def is_eager(*values: Any) -> bool:
+    """Tell whether operations on these run as they are called: nothing is compiled, and no tensor is a stand-in."""
+    if torch.compiler.is_compiling():
+        return False
+    return all(type(value) in (Tensor, nn.Parameter) for value in values if isinstance(value, Tensor))
+
+
+def is_inference(training: bool) -> bool:
+    """Tell whether the output alone will be asked for, so that a BatchNorm can be folded into its convolution."""
+    return not training and not torch.is_grad_enabled()
+
+
+def traceable(
+    name: str, function: Callable[P, R], fake: Callable[P, R], mutates: tuple[str, ...] = ()
+) -> Callable[P, R]:
+    """Return ``function``, which runs kernels, so that it can be traced too: then it is ``deeplab_fast::name``.
+
+    Args:
+        name: of the custom op.
+        function: takes and returns tensors and constants, annotated; it has no gradient.
+        fake: returns empty tensors of the same shapes, types and strides.
+        mutates: names of the arguments that are written to.
+    """
+    op = _custom_op(name, function, fake, mutates)
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not is_eager(*args):
+            return op(*args, **kwargs)
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return run
+
+
+def differentiable(
+    name: str, forward: Callable[P, R], fake: Callable[P, R], setup_context: Callable[..., None], backward: Callable
+) -> Callable[P, R]:
+    """Return ``forward`` with the gradient ``backward``: an autograd.Function, or traced ``deeplab_fast::name``.
+
+    Args:
+        name: of the custom op.
+        forward, fake: as of :func:`traceable`; called with positional arguments.
+        setup_context, backward: as of :class:`torch.autograd.Function`.
+    """
+    op = _custom_op(name, forward, fake, ())
+    op.register_autograd(backward, setup_context=setup_context)
+    once = torch.autograd.function.once_differentiable(backward)
+    methods = {"forward": forward, "setup_context": setup_context, "backward": once}
+    function = type(name, (torch.autograd.Function,), {key: staticmethod(method) for key, method in methods.items()})
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        return (function.apply if is_eager(*args) else op)(*args, **kwargs)  # type: ignore[attr-defined]
+
+    return run
+
+
+def _custom_op(name: str, function: Callable, fake: Callable, mutates: tuple[str, ...]) -> Any:
+    op = torch.library.custom_op(f"deeplab_fast::{name}", function, mutates_args=mutates)
+    op.register_fake(fake)
+    return op
 
 
 def use_kernels(op: str, fused: str, device: torch.device, unsupported: str | None) -> bool:

@@ -57,3 +57,8 @@ def check_contract(
         floor = 1e-5 if ours.dtype == torch.float32 else torch.finfo(ours.dtype).eps / 2
         limit = 1e-5 if dtype == torch.float32 else max(factor * relative_error(theirs, truth), floor)
         assert error <= limit, f"result {i}: error {error:.2e}, limit {limit:.2e}"
+
+
+def opcheck(name, arguments):
+    """Check the custom op ``deeplab_fast::name``: schema, fake outputs, gradients, tracing."""
+    torch.library.opcheck(getattr(torch.ops.deeplab_fast, name).default, arguments)

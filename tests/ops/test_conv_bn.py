@@ -5,17 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from deeplab_fast.ops import Pending, conv_bn, pending
-from deeplab_fast.ops.conv.conv_bn import (
-    _conv_moments,
-    _conv_moments_backward,
-    _norm_relu_conv,
-    _norm_relu_conv_backward,
-    norm_relu_conv,
-    norm_relu_conv_reference,
-)
+from deeplab_fast.ops.conv.norm_relu_conv import norm_relu_conv, norm_relu_conv_reference
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
-from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
+from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, opcheck, poisoned, relative_error
 
 pytestmark = [pytest.mark.gpu, needs_kernels]
 
@@ -179,23 +172,21 @@ def test_opcheck(residual, again, rate):
     extra = x.flip(0).requires_grad_() if residual else None
     leaves = [t.requires_grad_() for t in (x, weight, bias, conv)]
     arguments = (x, extra, mean, variance, weight, bias, 1e-5, True, conv, rate, True, again)
-    torch.library.opcheck(_norm_relu_conv, arguments)
+    opcheck("norm_relu_conv", arguments)
     x, weight, bias, conv = (t.detach() for t in leaves)
     z = x.new_empty(0) if again else x.relu()
     dy = torch.randn(2, 16, 3, 4, device=DEVICE)
     rest = (1e-5, True, conv, rate, residual)
-    torch.library.opcheck(
-        _norm_relu_conv_backward, (x if residual else None, dy, x, z, mean, variance, weight, bias, *rest)
-    )
+    opcheck("norm_relu_conv_backward", (x if residual else None, dy, x, z, mean, variance, weight, bias, *rest))
 
 
 def test_opcheck_of_a_tensor_s():
     x, _, conv = case()
     leaves = x.requires_grad_(), conv.requires_grad_()
-    torch.library.opcheck(_conv_moments, (*leaves, True))
-    torch.library.opcheck(_conv_moments, (*leaves, False))
+    opcheck("conv_moments", (*leaves, True))
+    opcheck("conv_moments", (*leaves, False))
     dy = torch.randn(2, 16, 3, 4, device=DEVICE)
-    torch.library.opcheck(_conv_moments_backward, (dy, x.detach(), conv.detach(), True))
+    opcheck("conv_moments_backward", (dy, x.detach(), conv.detach(), True))
 
 
 def test_what_is_not_kept_gives_the_same_bits():

@@ -4,9 +4,6 @@ import pytest
 import torch
 
 from deeplab_fast.ops.conv.conv_branches import (
-    _conv_branches,
-    _conv_branches_backward,
-    _conv_branches_with,
     conv_branches,
     conv_branches_reference,
     conv_branches_with,
@@ -16,7 +13,7 @@ from deeplab_fast.ops.conv.triton import conv as kernels
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.ops.triton import chip
 from deeplab_fast.ops.triton.tiles import CONV
-from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
+from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, opcheck, poisoned, relative_error
 
 pytestmark = [pytest.mark.gpu, needs_kernels]
 
@@ -197,13 +194,13 @@ def test_another_tile_and_another_number_of_programs_give_the_same_bits(monkeypa
 def test_opcheck():
     x, weights, rates, dy = inputs((2, 8, 8, 3, 4, (0, 2)), torch.float32)
     x, dy, weights = x.to(DEVICE), dy.to(DEVICE), [w.to(DEVICE) for w in weights]
-    torch.library.opcheck(_conv_branches_backward, (dy, x, weights, list(rates), True))
-    torch.library.opcheck(_conv_branches_with, (x, weights, list(rates), *torch.ones(2, 16, device=DEVICE), True))
+    opcheck("conv_branches_backward", (dy, x, weights, list(rates), True))
+    opcheck("conv_branches_with", (x, weights, list(rates), *torch.ones(2, 16, device=DEVICE), True))
     stored = [w.to(memory_format=torch.channels_last) for w in weights]  # as training stores them
-    torch.library.opcheck(_conv_branches_backward, (dy, x, stored, list(rates), True))
+    opcheck("conv_branches_backward", (dy, x, stored, list(rates), True))
     leaves = [w.requires_grad_() for w in weights]
-    torch.library.opcheck(_conv_branches, (x.requires_grad_(), leaves, list(rates), True))
-    torch.library.opcheck(_conv_branches, (x, leaves[:1], [0], False))
+    opcheck("conv_branches", (x.requires_grad_(), leaves, list(rates), True))
+    opcheck("conv_branches", (x, leaves[:1], [0], False))
 
 
 def test_no_graph_break_under_compile():

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from deeplab_fast.ops import atrous_conv2d
-from deeplab_fast.ops.conv.conv_products import _conv_products, _conv_products_backward, conv_products, is_ahead
-from tests.ops.kernels import check_contract
+from deeplab_fast.ops.conv.conv_products import conv_products, is_ahead
+from tests.ops.kernels import check_contract, opcheck
 
 pytestmark = pytest.mark.gpu
 
@@ -102,12 +102,12 @@ def test_when_it_is_chosen():
 
 def test_opcheck():
     x, weight = torch.randn(2, 3, 5, 7, requires_grad=True), torch.randn(4, 3, 3, 3, requires_grad=True)
-    torch.library.opcheck(_conv_products, (x, weight, 3, torch.float32))
-    torch.library.opcheck(_conv_products, (x, weight, 6, torch.bfloat16))
+    opcheck("conv_products", (x, weight, 3, torch.float32))
+    opcheck("conv_products", (x, weight, 6, torch.bfloat16))
     dy = torch.randn(2, 4, 5, 7)
     taps = torch.randn(4, 9, 3)
-    torch.library.opcheck(_conv_products_backward, (dy, x.detach(), taps, 6, True, torch.float32))
-    torch.library.opcheck(_conv_products_backward, (dy, x.detach(), taps, 6, False, torch.float32))
+    opcheck("conv_products_backward", (dy, x.detach(), taps, 6, True, torch.float32))
+    opcheck("conv_products_backward", (dy, x.detach(), taps, 6, False, torch.float32))
 
 
 def test_no_graph_break_under_compile():

@@ -311,7 +311,7 @@ def test_one_that_disagrees_is_left_out_or_raises(monkeypatch, caplog):
     monkeypatch.setattr(gemm, "missing", lambda device: None)
     monkeypatch.setattr(gemm_check, "disagreement", lambda device, kind: "the sums are 0.5 off")
     monkeypatch.setattr(dispatch, "missing", lambda device: None)
-    monkeypatch.setattr(choice, "INTERPRETED", False)
+    monkeypatch.setattr(dispatch, "INTERPRETED", False)
     dispatch._told.clear()
     conv = nn.Conv2d(64, 64, 1, bias=False)
     with caplog.at_level(logging.INFO, "deeplab_fast"):

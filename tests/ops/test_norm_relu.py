@@ -5,16 +5,14 @@ import torch
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import norm_relu
-from deeplab_fast.ops.norm.batch_moments import _batch_moments
+from deeplab_fast.ops.norm.batch_moments import batch_moments
 from deeplab_fast.ops.norm.norm_relu import (
-    _norm_relu,
-    _norm_relu_backward,
     norm_relu_reference,
     norm_relu_twice,
     norm_relu_with,
 )
 from deeplab_fast.ops.triton import tiles
-from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
+from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, opcheck, poisoned, relative_error
 
 pytestmark = [pytest.mark.gpu, needs_kernels]
 
@@ -115,7 +113,7 @@ def test_a_large_mean_costs_the_variance_no_precision():
     generator = torch.Generator().manual_seed(0)
     x = 1e4 + 0.5 * torch.randn(4, 24, 9, 9, generator=generator)
     statistics = [torch.zeros(24, device=DEVICE) for _ in range(2)]
-    mean, variance = _batch_moments(x.to(DEVICE), *statistics, 0.1)
+    mean, variance = batch_moments(x.to(DEVICE), *statistics, 0.1)
     exact = torch.var_mean(x.double(), [0, 2, 3], correction=0)
     assert relative_error(mean, exact[1]) <= 1e-7
     assert ((variance.double().cpu() - exact[0]).abs() / exact[0]).max() <= 1e-5
@@ -153,11 +151,11 @@ def test_opcheck(residual):
     )
     x.requires_grad_()
     statistics = [torch.zeros(5, device=DEVICE), torch.ones(5, device=DEVICE)]
-    torch.library.opcheck(_batch_moments, (x.detach(), *statistics, 0.1))
-    torch.library.opcheck(_norm_relu, (x, extra, *statistics, weight.requires_grad_(), bias, 1e-5, True, True))
+    opcheck("batch_moments", (x.detach(), *statistics, 0.1))
+    opcheck("norm_relu", (x, extra, *statistics, weight.requires_grad_(), bias, 1e-5, True, True))
     weight, x = weight.detach(), x.detach()
     rest = (1e-5, True, True, residual)
-    torch.library.opcheck(_norm_relu_backward, (x * 2, x, extra, *statistics, weight, bias, *rest))
+    opcheck("norm_relu_backward", (x * 2, x, extra, *statistics, weight, bias, *rest))
 
 
 def test_no_graph_break_under_compile():

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from deeplab_fast.ops import norm_relu_pool
-from deeplab_fast.ops.norm.norm_relu_pool import _norm_relu_pool, _norm_relu_pool_backward, norm_relu_pool_reference
-from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned
+from deeplab_fast.ops.norm.norm_relu_pool import norm_relu_pool_reference
+from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, opcheck, poisoned
 
 pytestmark = [pytest.mark.gpu, needs_kernels]
 
@@ -86,7 +86,7 @@ def test_opcheck():
     x, weight, bias, _ = (t.to(DEVICE) for t in inputs((1, 5, 4, 5), torch.float32))
     statistics = [torch.zeros(5, device=DEVICE), torch.ones(5, device=DEVICE)]
     arguments = (x.requires_grad_(), *statistics, weight.requires_grad_(), bias, 1e-5, True)
-    torch.library.opcheck(_norm_relu_pool, arguments)
+    opcheck("norm_relu_pool", arguments)
     x, weight = x.detach(), weight.detach()
-    y, taps = _norm_relu_pool(x, *statistics, weight, bias, 1e-5, True)
-    torch.library.opcheck(_norm_relu_pool_backward, (y, taps, x, *statistics, weight, bias, 1e-5, True))
+    y, taps = torch.ops.deeplab_fast.norm_relu_pool(x, *statistics, weight, bias, 1e-5, True)
+    opcheck("norm_relu_pool_backward", (y, taps, x, *statistics, weight, bias, 1e-5, True))

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..dispatch import use_kernels
+from ..dispatch import is_inference, use_kernels
 from ..layout import PIXEL_MAJOR
 from ..norm.batch_moments import merge_moments
 from ..norm.norm_relu import norm_relu, norm_relu_with
-from ..norm.pending import is_inference
 from .atrous_conv import as_type_of, atrous_conv2d
 from .conv_branches import conv_branches, conv_branches_with, supports
 from .conv_choice import slower

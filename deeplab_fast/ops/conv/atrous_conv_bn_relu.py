@@ -7,9 +7,9 @@ behind, so that the normalisation need not read it for them; in inference all th
 import torch
 from torch import Tensor
 
-from ..dispatch import use_kernels
+from ..dispatch import is_inference, use_kernels
 from ..norm.norm_relu import norm_relu, norm_relu_reference
-from ..norm.pending import Pending, is_inference, pending
+from ..norm.pending import Pending, pending
 from .atrous_conv import as_type_of, atrous_conv2d
 from .conv_branches import conv_branches, conv_branches_reference, conv_branches_with, supports
 from .conv_choice import slower

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..dispatch import is_eager, traceable
 from ..layout import as_rows, empty_like_rows, empty_pixel_major, pixel_major
-from ..norm.batch_moments import is_eager
 from ..triton import DTYPES, chip
 from ..triton.tiles import CONV_WEIGHT, CONV_WEIGHT_FP32, FORWARD, INPUT_GRADIENT, ConvTile, choose
 from . import conv_choice
@@ -56,8 +56,7 @@ def conv_branches_with(
 
     ``scale``, ``shift``: fp32 ``[branches * K]``; the rest as in :func:`conv_branches`.
     """
-    function = _with if is_eager(x) else _conv_branches_with
-    return function(x, list(weights), list(rates), scale, shift, relu)
+    return _conv_branches_with(x, list(weights), list(rates), scale, shift, relu)
 
 
 def supports(x: Tensor, weights: Sequence[Tensor]) -> str | None:
@@ -139,7 +138,7 @@ def _(x, weights, rates, moments):  # type: ignore[no-untyped-def]
     return _empty_output(x, len(weights) * weights[0].shape[0], rates), parts
 
 
-def _gradients(
+def _backward_pass(
     dy: Tensor, x: Tensor, weights: list[Tensor], rates: list[int], with_x: bool
 ) -> tuple[Tensor, list[Tensor]]:
     """Gradients of ``x`` (empty unless asked for) and of the weights."""
@@ -185,13 +184,12 @@ def _empty_gradient(x: Tensor, rates: Sequence[int]) -> Tensor:
     return empty_pixel_major(x, *x.shape) if any(rates) else empty_like_rows(x)
 
 
-_conv_branches_backward = torch.library.custom_op("deeplab_fast::conv_branches_backward", _gradients, mutates_args=())
-
-
-@_conv_branches_backward.register_fake
-def _(dy, x, weights, rates, with_x):  # type: ignore[no-untyped-def]
+def _empty_gradients(dy, x, weights, rates, with_x):  # type: ignore[no-untyped-def]
     dx = _empty_gradient(x, rates) if with_x else x.new_empty(0)
     return dx, [torch.empty_like(w) for w in weights]
+
+
+_gradients = traceable("conv_branches_backward", _backward_pass, _empty_gradients)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -203,8 +201,7 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 def _backward(ctx, dy, _):  # type: ignore[no-untyped-def]
     x, *weights = ctx.saved_tensors
-    gradients = _gradients if is_eager(dy) else _conv_branches_backward
-    dx, dweights = gradients(dy, x, weights, ctx.rates, ctx.needs_input_grad[0])
+    dx, dweights = _gradients(dy, x, weights, ctx.rates, ctx.needs_input_grad[0])
     return dx if ctx.needs_input_grad[0] else None, dweights, None, None
 
 
@@ -238,9 +235,8 @@ def _with(x: Tensor, weights: list[Tensor], rates: list[int], scale: Tensor, shi
     return _launch(x, weights, rates, scale=scale, shift=shift, relu=relu)
 
 
-_conv_branches_with = torch.library.custom_op("deeplab_fast::conv_branches_with", _with, mutates_args=())
-
-
-@_conv_branches_with.register_fake
-def _(x, weights, rates, scale, shift, relu):  # type: ignore[no-untyped-def]
+def _empty_with(x, weights, rates, scale, shift, relu):  # type: ignore[no-untyped-def]
     return _empty_output(x, len(weights) * weights[0].shape[0], rates)
+
+
+_conv_branches_with = traceable("conv_branches_with", _with, _empty_with)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..dispatch import differentiable, traceable
 from ..layout import CHANNELS_LAST
-from ..norm.batch_moments import is_eager
 
 
 class Tap(NamedTuple):
@@ -35,8 +35,7 @@ def conv_products(x: Tensor, weight: Tensor, rate: int, dtype: torch.dtype) -> T
         ``[N, K, H, W]`` of ``dtype`` in channels-last storage. Differentiable in ``x`` and ``weight``, whose gradients
         have their own types.
     """
-    y, _ = (_Eager.apply if is_eager(x) else _conv_products)(x, weight, rate, dtype)
-    return y
+    return _conv_products(x, weight, rate, dtype)[0]
 
 
 def is_ahead(x: Tensor, rate: int, dtype: torch.dtype) -> bool:
@@ -105,18 +104,14 @@ def _forward(x: Tensor, weight: Tensor, rate: int, dtype: torch.dtype) -> tuple[
     return out.result(), taps
 
 
-_conv_products = torch.library.custom_op("deeplab_fast::conv_products", _forward, mutates_args=())
-
-
-@_conv_products.register_fake
-def _(x, weight, rate, dtype):  # type: ignore[no-untyped-def]
+def _empty(x, weight, rate, dtype):  # type: ignore[no-untyped-def]
     n, _, h, w = x.shape
     k, c, *taps = weight.shape
     y = x.new_empty(n, h, w, k, dtype=dtype).permute(0, 3, 1, 2)
     return y, weight.new_empty(k, taps[0] * taps[1], c, dtype=dtype)
 
 
-def _gradients(
+def _backward_pass(
     dy: Tensor, x: Tensor, taps: Tensor, rate: int, with_x: bool, weight_dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Of ``x`` (empty unless asked for) and of the weights ``[K, taps, C]``."""
@@ -134,14 +129,13 @@ def _gradients(
     return (dx.result().to(x.dtype) if with_x else x.new_empty(0)), dtaps
 
 
-_conv_products_backward = torch.library.custom_op("deeplab_fast::conv_products_backward", _gradients, mutates_args=())
-
-
-@_conv_products_backward.register_fake
-def _(dy, x, taps, rate, with_x, weight_dtype):  # type: ignore[no-untyped-def]
+def _empty_gradients(dy, x, taps, rate, with_x, weight_dtype):  # type: ignore[no-untyped-def]
     n, c, h, w = x.shape
     dx = x.new_empty(n, h, w, c).permute(0, 3, 1, 2) if with_x else x.new_empty(0)
     return dx, torch.empty_like(taps, dtype=weight_dtype)
+
+
+_gradients = traceable("conv_products_backward", _backward_pass, _empty_gradients)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -154,16 +148,9 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 def _backward(ctx, dy, _):  # type: ignore[no-untyped-def]
     x, taps = ctx.saved_tensors
-    gradients = _gradients if is_eager(dy) else _conv_products_backward
-    dx, dtaps = gradients(dy, x, taps, ctx.rate, ctx.needs_input_grad[0], ctx.weight_dtype)
+    dx, dtaps = _gradients(dy, x, taps, ctx.rate, ctx.needs_input_grad[0], ctx.weight_dtype)
     dweight = dtaps.unflatten(1, ctx.taps).permute(0, 3, 1, 2)  # stored as channels-last weights are
     return dx if ctx.needs_input_grad[0] else None, dweight, None, None
 
 
-_conv_products.register_autograd(_backward, setup_context=_setup_context)
-
-
-class _Eager(torch.autograd.Function):
-    forward = staticmethod(_forward)
-    setup_context = staticmethod(_setup_context)
-    backward = staticmethod(torch.autograd.function.once_differentiable(_backward))  # type: ignore[assignment]
+_conv_products = differentiable("conv_products", _forward, _empty, _setup_context, _backward)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..norm.batch_moments import is_eager
+from ..dispatch import is_eager
 from .atrous_conv import atrous_conv2d, product_dtype
 from .conv_products import is_ahead
 

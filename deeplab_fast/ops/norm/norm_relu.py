@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..dispatch import use_kernels
+from ..dispatch import differentiable, is_eager, traceable, use_kernels
 from ..layout import as_rows, empty_like_rows
 from ..triton import DTYPES
-from .batch_moments import batch_moments, is_eager
+from .batch_moments import batch_moments
 
 
 def norm_relu_reference(
@@ -88,8 +88,7 @@ def norm_relu_with(
     """The second half, by kernels, given the statistics; ``batch``: they are those of ``x``, and carry gradient."""
     if residual is not None:
         residual = residual.to(x.dtype)
-    apply = _Eager.apply if is_eager(x) else _norm_relu
-    return apply(x, residual, mean, variance, weight, bias, eps, relu, batch)
+    return _norm_relu(x, residual, mean, variance, weight, bias, eps, relu, batch)
 
 
 def norm_relu_twice(
@@ -110,7 +109,7 @@ def norm_relu_twice(
         return y, y
     if residual is not None:
         residual = residual.to(x.dtype)
-    return _EagerTwice.apply(x, residual, mean, variance, weight, bias, eps, True, batch)
+    return _Shared.apply(x, residual, mean, variance, weight, bias, eps, True, batch)
 
 
 def supports(x: Tensor) -> str | None:
@@ -139,15 +138,11 @@ def _forward(
     return y
 
 
-_norm_relu = torch.library.custom_op("deeplab_fast::norm_relu", _forward, mutates_args=())
-
-
-@_norm_relu.register_fake
-def _(x, residual, mean, variance, weight, bias, eps, relu, batch):  # type: ignore[no-untyped-def]
+def _empty(x, residual, mean, variance, weight, bias, eps, relu, batch):  # type: ignore[no-untyped-def]
     return empty_like_rows(x)
 
 
-def _gradients(
+def _backward_pass(
     dy: Tensor,
     x: Tensor,
     y: Tensor | None,
@@ -182,13 +177,12 @@ def _gradients(
     return dx, dz if with_residual else x.new_empty(0), sums[1].to(weight.dtype), sums[0].to(bias.dtype)
 
 
-_norm_relu_backward = torch.library.custom_op("deeplab_fast::norm_relu_backward", _gradients, mutates_args=())
-
-
-@_norm_relu_backward.register_fake
-def _(dy, x, y, mean, variance, weight, bias, eps, relu, batch, with_residual, more=None):  # type: ignore[no-untyped-def]
+def _empty_gradients(dy, x, y, mean, variance, weight, bias, eps, relu, batch, with_residual, more=None):  # type: ignore[no-untyped-def]
     dresidual = empty_like_rows(x) if with_residual else x.new_empty(0)
     return empty_like_rows(x), dresidual, torch.empty_like(weight), torch.empty_like(bias)
+
+
+_gradients = traceable("norm_relu_backward", _backward_pass, _empty_gradients)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -207,8 +201,7 @@ def _backward(ctx, dy, more=None):  # type: ignore[no-untyped-def]
     if dy is None:
         return (None,) * 9
     masked = ctx.has_residual and ctx.relu
-    gradients = _gradients if is_eager(dy) else _norm_relu_backward
-    dx, dresidual, dweight, dbias = gradients(
+    dx, dresidual, dweight, dbias = _gradients(
         dy, x, y, mean, variance, weight, bias, ctx.eps, ctx.relu, ctx.batch, masked, more
     )
     if not ctx.has_residual:
@@ -218,17 +211,16 @@ def _backward(ctx, dy, more=None):  # type: ignore[no-untyped-def]
     return dx, dresidual, None, None, dweight, dbias, None, None, None
 
 
-_norm_relu.register_autograd(_backward, setup_context=_setup_context)
+_norm_relu = differentiable("norm_relu", _forward, _empty, _setup_context, _backward)
 
 
-class _Eager(torch.autograd.Function):
-    forward = staticmethod(_forward)
-    setup_context = staticmethod(_setup_context)
-    backward = staticmethod(torch.autograd.function.once_differentiable(_backward))  # type: ignore[assignment]
+class _Shared(torch.autograd.Function):
+    """The same for two readers."""
 
-
-class _EagerTwice(_Eager):
     @staticmethod
     def forward(*given):  # type: ignore[no-untyped-def]
         y = _forward(*given)
         return y, y.detach()
+
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(torch.autograd.function.once_differentiable(_backward))  # type: ignore[assignment]

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..dispatch import use_kernels
-from .batch_moments import batch_moments, is_eager
+from ..dispatch import differentiable, traceable, use_kernels
+from .batch_moments import batch_moments
 from .norm_relu import norm_relu_reference, supports
 
 
@@ -46,8 +46,7 @@ def norm_relu_pool(
     mean, variance = running_mean, running_var
     if training:
         mean, variance = batch_moments(x.detach(), running_mean, running_var, momentum)
-    apply = _Eager.apply if is_eager(x) else _norm_relu_pool
-    return apply(x, mean, variance, weight, bias, eps, training)[0]
+    return _norm_relu_pool(x, mean, variance, weight, bias, eps, training)[0]
 
 
 def _pixels(x: Tensor) -> Tensor:
@@ -77,15 +76,11 @@ def _forward(
     return y, taps
 
 
-_norm_relu_pool = torch.library.custom_op("deeplab_fast::norm_relu_pool", _forward, mutates_args=())
-
-
-@_norm_relu_pool.register_fake
-def _(x, mean, variance, weight, bias, eps, batch):  # type: ignore[no-untyped-def]
+def _empty(x, mean, variance, weight, bias, eps, batch):  # type: ignore[no-untyped-def]
     return _empty_outputs(x)
 
 
-def _gradients(
+def _backward_pass(
     dy: Tensor,
     taps: Tensor,
     x: Tensor,
@@ -107,12 +102,11 @@ def _gradients(
     return dx, sums[1].to(weight.dtype), sums[0].to(bias.dtype)
 
 
-_norm_relu_pool_backward = torch.library.custom_op("deeplab_fast::norm_relu_pool_backward", _gradients, mutates_args=())
-
-
-@_norm_relu_pool_backward.register_fake
-def _(dy, taps, x, mean, variance, weight, bias, eps, batch):  # type: ignore[no-untyped-def]
+def _empty_gradients(dy, taps, x, mean, variance, weight, bias, eps, batch):  # type: ignore[no-untyped-def]
     return _empty_gradient(x), torch.empty_like(weight), torch.empty_like(bias)
+
+
+_gradients = traceable("norm_relu_pool_backward", _backward_pass, _empty_gradients)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -122,15 +116,8 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, dy, _):  # type: ignore[no-untyped-def]
-    gradients = _gradients if is_eager(dy) else _norm_relu_pool_backward
-    dx, dweight, dbias = gradients(dy, *ctx.saved_tensors, ctx.eps, ctx.batch)
+    dx, dweight, dbias = _gradients(dy, *ctx.saved_tensors, ctx.eps, ctx.batch)
     return dx, None, None, dweight, dbias, None, None
 
 
-_norm_relu_pool.register_autograd(_backward, setup_context=_setup_context)
-
-
-class _Eager(torch.autograd.Function):
-    forward = staticmethod(_forward)
-    setup_context = staticmethod(_setup_context)
-    backward = staticmethod(torch.autograd.function.once_differentiable(_backward))  # type: ignore[assignment]
+_norm_relu_pool = differentiable("norm_relu_pool", _forward, _empty, _setup_context, _backward)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from .batch_moments import batch_moments, is_eager, merge_moments
+from ..dispatch import is_eager
+from .batch_moments import batch_moments, merge_moments
 from .norm_pair import norm_pair
 from .norm_relu import norm_relu_twice, norm_relu_with
 
@@ -120,8 +121,3 @@ def pending(
 
 def finished(x: Tensor | Pending) -> Tensor:
     return x.done() if isinstance(x, Pending) else x
-
-
-def is_inference(training: bool) -> bool:
-    """Whether nothing will be asked for but the output, so that a BatchNorm can be folded into its convolution."""
-    return not training and not torch.is_grad_enabled()
