@@ -20,7 +20,8 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.evaluator import Protocol, evaluate
 from deeplab_fast.evaluation.inference import trained_model
 from deeplab_fast.model import DeepLabV3, build_model
-from deeplab_fast.model.layers import BatchNorm2d, use_fused
+from deeplab_fast.model.batch_norm import BatchNorm2d
+from deeplab_fast.model.layers import use_fused
 from deeplab_fast.runtime import place, prepare_backends, select_device
 
 from .agreement import Check, equal

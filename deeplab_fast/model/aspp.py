@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from deeplab_fast.ops import aspp
 
-from .layers import AtrousConv2d, BatchNorm2d, ConvNormRelu, Dropout
+from .batch_norm import BatchNorm2d
+from .convolve import AtrousConv2d
+from .layers import ConvNormRelu, Dropout
 
 CHANNELS = 256
 
@@ -46,14 +48,19 @@ class ASPP(nn.Module):
         branches = [cast(ConvNormRelu, branch) for branch in self.convs[:-1]]
         weights, norms = [branch.conv.weight for branch in branches], [branch.norm for branch in branches]
         rates = [branch.conv.dilation[0] if branch.conv.kernel_size[0] == 3 else 0 for branch in branches]
-        if norms[0].spans(x):
+        if norms[0].sync:
             return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
         _, pool_conv, pool_norm, _ = cast(Iterable[Any], self.convs[-1])
-        training = [norm.takes_statistics(x.numel() // x.shape[1]) for norm in norms]
+        training = [norm.begin_batch(x.numel() // x.shape[1]) for norm in norms]
         joined = aspp(
-            *(x, weights, rates, [norm.tensors() for norm in norms], pool_conv.weight, pool_norm.tensors()),
+            x,
+            weights,
+            rates,
+            [norm.params() for norm in norms],
+            pool_conv.weight,
+            pool_norm.params(),
             training=training[0],
-            pool_training=pool_norm.takes_statistics(x.shape[0]),
+            pool_training=pool_norm.begin_batch(x.shape[0]),
             momentum=pool_norm.momentum,
             eps=pool_norm.eps,
             fused=pool_norm.fused,

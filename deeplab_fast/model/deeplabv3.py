@@ -10,7 +10,8 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import upsample
 
 from .aspp import ASPP, CHANNELS
-from .layers import BatchNorm2d, convolve, count_batches, freeze_batch_norm
+from .batch_norm import BatchNorm2d, count_batches, freeze_batch_norm
+from .convolve import convolve
 from .resnet import ARCHITECTURES, ResNet, recipe_stages, torchvision_stages
 
 CLASSIFIER = "classifier.4"  # the last convolution's key in both heads, as in torchvision
@@ -31,7 +32,7 @@ class Head(nn.Sequential):
         x = aspp(input)
         if extra:
             conv, norm = cast(tuple[nn.Conv2d, BatchNorm2d], tuple(extra[:2]))
-            x = norm.of(conv, x, relu=True)
+            x = norm.conv_norm(conv, x, relu=True)
         return convolve(cast(nn.Conv2d, classifier), x)
 
 

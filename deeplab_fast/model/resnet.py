@@ -12,9 +12,11 @@ from typing import cast
 from torch import Tensor, nn
 
 from deeplab_fast.ops import Pending, finished, pixel_major
-from deeplab_fast.ops.conv.conv_choice import ATROUS
+from deeplab_fast.ops.conv import route
+from deeplab_fast.ops.conv.route import Route
 
-from .layers import AtrousConv2d, BatchNorm2d, conv_kind, runs_fused, runs_product
+from .batch_norm import BatchNorm2d
+from .convolve import AtrousConv2d
 
 
 def conv3x3(cin: int, cout: int, stride: int, dilation: int) -> nn.Conv2d:
@@ -39,8 +41,8 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(cin, planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.bn1.of(self.conv1, x, relu=True)
-        return self.bn2.of(self.conv2, out, residual=_shortcut_of(self.downsample, x), relu=True)
+        out = self.bn1.conv_norm(self.conv1, x, relu=True)
+        return self.bn2.conv_norm(self.conv2, out, residual=_shortcut_of(self.downsample, x), relu=True)
 
 
 class Bottleneck(nn.Module):
@@ -60,23 +62,23 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(cin, cout, stride)
 
     def forward(self, x: Tensor | Pending) -> Tensor | Pending:
-        if self.bn1.pends(x):
-            return self._pending(x)
+        if self.bn1.can_defer(x):
+            return self._deferred(x)
         x = finished(x)
-        out = self.bn1.of(self.conv1, x, relu=True)
-        out = self.bn2.of(self.conv2, out, relu=True)
-        return self.bn3.of(self.conv3, out, residual=_shortcut_of(self.downsample, x), relu=True)
+        out = self.bn1.conv_norm(self.conv1, x, relu=True)
+        out = self.bn2.conv_norm(self.conv2, out, relu=True)
+        return self.bn3.conv_norm(self.conv3, out, residual=_shortcut_of(self.downsample, x), relu=True)
 
-    def _pending(self, x: Tensor | Pending) -> Pending:
+    def _deferred(self, x: Tensor | Pending) -> Pending:
         """The same by fused kernels: each normalisation is done by what reads it, the last one by the next block."""
-        z, first = self.bn1.after(self.conv1, x)
+        z, first = self.bn1.conv_then_defer(self.conv1, x)
         assert z is not None
-        _, second = self.bn2.after(self.conv2, first, keep=False)
-        _, third = self.bn3.after(self.conv3, second, keep=False)
+        _, second = self.bn2.conv_then_defer(self.conv2, first, keep=False)
+        _, third = self.bn3.conv_then_defer(self.conv3, second, keep=False)
         if self.downsample is None:
             return replace(third, residual=z)
         conv, norm = _parts(self.downsample)
-        return replace(third, residual=norm.after(conv, z)[1])
+        return replace(third, residual=norm.conv_then_defer(conv, z)[1])
 
 
 def _shortcut(cin: int, cout: int, stride: int) -> nn.Sequential | None:
@@ -93,7 +95,7 @@ def _shortcut_of(shortcut: nn.Sequential | None, x: Tensor) -> Tensor:
     if shortcut is None:
         return x
     conv, norm = _parts(shortcut)
-    return norm.of(conv, x)
+    return norm.conv_norm(conv, x)
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,5 @@ class ResNet(nn.Module):
             return False
         convs = [cast(nn.Conv2d, block.conv2) for block in self.layer4]
         one, fused = x.y[:, : convs[-1].in_channels], self.bn1.fused
-        same = [conv for conv in convs if conv_kind(conv) == ATROUS]
-        ours = [runs_fused(ATROUS, conv, one, fused) or runs_product(conv, one, fused) for conv in same]
-        return 2 * sum(ours) > len(convs)
+        plans = [route.plan(conv, one, fused, defers=True, pixel_major=True) for conv in convs]
+        return 2 * sum(plan is not Route.LIBRARY for plan in plans) > len(convs)

@@ -116,11 +116,11 @@ def use_kernels(op: str, fused: str, device: torch.device, unsupported: str | No
         return True
     if fused == "on":
         raise UserError(f"--fused=on: {op} cannot run fused: {reason}")
-    tell(op, reason)
+    log_once(op, reason)
     return False
 
 
-def tell(op: str, reason: str) -> None:
+def log_once(op: str, reason: str) -> None:
     """Log, once, why ``op`` runs unfused."""
     if not torch.compiler.is_compiling() and (op, reason) not in _told:
         _told.add((op, reason))

@@ -200,6 +200,8 @@ def build_state(
     model = place(model, device)
     span_processes(model, world.rank, world.size, config.sync_bn)
     use_fused(model, config.fused, config.recompute_activations)
+    if config.sync_bn and world.size > 1 and config.fused != "off" and device.type == "cuda":
+        logger.info("each convolution runs unfused: the BatchNorm after it spans processes (--sync_bn)")
     if config.recompute_activations and config.sync_bn and world.size > 1:
         logger.warning("--recompute_activations has no effect: with --sync_bn every activation is kept")
     elif config.recompute_activations and config.fused == "auto" and device.type == "cpu":

@@ -7,7 +7,8 @@ from torch import nn
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
-from deeplab_fast.model.layers import BatchNorm2d, Dropout, span_processes
+from deeplab_fast.model.batch_norm import BatchNorm2d
+from deeplab_fast.model.layers import Dropout, span_processes
 
 
 def dilations(model, layer):

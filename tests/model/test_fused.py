@@ -8,9 +8,13 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from deeplab_fast.config import LossConfig, ModelConfig
-from deeplab_fast.model import build_model, layers, resnet
-from deeplab_fast.model.layers import BatchNorm2d, use_fused
+from deeplab_fast.model import batch_norm, build_model, resnet
+from deeplab_fast.model.batch_norm import BatchNorm2d
+from deeplab_fast.model.convolve import convolve
+from deeplab_fast.model.layers import use_fused
 from deeplab_fast.ops import Pending
+from deeplab_fast.ops.conv import route
+from deeplab_fast.ops.conv.route import Route
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.training.loss import LossOptions, build_criterion
 from tests.ops.kernels import DEVICE, needs_kernels, relative_error
@@ -71,8 +75,13 @@ def test_loss_and_every_parameter_s_gradient(options):
 def test_the_library_s_convolutions_between_our_normalisations(monkeypatch):
     """As ``auto`` has it on a GPU for most of them: a block's output has two readers, and layer4 is pixel-major."""
     asked = []
-    monkeypatch.setattr(resnet, "runs_fused", lambda *_: True)
-    monkeypatch.setattr(layers, "runs_fused", lambda *given: asked.append(given) is not None)
+
+    def plan(conv, x, fused, defers, pixel_major=None):
+        if pixel_major is None:
+            asked.append(conv)
+        return Route.ATROUS if pixel_major else Route.LIBRARY
+
+    monkeypatch.setattr(route, "plan", plan)
     model, images, labels = case(batch=5, crop=17, backbone="resnet50")
     with noted_calls(monkeypatch, Pending, "done_twice") as twice:
         check_against_fp64(with_small_branches(model), images, labels)
@@ -83,10 +92,9 @@ def test_the_library_s_convolutions_between_our_normalisations(monkeypatch):
 @pytest.mark.no_cover
 def test_3x3_convolutions_as_products(monkeypatch):
     """As ``auto`` has it where a measurement put them ahead: in layer4 of maps stored pixel-major."""
-    for module in (layers, resnet):
-        monkeypatch.setattr(module, "runs_fused", lambda kind, *_: kind == layers.CONV1X1)
-        monkeypatch.setattr(module, "runs_product", lambda *_: True)
-    rates, real = [], layers.conv_bn
+    for name, runs in (("runs_product_1x1", True), ("runs_atrous", False), ("runs_product_3x3", True)):
+        monkeypatch.setattr(route, name, lambda *_, runs=runs: runs)
+    rates, real = [], batch_norm.conv_bn
     stored = []
 
     def noted(before, *given, rate, **options):
@@ -95,7 +103,7 @@ def test_3x3_convolutions_as_products(monkeypatch):
             stored.append(is_pixel_major(before.y))
         return real(before, *given, rate=rate, **options)
 
-    monkeypatch.setattr(layers, "conv_bn", noted)
+    monkeypatch.setattr(batch_norm, "conv_bn", noted)
     model, images, labels = case(batch=5, crop=17, backbone="resnet50")
     check_against_fp64(with_small_branches(model), images, labels)
     assert rates == [1, 2]  # of layer1 and layer4: those of layer2 and layer3 have a stride
@@ -117,7 +125,7 @@ def test_a_convolution_of_either_layout(stored, conv):
     x = stored(torch.randn(2, 8, 4, 3, device=DEVICE))
     dy = torch.randn(2, 5, 4, 3, device=DEVICE)
     results = []
-    for run in (conv, lambda x: layers.convolve(conv, x)):
+    for run in (conv, lambda x: convolve(conv, x)):
         leaf = x.detach().requires_grad_()
         y = run(leaf)
         results.append((y.detach(), *torch.autograd.grad(y, [leaf, conv.weight], dy)))
@@ -149,7 +157,8 @@ def gradients_and_activations(model, x, again, monkeypatch):
 @pytest.mark.parametrize("ours", [False, True], ids=["library", "ours"])
 @pytest.mark.no_cover
 def test_activations_that_are_made_again(ours, monkeypatch):
-    monkeypatch.setattr(layers, "runs_fused", lambda kind, *_: ours and kind is not None)
+    for name in ("runs_product_1x1", "runs_atrous"):
+        monkeypatch.setattr(route, name, lambda *_: ours)
     torch.manual_seed(0)
     model = nn.Sequential(resnet.Bottleneck(16, 8, 2, 1), resnet.Bottleneck(32, 8, 1, 2)).to(DEVICE)
     x = torch.randn(3, 16, 9, 9, device=DEVICE).to(memory_format=torch.channels_last)

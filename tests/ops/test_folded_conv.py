@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.model import build_model
-from deeplab_fast.model.layers import BatchNorm2d, use_fused
+from deeplab_fast.model.batch_norm import BatchNorm2d
+from deeplab_fast.model.layers import use_fused
 from deeplab_fast.ops import folded_conv, folds
 from tests.ops.kernels import check_contract, relative_error
 

@@ -9,10 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.model import layers
-from deeplab_fast.model.layers import runs_fused, runs_product
 from deeplab_fast.ops import dispatch
-from deeplab_fast.ops.conv import gemm, gemm_check
+from deeplab_fast.ops.conv import gemm, gemm_check, route
 from deeplab_fast.ops.layout import as_rows
 from tests.ops.gemm_stand_in import put_in_place
 from tests.ops.kernels import DEVICE, check_contract, poisoned
@@ -284,7 +282,7 @@ def test_without_them_the_library_serves(fused, monkeypatch, caplog):
     monkeypatch.setattr(gemm, "missing", lambda device: "they are of another GPU")
     dispatch._told.clear()
     with caplog.at_level(logging.INFO, "deeplab_fast"):
-        assert not runs_fused("conv1x1_bn", nn.Conv2d(64, 64, 1, bias=False), on_a_gpu(), fused)
+        assert not route.runs_product_1x1(nn.Conv2d(64, 64, 1, bias=False), on_a_gpu(), fused)
     assert "conv1x1_bn runs unfused: they are of another GPU" in caplog.text
 
 
@@ -295,16 +293,16 @@ def test_without_them_the_library_serves(fused, monkeypatch, caplog):
 def test_a_3x3_convolution_runs_where_it_is_ahead_and_right(measured, disagreement, runs, monkeypatch, caplog):
     asked = []
     monkeypatch.setattr(gemm, "missing", lambda device: None)
-    monkeypatch.setattr(layers, "slower", lambda *_: measured)
+    monkeypatch.setattr(route, "slower", lambda *_: measured)
     monkeypatch.setattr(gemm_check, "disagreement", lambda device, kind: asked.append(kind) or disagreement)
     dispatch._told.clear()
     conv = nn.Conv2d(64, 64, 3, padding=2, dilation=2, bias=False)
     with caplog.at_level(logging.INFO, "deeplab_fast"):
-        assert runs_product(conv, on_a_gpu(), "auto") == runs
+        assert route.runs_product_3x3(conv, on_a_gpu(), "auto") == runs
     assert asked == ([] if measured else ["3x3"])  # a process of its own, where it matters alone
     assert caplog.text.count("conv3x3_bn runs unfused: the sums are 0.5 off") == bool(disagreement)
-    assert not runs_product(conv, on_a_gpu(), "off")
-    assert not runs_product(conv, torch.zeros(1, 64, 5, 5), "auto")
+    assert not route.runs_product_3x3(conv, on_a_gpu(), "off")
+    assert not route.runs_product_3x3(conv, torch.zeros(1, 64, 5, 5), "auto")
 
 
 def test_one_that_disagrees_is_left_out_or_raises(monkeypatch, caplog):
@@ -315,7 +313,7 @@ def test_one_that_disagrees_is_left_out_or_raises(monkeypatch, caplog):
     dispatch._told.clear()
     conv = nn.Conv2d(64, 64, 1, bias=False)
     with caplog.at_level(logging.INFO, "deeplab_fast"):
-        assert not runs_fused("conv1x1_bn", conv, on_a_gpu(), "auto")
+        assert not route.runs_product_1x1(conv, on_a_gpu(), "auto")
     assert "the sums are 0.5 off" in caplog.text
     with pytest.raises(UserError, match=r"--fused=on: conv1x1_bn cannot run fused: the sums are 0\.5 off"):
-        runs_fused("conv1x1_bn", conv, on_a_gpu(), "on")
+        route.runs_product_1x1(conv, on_a_gpu(), "on")

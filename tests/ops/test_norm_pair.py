@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from deeplab_fast.model import layers, resnet
+from deeplab_fast.model import resnet
 from deeplab_fast.model.layers import use_fused
 from deeplab_fast.ops import Pending, pending
+from deeplab_fast.ops.conv import route
+from deeplab_fast.ops.conv.route import Route
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
 from deeplab_fast.ops.triton.launch import noted
@@ -88,7 +90,7 @@ def test_only_one_reader_s_gradient():
 
 def test_the_end_of_a_block_is_one_pass(monkeypatch):
     """Between the library's convolutions the shortcut's normalisation is neither stored nor summed by itself."""
-    monkeypatch.setattr(layers, "runs_fused", lambda *_: False)
+    monkeypatch.setattr(route, "plan", lambda *_, **__: Route.LIBRARY)
     model = nn.Sequential(resnet.Bottleneck(16, 8, 2, 1), resnet.Bottleneck(32, 8, 1, 1)).to(DEVICE)
     use_fused(model, "on")
     x = torch.randn(2, 16, 5, 5, device=DEVICE).to(memory_format=torch.channels_last)

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.model import build_model, layers
-from deeplab_fast.model.layers import stem, use_fused
+from deeplab_fast.model.convolve import stem
+from deeplab_fast.model.layers import use_fused
 from deeplab_fast.ops.conv.stem_conv import _space_to_depth, folded, space_to_depth_reference, stem_conv, supports
 from tests.ops.kernels import DEVICE, DTYPES, needs_kernels, poisoned, relative_error
 
