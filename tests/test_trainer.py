@@ -14,9 +14,9 @@ from deeplab_fast.data.sources import list_source
 from deeplab_fast.distributed import World
 from deeplab_fast.errors import TrainingDiverged, UserError
 from deeplab_fast.model import build_model
+from deeplab_fast.training.loss_log import LossBlock
 from deeplab_fast.training.state import build_state
 from deeplab_fast.training.step import train_step
-from deeplab_fast.training.trainer import LossBlock
 
 CPU = torch.device("cpu")
 

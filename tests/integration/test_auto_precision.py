@@ -15,6 +15,7 @@ import torch.multiprocessing as mp
 from deeplab_fast import eval as evaluate_program
 from deeplab_fast import predict, runtime, train
 from deeplab_fast.errors import UserError
+from deeplab_fast.training import fit
 from tests.faults.tiny import make_tiny
 from tests.integration.test_distributed import free_port
 from tests.trials.samples import small, write_samples
@@ -45,7 +46,7 @@ def flags_of(samples, folder, *flags):
 def start(samples, tmp_path, monkeypatch, caplog):
     """Train in ``tmp_path/run``; returns what the program says."""
     make_tiny(monkeypatch.setattr)
-    monkeypatch.setattr(train, "write_report", lambda folder, *_, **__: folder / "report")
+    monkeypatch.setattr(fit, "write_report", lambda folder, *_, **__: folder / "report")
 
     def one(*flags):
         caplog.clear()
@@ -188,7 +189,7 @@ def train_as_rank(rank, port, samples, folder, instructions):
     os.environ.update(place, RANK=str(rank), LOCAL_RANK=str(rank))
     make_tiny()
     runtime.cpu_bf16_instructions = lambda: instructions[rank]
-    train.write_report = lambda folder, *_, **__: folder / "report"
+    fit.write_report = lambda folder, *_, **__: folder / "report"
     logging.basicConfig(filename=f"{folder}.{rank}", format="%(message)s", level=logging.INFO)
     train.main(flags_of(samples, folder, "--batch_size=2", "--max_steps=1", "--num_workers=0"))
 

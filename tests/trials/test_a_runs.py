@@ -18,7 +18,7 @@ import torch
 from deeplab_fast import train
 from deeplab_fast.cli import run
 from deeplab_fast.errors import UserError
-from deeplab_fast.training import trainer
+from deeplab_fast.training import fit, trainer
 from tests.conftest import REPO
 from tests.trials.samples import small
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 def without_pictures(request, monkeypatch):
     """Draw no report, which takes longer than the run, but for tests that ask for ``pictures``."""
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr(train, "write_report", lambda folder, *_, **__: folder / "report")
+        monkeypatch.setattr(fit, "write_report", lambda folder, *_, **__: folder / "report")
 
 
 @pytest.fixture

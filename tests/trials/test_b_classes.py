@@ -41,7 +41,8 @@ def test_b10_a_contradiction_is_an_error(samples, described):
 
 
 def test_b10_held_out_classes_in_another_order_are_refused(samples):
-    from deeplab_fast.train import open_sources, resolve
+    from deeplab_fast.train import resolve
+    from deeplab_fast.training.sources import Sources
 
     (samples / "held_out").mkdir()
     shutil.copy(samples / "val.txt", samples / "held_out")
@@ -49,7 +50,7 @@ def test_b10_held_out_classes_in_another_order_are_refused(samples):
     (samples / "held_out/classes.txt").write_text("sky\nroad\ntree\n")
     flags = {"data_root": str(samples), "data_lst": f"{samples}/train.txt"}
     with pytest.raises(UserError, match=r"held_out/classes\.txt: class 0 is 'sky'; expected 'road'"):
-        open_sources(resolve({**flags, "val_data_lst": f"{samples}/held_out/val.txt", "num_classes": 3}, on_gpu=False))
+        Sources.open(resolve({**flags, "val_data_lst": f"{samples}/held_out/val.txt", "num_classes": 3}, on_gpu=False))
 
 
 def test_b10_no_description_is_said(samples, log):

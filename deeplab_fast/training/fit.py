@@ -1,0 +1,243 @@
+"""A training run from end to end: :func:`fit` opens the data, resumes, trains, and leaves logs and a report."""
+
+import dataclasses
+import json
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..config import TrainConfig, validate_train
+from ..data.schedule import Schedule
+from ..distributed import World, process_group
+from ..errors import UserError
+from ..evaluation.evaluator import Protocol
+from ..model import build_model
+from ..model.weights import load_pretrained
+from ..report import write_report
+from ..runtime import (
+    Precision,
+    StopRequest,
+    check_precision,
+    common_precision,
+    prepare_backends,
+    resolve_precision,
+    seed_everything,
+    select_device,
+)
+from ..storage.checkpoint import BEST, CheckpointFolder, Resumable, load
+from ..storage.files import replace_file
+from ..storage.log import METRICS, RunLog, read_json_lines
+from ..storage.run_folder import CONFIG
+from .elsewhere import dealt_anew
+from .resume import continue_from, take_folder
+from .sources import Sources
+from .start import check_held_out, check_labels
+from .state import TrainState, as_it_began, build_state, connected, precision_of_run
+from .trainer import Trainer
+
+logger = logging.getLogger("deeplab_fast")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    ``step``: the last one done. ``stopped_by``: the signal that ended it early, or None. ``best``: the weights of the
+    best evaluation and ``best_miou``, ``best_epoch`` of it; ``miou`` at the last step; None where none was measured.
+    ``report``: the folder of its pictures, on the main process of a run that came to its end.
+    """
+
+    folder: Path
+    step: int
+    stopped_by: signal.Signals | None = None
+    miou: float | None = None
+    best: Path | None = None
+    best_miou: float | None = None
+    best_epoch: int | None = None
+    report: Path | None = None
+
+
+def fit(config: TrainConfig, world: World | None = None) -> Outcome:
+    """Train as configured, to the end or until SIGINT or SIGTERM; a run that is there in ``train_dir`` is continued.
+
+    Args:
+        config: complete, with a ``train_dir``; ``precision`` may be ``auto``.
+        world: this process's place among those of the run; default: alone.
+
+    Raises:
+        UserError: a flag, the data, the weights or the folder are of no use; says why.
+        TrainingDiverged: a loss is NaN or infinite.
+    """
+    world = world or World()
+    validate_train(config)
+    device = select_device(config.device_target, world.local_rank)
+    prepare_backends(device)
+    if config.is_distributed and world.size == 1:
+        raise UserError(
+            "--is_distributed=True: start the processes with torchrun --nproc-per-node=N -m deeplab_fast.train"
+        )
+    checkpoints = CheckpointFolder(Path(config.train_dir), config.model, config.keep_checkpoint_max)
+    with (
+        process_group(world, device, config.process_timeout, "graph" in config.speed),
+        StopRequest().listening() as stop,
+        ExitStack() as held,
+    ):
+        with world.together():
+            check_precision(config.precision, device)
+        here = common_precision(world.gather(resolve_precision(config.precision, device)))
+        found = take_folder(config, checkpoints, world, held)
+        run = prepare_run(config, here, device, world, found)
+        is_new = found is None
+        del found  # its tensors were copied
+        _train(run, checkpoints, is_new, stop)
+        return _end(run, checkpoints, stop)
+
+
+@dataclass
+class Run:
+    """A run before its first step: ``logged`` is the step of the last evaluation that its logs keep."""
+
+    state: TrainState
+    sources: Sources
+    schedule: Schedule
+    logged: int
+
+
+def prepare_run(
+    config: TrainConfig, here: Precision, device: torch.device, world: World, found: Resumable | None
+) -> Run:
+    """Open and check the data, build the model, and load what the run continues from. All processes come here together.
+
+    ``here``: the precision of a run that begins here.
+
+    Raises:
+        UserError: the data, the weights or the checkpoint are of no use; says why.
+    """
+    with world.together(), _said_by_main(world):
+        precision = precision_of_run(config, here, None if found is None else found.content, device)
+        config = dataclasses.replace(config, precision=precision.name)
+        if found is not None:
+            config = as_it_began(config, found.content)
+            if config.resume_elsewhere:
+                config = dealt_anew(config, found.content, world.size, str(found.path))
+        sources = Sources.open(config)
+        if world.is_main:
+            check_labels(config, sources.train, sources.names)
+    with world.together(), _said_by_main(world):
+        if sources.held_out is not None:
+            sources.held_out = check_held_out(config, sources.held_out, world)
+        schedule = Schedule(
+            len(sources.train), config.batch_size, config.seed, world.rank, world.size, config.accumulate_steps
+        )
+        seed_everything(config.seed)
+        model = build_model(config)
+        if config.ckpt_pre_trained and found is None:
+            load_pretrained(model, config.ckpt_pre_trained, config.filter_weight, config.allow_partial)
+        state = build_state(config, model, device, world, schedule, *sources.digests(), precision.reason)
+        if found is not None:
+            continue_from(state, found)
+    return Run(state, sources, schedule, found.content["evaluated"] if found is not None else 0)
+
+
+@contextmanager
+def _said_by_main(world: World) -> Iterator[None]:
+    """Keep the warnings of what all processes do alike to the main one."""
+    level = logger.level
+    if not world.is_main:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _train(run: Run, checkpoints: CheckpointFolder, is_new: bool, stop: StopRequest) -> None:
+    log: RunLog | None = None
+    with run.state.world.together():
+        if run.state.world.is_main:
+            log = _begin(run, checkpoints, is_new)
+    try:
+        with connected(run.state):
+            Trainer(run.state, checkpoints, log, stop).run(run.sources.train, run.schedule, run.sources.held_out)
+    finally:
+        if log is not None:
+            log.close()
+
+
+def _begin(run: Run, checkpoints: CheckpointFolder, is_new: bool) -> RunLog:
+    """Write what comes before any result, and open the logs; only the main process does.
+
+    A new run saves its state first: where there are results, there is something to continue from.
+    """
+    state, folder = run.state, checkpoints.folder
+    with replace_file(folder / CONFIG) as partial:
+        partial.write_text(json.dumps(dataclasses.asdict(state.config), indent=1) + "\n")
+    if is_new:
+        checkpoints.save_last(state.state_dict(), state.step_in_epoch)
+    if state.step >= state.total_steps:
+        logger.info("already complete at step %d; raise --train_epochs or --max_steps to train on", state.step)
+    log = RunLog(folder, state.total_steps, state.step, run.logged)
+    log.say(_description(run))
+    return log
+
+
+def _description(run: Run) -> str:
+    """Say in one line what is about to be trained, on what."""
+    state, c = run.state, run.state.config
+    parameters, held_out = sum(p.numel() for p in state.model.parameters()), run.sources.held_out
+    return (
+        f"{c.model} {c.backbone}, {parameters / 1e6:.1f} M parameters, {c.num_classes} classes;"
+        f" {len(run.sources.train)} images ({len(held_out) if held_out is not None else 0} held out),"
+        f" crop {c.crop_size}, {state.world.size} x {c.batch_size * c.accumulate_steps} a step;"
+        f" {state.total_steps} steps of {c.precision} on {state.device}"
+    )
+
+
+def _end(run: Run, checkpoints: CheckpointFolder, stop: StopRequest) -> Outcome:
+    """Say that the run was stopped, or draw its report and remove what only a run that goes on needs."""
+    state, outcome = run.state, Outcome(checkpoints.folder, run.state.step)
+    signals = [one for one in state.world.gather(stop.signal) if one is not None]  # one process alone may have got it
+    if signals and state.step < state.total_steps:
+        if state.world.is_main:
+            logger.info("stopped by %s at step %d; run again to continue", signals[0].name, state.step)
+        return dataclasses.replace(outcome, stopped_by=signals[0])
+    with state.world.together():
+        if state.world.is_main:
+            outcome = _report(run, outcome)
+            checkpoints.tidy(state.run)
+    return outcome
+
+
+def _report(run: Run, outcome: Outcome) -> Outcome:
+    """Draw the report, and look up how good the model became."""
+    state, config, held_out = run.state, run.state.config, run.sources.held_out
+    report = write_report(
+        outcome.folder,
+        state.evaluation_model,
+        held_out,
+        Protocol.of(config, config.precision),
+        state.device,
+        run.sources.names,
+        config.ignore_label,
+        config.fused,
+        weights=f"{'averaged' if config.ema_decay else 'last'} weights, step {state.step}",
+    )
+    outcome = dataclasses.replace(outcome, report=report)
+    best = outcome.folder / BEST
+    if held_out is None or state.best_miou < 0 or not best.is_file():
+        return outcome
+    content = load(best)
+    measured = [r for r in read_json_lines(outcome.folder / METRICS) if r.get("miou") is not None]
+    at_end = [r["miou"] for r in measured if r["step"] == state.step]
+    return dataclasses.replace(
+        outcome,
+        miou=at_end[-1] if at_end else None,
+        best=best,
+        best_miou=content["miou"],
+        best_epoch=content["epoch"],
+    )
