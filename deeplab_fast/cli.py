@@ -18,6 +18,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from .config.flags import choices_of
 from .errors import Interrupted, TrainingDiverged, UserError
 from .yaml_flags import read_yaml_flags
 
@@ -129,7 +130,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _converter(annotation: Any, choices: Any = None) -> Callable[[str], Any]:
+def _converter(annotation: Any) -> Callable[[str], Any]:
     """How the text of a flag becomes the value of a field of this type; words are matched to choices in any case."""
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
@@ -144,6 +145,8 @@ def _converter(annotation: Any, choices: Any = None) -> Callable[[str], Any]:
                 raise argparse.ArgumentTypeError(f"{text!r}: expected numbers with commas between them") from None
 
         return convert
+    choices = choices_of(annotation)
+    annotation = type(choices[0]) if choices else annotation
     if annotation is bool:
         return parse_bool
     if annotation in (int, float):
@@ -156,7 +159,7 @@ def _converter(annotation: Any, choices: Any = None) -> Callable[[str], Any]:
                 raise argparse.ArgumentTypeError(f"{text!r}: expected {kind}") from None
 
         return number
-    spelled = {str(c).lower(): str(c) for c in choices or ()}
+    spelled = {str(c).lower(): str(c) for c in choices}
     return lambda text: spelled.get(text.lower(), text)
 
 
@@ -177,21 +180,21 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
             extra: dict[str, Any] = {}
             if hint is bool:
                 extra = {"nargs": "?", "const": True}
-            elif "True" in (field.metadata["choices"] or ()):  # a switch with a third position
+            elif "True" in choices_of(hint):  # a switch with a third position
                 extra = {"nargs": "?", "const": "True"}
             group.add_argument(
                 f"--{field.name}",
-                type=_converter(hint, field.metadata["choices"]),
+                type=_converter(hint),
                 default=argparse.SUPPRESS,
-                metavar=_metavar(hint, field.metadata),
+                metavar=_metavar(hint),
                 help=f"{field.metadata['help']}{_default_text(field.default)}".replace("%", "%%"),
                 **extra,
             )
 
 
-def _metavar(hint: Any, metadata: Any) -> str:
-    if metadata.get("choices"):
-        return "|".join(map(str, metadata["choices"]))
+def _metavar(hint: Any) -> str:
+    if choices := choices_of(hint):
+        return "|".join(map(str, choices))
     if isinstance(hint, types.UnionType):
         hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) is tuple:

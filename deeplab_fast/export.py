@@ -5,6 +5,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class ExportConfig(ImageConfig, ModelConfig):
     """Export"""
 
     ckpt_path: str = flag("", "Checkpoint or weights.")
-    format: str = flag("onnx", "onnx: for ONNX Runtime and others; pt2: torch.export.", choices=("onnx", "pt2"))
+    format: Literal["onnx", "pt2"] = flag("onnx", "onnx: for ONNX Runtime and others; pt2: torch.export.")
     output: str = flag("", "File to write.")
 
 

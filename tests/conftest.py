@@ -1,10 +1,11 @@
 """What the tests share: small generated data, the real data where it is at hand, torchvision without its kernels."""
 
+import fcntl
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -37,6 +38,23 @@ def builtin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from deeplab_fast.data.synthetic import builtin_data
 
     return builtin_data(tmp_path_factory.mktemp("cache"), train=24, val=7)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Make a file once for all processes of the tests: ``once(name, make)`` calls ``make(path)`` in the first alone."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name: str, make: Callable[[Path], None]) -> Path:
+        target = folder / name
+        with open(folder / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                make(target)
+        return target
+
+    return get
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import ImageConfig, ModelConfig, check_type, check_value, validate
+from ..config import ImageConfig, ModelConfig
+from ..config.flags import check_type, check_value, validate
 from ..errors import UserError
 from ..model import DeepLabV3, build_model
 from ..model.weights import WeightFile, assumed_config, infer_config, load_exactly, read_weights, refuse_other_networks
@@ -61,7 +62,7 @@ def stored_config(file: WeightFile) -> dict[str, Any]:
     for name, value in found.items():
         try:
             check_type(name, value, hints[name])
-            check_value(name, value, _STORED[name].metadata)
+            check_value(name, value, hints[name], _STORED[name].metadata)
         except UserError as error:
             raise UserError(f"{file.path}: damaged configuration: {error}") from None
     return found

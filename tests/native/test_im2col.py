@@ -37,14 +37,16 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    target = tmp_path_factory.mktemp("host") / "im2col.so"
+@pytest.fixture(scope="session")
+def told(once):
+    return ctypes.CDLL(str(once("im2col.so", compile_host)))
+
+
+def compile_host(target):
     include = [f"-I{HEADERS[-1]}", f"-I{HEADERS[-1].parent / 'tools/util/include'}"]
     flags = ["-std=c++17", "-O1", "-DNDEBUG", "-Xcompiler", "-fPIC", "-shared", "--expt-relaxed-constexpr"]
     command = ["nvcc", *flags, "-arch=sm_90a", *include, HERE / "im2col_host.cu", "-o", target]
     subprocess.run(command, check=True, capture_output=True)
-    return ctypes.CDLL(str(target))
 
 
 class Reader:

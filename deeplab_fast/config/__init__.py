@@ -1,0 +1,42 @@
+"""Configuration as data: frozen dataclasses whose fields are the command line's flags.
+
+Classes are combined by inheritance, so that every flag is written once and a subject is a heading in ``--help``.
+"""
+
+from .evaluation import EvalConfig
+from .flags import flag, validate
+from .shared import (
+    MODELS,
+    PRECISIONS,
+    SCALES,
+    DecodingConfig,
+    DeviceConfig,
+    ImageConfig,
+    MachineConfig,
+    ModelConfig,
+    ProtocolConfig,
+    validate_image,
+)
+from .training import LossConfig, OptimiserConfig, RunConfig, TrainConfig, TrainDataConfig, validate_train
+
+__all__ = [
+    "MODELS",
+    "PRECISIONS",
+    "SCALES",
+    "DecodingConfig",
+    "DeviceConfig",
+    "EvalConfig",
+    "ImageConfig",
+    "LossConfig",
+    "MachineConfig",
+    "ModelConfig",
+    "OptimiserConfig",
+    "ProtocolConfig",
+    "RunConfig",
+    "TrainConfig",
+    "TrainDataConfig",
+    "flag",
+    "validate",
+    "validate_image",
+    "validate_train",
+]

@@ -1,0 +1,133 @@
+"""Flags that training, evaluation, prediction and export share: the network, images, the device, the protocol."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..errors import UserError
+from .flags import flag
+
+Model = Literal["deeplab_v3_s16", "deeplab_v3_s8"]
+Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+Head = Literal["recipe", "torchvision", "smp"]
+Precision = Literal["fp32", "bf16", "fp16"]
+AutoOrPrecision = Literal["auto", "fp32", "bf16", "fp16"]
+Device = Literal["auto", "GPU", "CPU"]
+Fused = Literal["auto", "on", "off"]
+Verify = Literal["auto", "always", "never"]
+OnBadSample = Literal["error", "skip"]
+
+MODELS: tuple[str, ...] = get_args(Model)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+SCALES = ((1.0,), (0.5, 0.75, 1.0, 1.25, 1.75))  # by --scales_type
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Model"""
+
+    model: Model = flag("deeplab_v3_s16", "Network; s16 and s8 are the output strides.")
+    backbone: Backbone = flag("resnet101", "ResNet depth.")
+    num_classes: int = flag(21, "Classes, background included.", minimum=2, maximum=256)
+    head: Head = flag(
+        "recipe",
+        "Head and atrous stages: 'recipe' (multi-grid, 1x1 classifier after ASPP, align_corners), 'torchvision' or"
+        " 'smp' (segmentation_models_pytorch): their extra 3x3 convolution; their weights give their outputs.",
+    )
+    multi_grid: tuple[int, ...] = flag(
+        (1, 2, 4), "Dilation of layer4's blocks as multiples of its rate.", minimum=1, empty=False
+    )
+    aspp_rates: tuple[int, ...] = flag(
+        (),
+        "Rates of ASPP's 3x3 branches; default 6,12,18 (12,24,36 with head torchvision at stride 8, and smp).",
+        minimum=1,
+    )
+    dropout: float | None = flag(
+        None,
+        "Probability of dropping before the classifier; default 0.7 (heads torchvision and smp 0.5).",
+        minimum=0,
+        maximum=0.99,
+    )
+    freeze_bn: bool = flag(False, "Normalise with the loaded running statistics instead of the batch's.")
+
+    @property
+    def output_stride(self) -> int:
+        return 8 if self.model.endswith("s8") else 16
+
+    @property
+    def effective_dropout(self) -> float:
+        if self.dropout is not None:
+            return self.dropout
+        return 0.7 if self.head == "recipe" else 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingConfig:
+    """Image files"""
+
+    exif: Literal["apply", "ignore"] = flag(
+        "apply",
+        "EXIF orientation: apply turns images as viewers and labelling tools do, ignore takes them as they are stored."
+        " Labels are never turned.",
+    )
+    max_pixels: int = flag(1 << 26, "Largest image, in pixels; a larger one is refused.", minimum=1, maximum=1 << 29)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig(DecodingConfig):
+    """Images and labels"""
+
+    crop_size: int = flag(513, "Side of the square that the network sees, in pixels.", minimum=17, maximum=4097)
+    ignore_label: int = flag(255, "Label value that does not count.", minimum=0, maximum=255)
+    image_mean: tuple[float, ...] = flag((103.53, 116.28, 123.675), "Channel means in BGR order, 0-255 scale.")
+    image_std: tuple[float, ...] = flag((57.375, 57.12, 58.395), "Channel deviations in BGR order.", above=0)
+
+    @property
+    def mean_rgb(self) -> tuple[float, ...]:
+        return self.image_mean[::-1]
+
+    @property
+    def std_rgb(self) -> tuple[float, ...]:
+        return self.image_std[::-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceConfig:
+    """Device"""
+
+    device_target: Device = flag("auto", "Where to compute; auto takes a GPU if there is one.")
+    precision: AutoOrPrecision = flag(
+        "auto",
+        "Arithmetic of the network; weights and loss stay fp32. auto: bf16 where the device multiplies it natively"
+        " (GPUs from compute capability 8.0 on, CPUs with AMX or AVX512_BF16), else fp32; what was begun goes on in the"
+        " precision that it began with.",
+    )
+    fused: Fused = flag(
+        "auto",
+        "Fused kernels: auto where they run (the reason why not is logged), on (an error where they cannot), off"
+        " (torch's own operations).",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig(DeviceConfig):
+    """Machine"""
+
+    num_workers: int = flag(2, "Threads that decode and augment; 0 does it in the main thread.", minimum=0, maximum=256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConfig:
+    """Evaluation protocol"""
+
+    scales_type: Literal[0, 1] = flag(0, f"0: single scale; 1: sum over scales {SCALES[1]}.")
+    flip: bool = flag(False, "Also sum over the mirrored image.")
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return SCALES[self.scales_type]
+
+
+def validate_image(config: ImageConfig) -> None:
+    for name in ("image_mean", "image_std"):
+        if len(getattr(config, name)) != 3:
+            raise UserError(f"--{name}={getattr(config, name)}: expected 3 numbers, one for each channel")
