@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deeplab_fast.ops import Pending, conv_bn, pending
-from deeplab_fast.ops.conv import conv_choice
-from deeplab_fast.ops.conv.conv_branches import as_map, conv_branches, conv_branches_reference, input_gradient
-from deeplab_fast.ops.conv.conv_choice import ATROUS, CONV1X1, CONV3X3
+from deeplab_fast.ops.conv import measurements as conv_choice
 from deeplab_fast.ops.conv.conv_moments import conv_moments
+from deeplab_fast.ops.conv.measurements import ATROUS, CONV1X1, CONV3X3
+from deeplab_fast.ops.conv.parallel_convs import as_map, conv_branches, conv_branches_reference, input_gradient
 from deeplab_fast.ops.conv.triton.schedule import PixelMap
 from deeplab_fast.ops.layout import as_rows, empty_pixel_major, pixel_major
-from deeplab_fast.ops.norm.batch_moments import batch_moments, merge_moments
+from deeplab_fast.ops.norm.batch_norm_stats import batch_moments, merge_moments
 from deeplab_fast.ops.triton.tiles import FORWARD, INPUT_GRADIENT, ConvTile
 
 from .kernel_cases import activation, sides

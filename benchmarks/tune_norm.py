@@ -44,7 +44,7 @@ class Pass:
 
 
 def passes(rows: int, channels: int, device: torch.device) -> Iterator[Pass]:
-    from deeplab_fast.ops.norm.triton import batch_moments
+    from deeplab_fast.ops.norm.triton import batch_norm_stats as batch_moments
     from deeplab_fast.ops.norm.triton import norm_relu as kernels
 
     x, dy, y, more = (torch.randn(rows, channels, device=device).to(torch.bfloat16) for _ in range(4))
@@ -69,7 +69,7 @@ def passes(rows: int, channels: int, device: torch.device) -> Iterator[Pass]:
 
 def with_tile(tile: Tile, work: Callable[[], Any]) -> Callable[[], Any]:
     """``work`` with ``tile`` in place of those of the norm kernels' tables."""
-    from deeplab_fast.ops.norm.triton import batch_moments
+    from deeplab_fast.ops.norm.triton import batch_norm_stats as batch_moments
     from deeplab_fast.ops.norm.triton import norm_relu as kernels
 
     table = ((1 << 30, tile),)

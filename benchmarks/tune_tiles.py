@@ -21,7 +21,7 @@ from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import flag, validate
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops.conv import gemm, gemm_check
-from deeplab_fast.ops.conv.conv_choice import MEASURED, predicted, shape_class
+from deeplab_fast.ops.conv.measurements import MEASURED, predicted, shape_class
 from deeplab_fast.ops.triton import chip, missing
 from deeplab_fast.ops.triton.tiles import FORWARD, ConvTile, candidates
 from deeplab_fast.runtime import DTYPES, prepare_backends

@@ -18,7 +18,7 @@ def norm_cases(
     config: KernelsConfig, device: torch.device, dtype: torch.dtype, layer: str, side: int, channels: int
 ) -> Iterator[Case]:
     """The whole of it, and each pass on its own against the bandwidth of a copy."""
-    from deeplab_fast.ops.norm.triton import batch_moments
+    from deeplab_fast.ops.norm.triton import batch_norm_stats as batch_moments
     from deeplab_fast.ops.norm.triton import norm_relu as kernels
 
     shape = (config.batch_size, channels, side, side)

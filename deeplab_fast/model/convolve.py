@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from deeplab_fast.ops import use_kernels
 from deeplab_fast.ops.conv.atrous_conv import atrous_conv2d, product_dtype
-from deeplab_fast.ops.conv.conv_choice import CONV1X1
+from deeplab_fast.ops.conv.measurements import CONV1X1
 from deeplab_fast.ops.conv.route import kind_of
 from deeplab_fast.ops.conv.stem_conv import stem_conv
 from deeplab_fast.ops.conv.stem_conv import supports as stem_supports

@@ -18,9 +18,9 @@ from .input.normalise import normalise
 from .input.sample_loader import SampleLoader, augment_ragged
 from .layout import pixel_major
 from .metrics.confusion import ConfusionCounter, confusion_matrix
+from .norm.deferred import Pending, finished, pending
 from .norm.norm_relu import norm_relu
 from .norm.norm_relu_pool import norm_relu_pool
-from .norm.pending import Pending, finished, pending
 from .norm.sync_batch_norm import sync_batch_norm
 from .upsample_confusion import upsample_confusion
 from .upsampling.label_weight import label_weight

@@ -33,10 +33,10 @@ from ..storage.checkpoint import BEST, CheckpointFolder, Resumable, load
 from ..storage.files import replace_file
 from ..storage.log import METRICS, RunLog, read_json_lines
 from ..storage.run_folder import CONFIG
-from .elsewhere import dealt_anew
+from .data_checks import check_held_out, check_labels
 from .resume import continue_from, take_folder
+from .resume_elsewhere import dealt_anew
 from .sources import Sources
-from .start import check_held_out, check_labels
 from .state import TrainState, as_it_began, build_state, connected, precision_of_run
 from .trainer import Trainer
 

@@ -19,10 +19,10 @@ from ..model import DeepLabV3
 from ..model.layers import span_processes, use_fused
 from ..ops.conv.weight_copies import WeightCopies
 from ..runtime import DTYPES, Precision, keep_precision, place, restore_rng_state, rng_state, versions
-from .average import WeightAverage
-from .elsewhere import check_dealt_alike
+from .ema import WeightAverage
 from .loss import Criterion, LossOptions, build_criterion
 from .optim import SGD, build_optimiser
+from .resume_elsewhere import check_dealt_alike
 
 logger = logging.getLogger("deeplab_fast")
 

@@ -25,7 +25,7 @@ from ..runtime import DTYPES, StopRequest, versions
 from ..storage.checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
 from ..storage.log import RunLog
 from .loss_log import LossBlock
-from .profile import ProfiledStep
+from .profiling import ProfiledStep
 from .state import TrainState
 from .step import Step, choose_step
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from deeplab_fast.ops.conv.triton import conv, conv_weight, stem_conv
 from deeplab_fast.ops.conv.triton.schedule import PixelMap, Source
-from deeplab_fast.ops.norm.triton import batch_moments, norm_relu, norm_relu_pool
+from deeplab_fast.ops.norm.triton import batch_norm_stats as batch_moments
+from deeplab_fast.ops.norm.triton import norm_relu, norm_relu_pool
 from deeplab_fast.ops.triton import chip, tiles
 from deeplab_fast.ops.triton.launch import Launch, noted
 from deeplab_fast.ops.upsampling.triton import label_weight, upsample_argmax, upsample_ce, upsample_ce_per_pixel

@@ -5,7 +5,7 @@ import torch
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import norm_relu
-from deeplab_fast.ops.norm.batch_moments import batch_moments
+from deeplab_fast.ops.norm.batch_norm_stats import batch_moments
 from deeplab_fast.ops.norm.norm_relu import (
     norm_relu_reference,
     norm_relu_twice,
@@ -79,7 +79,7 @@ def test_forward_and_every_gradient(shape, dtype, residual, training, relu):
 
 def test_programs_that_visit_several_tiles(monkeypatch):
     """As on large maps, where there are more tiles than programs."""
-    from deeplab_fast.ops.norm.triton import batch_moments
+    from deeplab_fast.ops.norm.triton import batch_norm_stats as batch_moments
     from deeplab_fast.ops.norm.triton import norm_relu as kernels
 
     monkeypatch.setattr(batch_moments, "MOMENTS_PROGRAMS", 2)

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from ..dispatch import is_inference, use_kernels
 from ..layout import PIXEL_MAJOR
-from ..norm.batch_moments import merge_moments
+from ..norm.batch_norm_stats import merge_moments
 from ..norm.norm_relu import norm_relu, norm_relu_with
 from .atrous_conv import as_type_of, atrous_conv2d
-from .conv_branches import conv_branches, conv_branches_with, supports
-from .conv_choice import slower
 from .folded_conv import folded_conv, folds
+from .measurements import slower
+from .parallel_convs import conv_branches, conv_branches_with, supports
 
 
 class Norm(NamedTuple):

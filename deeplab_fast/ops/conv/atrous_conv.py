@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .conv_products import conv_products, is_ahead
+from .conv_by_taps import conv_products, is_ahead
 from .weight_copies import copied
 
 
@@ -34,7 +34,7 @@ def atrous_conv2d_reference(x: Tensor, weight: Tensor, stride: Sequence[int], di
 def atrous_conv2d(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
     """The same values with less work on small maps.
 
-    On a CPU, taps that hang far over the edge go by :mod:`~deeplab_fast.ops.conv.conv_products`. Elsewhere, where the
+    On a CPU, taps that hang far over the edge go by :mod:`~deeplab_fast.ops.conv.conv_by_taps`. Elsewhere, where the
     rate is no smaller than the map, the outer taps of that axis read zeros for every output: only the centre tap is
     kept (rate 18 on a 17x17 map is a 1x1 convolution, one ninth of the arithmetic). The outer taps' gradient is
     then zero, as it is in the reference.

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..dispatch import is_inference, use_kernels
+from ..norm.deferred import Pending, pending
 from ..norm.norm_relu import norm_relu, norm_relu_reference
-from ..norm.pending import Pending, pending
 from .atrous_conv import as_type_of, atrous_conv2d
-from .conv_branches import conv_branches, conv_branches_reference, conv_branches_with, supports
-from .conv_choice import slower
+from .measurements import slower
+from .parallel_convs import conv_branches, conv_branches_reference, conv_branches_with, supports
 
 
 def atrous_conv_bn_relu_reference(

@@ -1,13 +1,13 @@
 """Convolutions between batch normalisations: what a residual network's bottleneck is made of.
 
 A convolution's raw output is not normalised where it is made, but where it is read: a
-:class:`~deeplab_fast.ops.norm.pending.Pending` carries it with its statistics to the next operation. The convolution is
+:class:`~deeplab_fast.ops.norm.deferred.Pending` carries it with its statistics to the next operation. The convolution is
 1x1, where ``rate`` is 0, or 3x3 with its taps so far apart.
 """
 
 from torch import Tensor
 
-from ..norm.pending import Pending, pending
+from ..norm.deferred import Pending, pending
 from .conv_moments import conv_moments
 from .norm_relu_conv import norm_relu_conv
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..layout import as_rows, empty_like_rows
-from ..norm.pending import Pending
+from ..norm.deferred import Pending
 from . import gemm
 from .conv_moments import convolve_rows, filter_gradient, matrix
 

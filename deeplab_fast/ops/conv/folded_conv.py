@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..dispatch import is_eager
 from .atrous_conv import atrous_conv2d, product_dtype
-from .conv_products import is_ahead
+from .conv_by_taps import is_ahead
 
 _DTYPES = (torch.float32, torch.bfloat16)
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from ..dispatch import differentiable, traceable
 from ..layout import as_rows, empty_like_rows
+from ..norm.deferred import Pending
 from ..norm.norm_relu import norm_relu_reference
-from ..norm.pending import Pending
 from . import gemm
 from .conv_moments import as_map, convolve_rows, empty_filters, empty_outputs, filter_gradient, matrix
 from .dual_norm_conv import dual_norm_conv

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..dispatch import log_once, use_kernels
 from ..layout import is_pixel_major
-from . import conv_branches, gemm, gemm_check
-from .conv_choice import ATROUS, CONV1X1, CONV3X3, slower
+from . import gemm, gemm_check
+from . import parallel_convs as conv_branches
+from .measurements import ATROUS, CONV1X1, CONV3X3, slower
 
 
 class Route(Enum):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..dispatch import differentiable, is_eager, traceable, use_kernels
 from ..layout import as_rows, empty_like_rows
 from ..triton import DTYPES
-from .batch_moments import batch_moments
+from .batch_norm_stats import batch_moments
 
 
 def norm_relu_reference(

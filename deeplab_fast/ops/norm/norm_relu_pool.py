@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..dispatch import differentiable, traceable, use_kernels
-from .batch_moments import batch_moments
+from .batch_norm_stats import batch_moments
 from .norm_relu import norm_relu_reference, supports
 
 

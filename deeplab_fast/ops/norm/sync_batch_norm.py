@@ -100,7 +100,7 @@ class _Fused:
     """In the kernels of ``norm_relu``."""
 
     def moments(self, x: Tensor) -> Tensor:
-        from .triton import batch_moments as kernels
+        from .triton import batch_norm_stats as kernels
 
         return kernels.local_moments(as_rows(x))
 

@@ -21,7 +21,7 @@ from ...triton.tiles import (
     SUMS_PROGRAMS,
     choose,
 )
-from .batch_moments import reduction_programs
+from .batch_norm_stats import reduction_programs
 
 Vectors = tuple[Tensor, Tensor, Tensor, Tensor]  # mean, variance, weight and bias, [channels]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...triton.launch import launch
 from ...triton.tiles import POOL, POOL_PROGRAMS, choose
-from .batch_moments import reduction_programs
+from .batch_norm_stats import reduction_programs
 from .norm_relu import add_parts, channel_constants, input_gradient
 
 

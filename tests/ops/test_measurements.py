@@ -6,9 +6,9 @@ from unittest import mock
 import pytest
 import torch
 
-from deeplab_fast.ops.conv import conv_choice
-from deeplab_fast.ops.conv.conv_branches import conv_branches
-from deeplab_fast.ops.conv.conv_choice import _constant, measured, measured_tile, predicted, shape_class, slower
+from deeplab_fast.ops.conv import measurements as conv_choice
+from deeplab_fast.ops.conv.measurements import _constant, measured, measured_tile, predicted, shape_class, slower
+from deeplab_fast.ops.conv.parallel_convs import conv_branches
 from deeplab_fast.ops.conv.triton.schedule import PixelMap
 from deeplab_fast.ops.triton.launch import noted
 from deeplab_fast.ops.triton.tiles import (

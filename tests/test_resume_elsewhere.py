@@ -7,7 +7,7 @@ import pytest
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.errors import UserError
-from deeplab_fast.training.elsewhere import check_dealt_alike, dealt_anew
+from deeplab_fast.training.resume_elsewhere import check_dealt_alike, dealt_anew
 
 SAVED = {"world_size": 4, "config": {"batch_size": 3, "accumulate_steps": 2, "sync_bn": False}}
 

@@ -12,13 +12,13 @@ from ..layout import as_rows
 
 
 def _moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    from .triton import batch_moments as kernels
+    from .triton import batch_norm_stats as kernels
 
     return kernels.batch_moments(as_rows(x), running_mean, running_var, momentum)
 
 
 def _merge(parts: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    from .triton import batch_moments as kernels
+    from .triton import batch_norm_stats as kernels
 
     return kernels.merge_moments(parts, running_mean, running_var, momentum)
 

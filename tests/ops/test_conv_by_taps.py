@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from deeplab_fast.ops import atrous_conv2d
-from deeplab_fast.ops.conv.conv_products import conv_products, is_ahead
+from deeplab_fast.ops.conv.conv_by_taps import conv_products, is_ahead
 from tests.ops.kernels import check_contract, opcheck
 
 pytestmark = pytest.mark.gpu

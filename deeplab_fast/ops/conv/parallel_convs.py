@@ -15,7 +15,7 @@ from ..dispatch import is_eager, traceable
 from ..layout import as_rows, empty_like_rows, empty_pixel_major, pixel_major
 from ..triton import DTYPES, chip
 from ..triton.tiles import CONV_WEIGHT, CONV_WEIGHT_FP32, FORWARD, INPUT_GRADIENT, ConvTile, choose
-from . import conv_choice
+from . import measurements as conv_choice
 from .gemm import weight_gradient
 from .triton.schedule import PixelMap, Source
 from .weight_copies import in_type

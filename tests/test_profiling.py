@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deeplab_fast.training.profile import (
+from deeplab_fast.training.profiling import (
     COPIES,
     GRADIENTS,
     IDLE,

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..dispatch import is_eager
-from .batch_moments import batch_moments, merge_moments
-from .norm_pair import norm_pair
+from .batch_norm_stats import batch_moments, merge_moments
+from .dual_norm_add_relu import norm_pair
 from .norm_relu import norm_relu_twice, norm_relu_with
 
 T = TypeVar("T")

@@ -3,12 +3,7 @@
 import pytest
 import torch
 
-from deeplab_fast.ops.conv.conv_branches import (
-    conv_branches,
-    conv_branches_reference,
-    conv_branches_with,
-    supports,
-)
+from deeplab_fast.ops.conv.parallel_convs import conv_branches, conv_branches_reference, conv_branches_with, supports
 from deeplab_fast.ops.conv.triton import conv as kernels
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.ops.triton import chip
