@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deeplab_fast.ops import (
-    Norm,
-    Pending,
+    DeferredNorm,
+    NormParams,
     atrous_conv_bn,
     atrous_conv_bn_relu,
+    can_fold_bn,
     conv_bn,
-    finished,
+    defer_norm,
     folded_conv,
-    folds,
+    materialize,
     norm_relu,
     norm_relu_pool,
-    pending,
     sync_batch_norm,
     use_kernels,
 )
@@ -70,7 +70,11 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def conv_norm(self, conv: nn.Conv2d, input: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         """Return ``relu(norm(conv(x)) + residual)`` ``[N, C, H', W']``; at inference on a CPU in one pass."""
-        if not folds(input, self.training and not self.frozen, self.fused) or conv.bias is not None or conv.groups > 1:
+        if (
+            not can_fold_bn(input, self.training and not self.frozen, self.fused)
+            or conv.bias is not None
+            or conv.groups > 1
+        ):
             return self(convolve(conv, input), residual, relu)
         assert isinstance(conv.padding, tuple)
         return folded_conv(
@@ -87,7 +91,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def pooled(self, conv: nn.Conv2d, input: Tensor) -> Tensor:
         """Return ``max_pool(relu(norm(conv(x))))`` ``[N, C, H', W']``, 3x3 with stride 2 and padding 1."""
-        if self.sync or folds(input, self.training and not self.frozen, self.fused):
+        if self.sync or can_fold_bn(input, self.training and not self.frozen, self.fused):
             return F.max_pool2d(self.conv_norm(conv, input, relu=True), 3, 2, 1)
         x = stem(conv, input, self.fused)
         return norm_relu_pool(x, *self.params(), **self._options(self.begin_batch(x.numel() // x.shape[1])))
@@ -100,20 +104,20 @@ class BatchNorm2d(nn.BatchNorm2d):
         rate = conv.dilation[0]
         return atrous_conv_bn_relu(input, conv.weight, *self.params(), rate=rate, **self._options(training))
 
-    def can_defer(self, input: Tensor | Pending) -> bool:
+    def can_defer(self, input: Tensor | DeferredNorm) -> bool:
         """Tell whether :meth:`conv_then_defer` can be called: kernels normalise ``input``, and what is made of it."""
-        x = input.y if isinstance(input, Pending) else input
+        x = input.y if isinstance(input, DeferredNorm) else input
         return not self.sync and use_kernels("norm_relu", self.fused, x.device, supports(x))
 
     def conv_then_defer(
-        self, conv: nn.Conv2d, input: Tensor | Pending, keep: bool = True
-    ) -> tuple[Tensor | None, Pending]:
+        self, conv: nn.Conv2d, input: Tensor | DeferredNorm, keep: bool = True
+    ) -> tuple[Tensor | None, DeferredNorm]:
         """Return what ``conv`` read, and its output ``[N, C, H', W']`` with this normalisation still to be applied.
 
         ``input`` may be deferred itself. What ``conv`` read is None where ``keep`` is False and it was not stored.
         """
-        x = input.y if isinstance(input, Pending) else input
-        deferred = input if isinstance(input, Pending) else None
+        x = input.y if isinstance(input, DeferredNorm) else input
+        deferred = input if isinstance(input, DeferredNorm) else None
         alone = deferred is not None and deferred.residual is None and not keep
         who = route.plan(conv, x, self.fused, alone)
         stride, rate = conv.stride[0], conv.dilation[0]
@@ -121,23 +125,23 @@ class BatchNorm2d(nn.BatchNorm2d):
         again = self.recompute and not keep and deferred is not None
         options: dict[str, Any] = {"training": training, "momentum": self._momentum(), "eps": self.eps}
         if who in (Route.PRODUCT_1X1, Route.PRODUCT_3X3):
-            before, reach = (finished(input) if stride > 1 else input), (0 if who is Route.PRODUCT_1X1 else rate)
+            before, reach = (materialize(input) if stride > 1 else input), (0 if who is Route.PRODUCT_1X1 else rate)
             return conv_bn(
                 before, conv.weight, *self.params(), stride=stride, rate=reach, keep=keep, again=again, **options
             )
 
-        def run(z: Tensor) -> Pending:
+        def run(z: Tensor) -> DeferredNorm:
             if who is Route.ATROUS:
                 return atrous_conv_bn(z, conv.weight, *self.params(), rate=rate, **options)
-            return pending(convolve(conv, z), None, *self.params(), **options)
+            return defer_norm(convolve(conv, z), None, *self.params(), **options)
 
         if again:
             assert deferred is not None
-            return None, deferred.read_again(run)
+            return None, deferred.recompute_in_backward(run)
         if keep and deferred is not None and who is Route.LIBRARY:
-            read, z = deferred.done_twice()
+            read, z = deferred.apply_shared()
             return z, run(read)
-        z = finished(input)
+        z = materialize(input)
         return z, run(z)
 
     def uses_batch_stats(self, values: int) -> bool:
@@ -153,11 +157,11 @@ class BatchNorm2d(nn.BatchNorm2d):
                 count_batches([self])
         return training
 
-    def params(self) -> Norm:
+    def params(self) -> NormParams:
         """Return weight, bias and running statistics, each ``[C]``."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        return Norm(self.weight, self.bias, self.running_mean, self.running_var)
+        return NormParams(self.weight, self.bias, self.running_mean, self.running_var)
 
     def _momentum(self) -> float:
         assert self.momentum is not None

@@ -31,7 +31,7 @@ class ConvNormRelu(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         conv, norm = self.conv, self.norm
         if norm.can_defer(input):
-            output = norm.conv_then_defer(conv, input, keep=False)[1].done()
+            output = norm.conv_then_defer(conv, input, keep=False)[1].apply()
         else:
             output = norm.conv_norm(conv, input, relu=True)
         for layer in list(self)[3:]:

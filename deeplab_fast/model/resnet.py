@@ -11,7 +11,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from deeplab_fast.ops import Pending, finished, pixel_major
+from deeplab_fast.ops import DeferredNorm, materialize, pixel_major
 from deeplab_fast.ops.conv import route
 from deeplab_fast.ops.conv.route import Route
 
@@ -61,15 +61,15 @@ class Bottleneck(nn.Module):
         self.bn3 = BatchNorm2d(cout)
         self.downsample = _shortcut(cin, cout, stride)
 
-    def forward(self, x: Tensor | Pending) -> Tensor | Pending:
+    def forward(self, x: Tensor | DeferredNorm) -> Tensor | DeferredNorm:
         if self.bn1.can_defer(x):
             return self._deferred(x)
-        x = finished(x)
+        x = materialize(x)
         out = self.bn1.conv_norm(self.conv1, x, relu=True)
         out = self.bn2.conv_norm(self.conv2, out, relu=True)
         return self.bn3.conv_norm(self.conv3, out, residual=_shortcut_of(self.downsample, x), relu=True)
 
-    def _deferred(self, x: Tensor | Pending) -> Pending:
+    def _deferred(self, x: Tensor | DeferredNorm) -> DeferredNorm:
         """The same by fused kernels: each normalisation is done by what reads it, the last one by the next block."""
         z, first = self.bn1.conv_then_defer(self.conv1, x)
         assert z is not None
@@ -174,15 +174,15 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer3(self.layer2(self.layer1(self.bn1.pooled(self.conv1, x))))
         if self._takes_pixel_major(x):
-            x = pixel_major(finished(x))  # layer4 and what follows stay so
-        return finished(self.layer4(x))
+            x = pixel_major(materialize(x))  # layer4 and what follows stay so
+        return materialize(self.layer4(x))
 
-    def _takes_pixel_major(self, x: Tensor | Pending) -> bool:
+    def _takes_pixel_major(self, x: Tensor | DeferredNorm) -> bool:
         """Tell whether most of layer4's 3x3 convolutions run by kernels of ours.
 
         Those of Triton, which skip taps, want its maps stored pixel-major; those of CUTLASS take them so.
         """
-        if not isinstance(x, Pending):
+        if not isinstance(x, DeferredNorm):
             return False
         convs = [cast(nn.Conv2d, block.conv2) for block in self.layer4]
         one, fused = x.y[:, : convs[-1].in_channels], self.bn1.fused

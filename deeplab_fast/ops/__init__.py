@@ -3,11 +3,11 @@
 Nothing here knows the model or the data set; see README.md in this folder for how an op is laid out.
 """
 
-from .conv.aspp import Norm, aspp
+from .conv.aspp import aspp
 from .conv.atrous_conv import atrous_conv2d
 from .conv.atrous_conv_bn_relu import atrous_conv_bn, atrous_conv_bn_relu
 from .conv.conv_bn import conv_bn
-from .conv.folded_conv import folded_conv, folds
+from .conv.folded_conv import can_fold_bn, folded_conv
 from .decode_gpu import decode_jpegs
 from .dispatch import use_kernels
 from .input.augment import apply_colour, crop_resample, resize_bilinear
@@ -18,9 +18,10 @@ from .input.normalise import normalise
 from .input.sample_loader import SampleLoader, augment_ragged
 from .layout import pixel_major
 from .metrics.confusion import ConfusionCounter, confusion_matrix
-from .norm.deferred import Pending, finished, pending
+from .norm.deferred import DeferredNorm, defer_norm, materialize
 from .norm.norm_relu import norm_relu
 from .norm.norm_relu_pool import norm_relu_pool
+from .norm.params import NormConstants, NormParams
 from .norm.sync_batch_norm import sync_batch_norm
 from .upsample_confusion import upsample_confusion
 from .upsampling.label_weight import label_weight
@@ -35,9 +36,10 @@ __all__ = [
     "NO_LABEL",
     "ConfusionCounter",
     "Decoding",
+    "DeferredNorm",
     "LogitsView",
-    "Norm",
-    "Pending",
+    "NormConstants",
+    "NormParams",
     "SampleLoader",
     "apply_colour",
     "aspp",
@@ -45,23 +47,23 @@ __all__ = [
     "atrous_conv_bn",
     "atrous_conv_bn_relu",
     "augment_ragged",
+    "can_fold_bn",
     "confusion_matrix",
     "conv_bn",
     "crop_resample",
     "decode_image",
     "decode_jpegs",
     "decode_label",
+    "defer_norm",
     "exif_orientation",
-    "finished",
     "folded_conv",
-    "folds",
     "image_size",
     "is_transposed",
     "label_weight",
+    "materialize",
     "norm_relu",
     "norm_relu_pool",
     "normalise",
-    "pending",
     "pixel_major",
     "resize_bilinear",
     "summed_probabilities",

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from deeplab_fast.ops.conv.triton import conv, conv_weight, stem_conv
 from deeplab_fast.ops.conv.triton.schedule import PixelMap, Source
-from deeplab_fast.ops.norm.triton import batch_norm_stats as batch_moments
-from deeplab_fast.ops.norm.triton import norm_relu, norm_relu_pool
+from deeplab_fast.ops.norm.triton import batch_norm_stats, norm_relu, norm_relu_pool
 from deeplab_fast.ops.triton import chip, tiles
 from deeplab_fast.ops.triton.launch import Launch, noted
 from deeplab_fast.ops.upsampling.triton import label_weight, upsample_argmax, upsample_ce, upsample_ce_per_pixel
@@ -73,10 +72,10 @@ def norm_calls(dtype: torch.dtype, channels: int) -> Iterator[Call]:
         norm_relu.norm_relu_backward(dy, x, mask, *rest, relu, sums, count, dy, mask)
 
     few = meta(64, channels, dtype=dtype)
-    yield "few rows", lambda: batch_moments.batch_moments(few, meta(channels), meta(channels), 0.1)
+    yield "few rows", lambda: batch_norm_stats.batch_norm_stats(few, meta(channels), meta(channels), 0.1)
     yield "few rows", lambda: norm_relu.norm_relu_sums(few, few, None, *rest, True)
-    yield "", lambda: batch_moments.batch_moments(x, meta(channels), meta(channels), 0.1)
-    yield "raw", lambda: batch_moments.local_moments(x)
+    yield "", lambda: batch_norm_stats.batch_norm_stats(x, meta(channels), meta(channels), 0.1)
+    yield "raw", lambda: batch_norm_stats.local_moments(x)
     yield "", lambda: norm_relu.norm_relu(x, None, *rest, True, y)
     yield "residual", lambda: norm_relu.norm_relu(x, y, *rest, True, y)
     yield "", lambda: backward(False, True, 4096.0)

@@ -12,7 +12,7 @@ from deeplab_fast.model import batch_norm, build_model, resnet
 from deeplab_fast.model.batch_norm import BatchNorm2d
 from deeplab_fast.model.convolve import convolve
 from deeplab_fast.model.layers import use_fused
-from deeplab_fast.ops import Pending
+from deeplab_fast.ops import DeferredNorm
 from deeplab_fast.ops.conv import route
 from deeplab_fast.ops.conv.route import Route
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
@@ -83,7 +83,7 @@ def test_the_library_s_convolutions_between_our_normalisations(monkeypatch):
 
     monkeypatch.setattr(route, "plan", plan)
     model, images, labels = case(batch=5, crop=17, backbone="resnet50")
-    with noted_calls(monkeypatch, Pending, "done_twice") as twice:
+    with noted_calls(monkeypatch, DeferredNorm, "apply_shared") as twice:
         check_against_fp64(with_small_branches(model), images, labels)
     assert len(asked) > 10
     assert len(twice) == 2  # of layer2 and layer3: layer1 reads the stem, layer4 what is stored anew
@@ -138,18 +138,18 @@ def gradients_and_activations(model, x, again, monkeypatch):
     """Every parameter's gradient, and how many normalised activations are there between the two passes."""
     use_fused(model, "on", again)
     model.zero_grad()
-    made, real = [], Pending.done
+    made, real = [], DeferredNorm.apply
 
-    def done(self, **options):
+    def apply(self, **options):
         z = real(self, **options)
         made.append(StorageWeakRef(z.untyped_storage()))
         return z
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pending, "done", done)
+        patch.setattr(DeferredNorm, "apply", apply)
         before = model(x)
         kept = sum(not one.expired() for one in made)
-        y = before.done()
+        y = before.apply()
         y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(DEVICE))
     return {name: p.grad for name, p in model.named_parameters()}, kept
 

@@ -33,7 +33,7 @@ def poisoned() -> Iterator[None]:
 
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
-    """Norm of the difference over the norm, in fp64; of an exact 0 the largest difference."""
+    """Return the norm of the difference over the norm, in fp64; of an exact 0 the largest difference."""
     assert found.shape == exact.shape
     found, exact = found.detach(), exact.detach()
     difference = found.double().cpu() - exact.double().cpu()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deeplab_fast.ops import Norm, aspp
+from deeplab_fast.ops import NormParams, aspp
 from deeplab_fast.ops.layout import is_pixel_major
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned
 
@@ -20,7 +20,7 @@ CASES = {
 def norm(k, generator, double):
     weight = torch.rand(k, generator=generator) + 0.5
     values = weight, torch.randn(k, generator=generator), torch.full((k,), 0.1), torch.full((k,), 1.3)
-    return Norm(*(v.double() if double else v for v in values))
+    return NormParams(*(v.double() if double else v for v in values))
 
 
 def run(case, dtype, wide, training, grad=True):
@@ -36,7 +36,7 @@ def run(case, dtype, wide, training, grad=True):
     norms = [norm(k, generator, double) for _ in (*rates, "pool")]
     dy = torch.randn(n, k * (len(rates) + 1), h, w, generator=generator).to(dtype)
     leaves = [t.to(type_).to(device).requires_grad_(grad) for t in (x, *weights, pool_weight)]
-    norms = [Norm(*(v.to(device) for v in values)) for values in norms]
+    norms = [NormParams(*(v.to(device) for v in values)) for values in norms]
     parameters = [v.requires_grad_(grad) for values in norms for v in values[:2]]
     with torch.set_grad_enabled(grad):
         y = aspp(

@@ -1,10 +1,12 @@
 """conv_bn: a convolution between two normalisations, against fp64, and what a residual block makes of it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from deeplab_fast.ops import Pending, conv_bn, pending
+from deeplab_fast.ops import DeferredNorm, NormConstants, conv_bn, defer_norm
 from deeplab_fast.ops.conv.norm_relu_conv import norm_relu_conv, norm_relu_conv_reference
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
@@ -42,11 +44,11 @@ def run(shape, dtype, wide, residual, training, others=True, rate=0, order=lambd
     shortcut = extra if residual else None
     if wide is None:
         x = leaves[0] = order(x.detach()).requires_grad_()
-        before = pending(x, None, *vectors[:2], *statistics[:2], training, 0.1, 1e-5)
-        before = Pending(**{**vars(before), "residual": shortcut})
+        before = defer_norm(x, None, *vectors[:2], *statistics[:2], training, 0.1, 1e-5)
+        before = replace(before, residual=shortcut)
         options = {"training": training, "keep": others, "rate": rate, **options}
         z, after = conv_bn(before, conv, *vectors[2:], *statistics[2:], **options)
-        out = after.done()
+        out = after.apply()
     else:
         z, y = norm_relu_conv_reference(x, *vectors[:2], *statistics[:2], shortcut, conv, training, 0.1, 1e-5, rate)
         out = norm_relu_reference(y, *vectors[2:], *statistics[2:], None, True, training, 0.1, 1e-5)
@@ -108,10 +110,10 @@ def run_pair(shape, dtype, wide, training):
     a, b = (x, *vectors[:2], *statistics[:2]), (x2, *vectors[2:], *statistics[2:])
     if wide is None:
         first, second = (
-            pending(one[0], None, *one[1:], batch, 0.1, 1e-5) for one, batch in zip((a, b), training, strict=True)
+            defer_norm(one[0], None, *one[1:], batch, 0.1, 1e-5) for one, batch in zip((a, b), training, strict=True)
         )
-        before = Pending(**{**vars(first), "residual": second})
-        assert before.is_pair()
+        before = replace(first, residual=second)
+        assert before.can_add_in_one_pass()
         z, y, parts = norm_relu_conv(before, conv)
         assert parts.shape[1:] == (3, k)
     else:
@@ -129,7 +131,7 @@ def test_of_a_tensor_with_a_stride(stride):
     statistics = [torch.zeros(24, device=DEVICE), torch.ones(24, device=DEVICE)]
     leaves = [t.to(DEVICE).clone().requires_grad_() for t in (x, weight)]
     z, after = conv_bn(*leaves, *vectors, *statistics, stride=stride)
-    out = after.done()
+    out = after.apply()
     out.square().sum().backward()
     assert z is leaves[0]
     wide = [t.detach().double().requires_grad_() for t in (x, weight)]
@@ -152,11 +154,11 @@ def case(layout=lambda t: t, rate=0):
 
 def test_rows_keep_their_order():
     x, vectors, weight = case(pixel_major)
-    z, y, _ = norm_relu_conv(Pending(x, *vectors, 1e-5, False), weight)
+    z, y, _ = norm_relu_conv(DeferredNorm(x, NormConstants(*vectors, 1e-5), False), weight)
     assert is_pixel_major(z)
     assert is_pixel_major(y)
     other, _, _ = case()
-    expected = norm_relu_conv(Pending(other, *vectors, 1e-5, False), weight)
+    expected = norm_relu_conv(DeferredNorm(other, NormConstants(*vectors, 1e-5), False), weight)
     assert torch.equal(z, expected[0])
     assert torch.equal(y, expected[1])
 
@@ -198,7 +200,7 @@ def test_what_is_not_kept_gives_the_same_bits():
 
 def test_no_graph_break_under_compile():
     def step(x, vectors, conv):
-        z, y, _ = norm_relu_conv(Pending(x * 2, *vectors, 1e-5, True), conv)
+        z, y, _ = norm_relu_conv(DeferredNorm(x * 2, NormConstants(*vectors, 1e-5), True), conv)
         return z.sum() + y.square().sum()
 
     gradients = []

@@ -1,4 +1,4 @@
-"""conv_products against the library's convolution; what it executes; when it is chosen."""
+"""conv_by_taps against the library's convolution; what it executes; when it is chosen."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from deeplab_fast.ops import atrous_conv2d
-from deeplab_fast.ops.conv.conv_by_taps import conv_products, is_ahead
+from deeplab_fast.ops.conv.conv_by_taps import conv_by_taps, prefers_taps
 from tests.ops.kernels import check_contract, opcheck
 
 pytestmark = pytest.mark.gpu
@@ -32,7 +32,7 @@ def run(shape, rate, dtype, conv):
 @pytest.mark.parametrize("rate", [1, 2, 6, 12, 18, 24, 36])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_values_and_gradients(shape, rate, dtype):
-    found = run(shape, rate, dtype, lambda x, w: conv_products(x, w, rate, dtype))
+    found = run(shape, rate, dtype, lambda x, w: conv_by_taps(x, w, rate, dtype))
 
     def library(x, w):
         return F.conv2d(x, w.to(x.dtype), None, 1, rate, rate)
@@ -53,7 +53,7 @@ def test_values_and_gradients(shape, rate, dtype):
 
 def test_gradients_are_stored_as_channels_last_weights_are():
     weight = torch.randn(4, 5, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
-    y = conv_products(torch.randn(1, 5, 6, 6), weight, 4, torch.float32)
+    y = conv_by_taps(torch.randn(1, 5, 6, 6), weight, 4, torch.float32)
     assert y.is_contiguous(memory_format=torch.channels_last)
     y.sum().backward()
     assert weight.grad.stride() == weight.stride()
@@ -62,7 +62,7 @@ def test_gradients_are_stored_as_channels_last_weights_are():
 def test_only_taps_inside_the_map_are_executed():
     x, weight = torch.randn(2, 8, 17, 17, requires_grad=True), torch.randn(4, 8, 3, 3, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        conv_products(x, weight, 12, torch.float32).sum().backward()
+        conv_by_taps(x, weight, 12, torch.float32).sum().backward()
     inside = F.conv2d(torch.ones(1, 1, 17, 17), torch.ones(1, 1, 3, 3), None, 1, 12, 12).sum().item()
     assert counter.get_total_flops() == 3 * 2 * 2 * 4 * 8 * inside
 
@@ -72,7 +72,7 @@ def test_autocast_decides_the_type(rate):
     """The layer's fp32 weights, a bf16 activation: as F.conv2d under autocast."""
     x = torch.randn(2, 1024, 9, 9).bfloat16().to(memory_format=torch.channels_last).requires_grad_()
     weight = (torch.randn(8, 1024, 3, 3) * 0.01).to(memory_format=torch.channels_last).requires_grad_()
-    assert is_ahead(x, rate, torch.bfloat16)
+    assert prefers_taps(x, rate, torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         found = atrous_conv2d(x, weight, (1, 1), (rate, rate))
         expected = F.conv2d(x, weight, None, 1, rate, rate)
@@ -88,7 +88,7 @@ def test_autocast_decides_the_type(rate):
 
 def test_when_it_is_chosen():
     def ahead(c, size, rate, dtype=torch.bfloat16):
-        return is_ahead(torch.empty(1, c, size, size), rate, dtype)
+        return prefers_taps(torch.empty(1, c, size, size), rate, dtype)
 
     assert ahead(2048, 17, 6)
     assert ahead(512, 9, 6)  # more than half of the map away
@@ -97,7 +97,7 @@ def test_when_it_is_chosen():
     assert ahead(64, 17, 12, torch.float32)
     assert not ahead(2048, 17, 6, torch.float32)
     assert not ahead(64, 1, 6)  # a 1x1 convolution
-    assert not is_ahead(torch.empty(1, 2048, 17, 17, device="meta"), 12, torch.bfloat16)
+    assert not prefers_taps(torch.empty(1, 2048, 17, 17, device="meta"), 12, torch.bfloat16)
 
 
 def test_opcheck():

@@ -1,4 +1,6 @@
-"""norm_pair: two normalisations and their sum in one pass against fp64; and that a residual block ends with it."""
+"""dual_norm_add_relu: two normalisations and their sum in one pass against fp64; a residual block ends with it."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ from torch import nn
 
 from deeplab_fast.model import resnet
 from deeplab_fast.model.layers import use_fused
-from deeplab_fast.ops import Pending, pending
+from deeplab_fast.ops import defer_norm
 from deeplab_fast.ops.conv import route
 from deeplab_fast.ops.conv.route import Route
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
@@ -43,10 +45,11 @@ def run(shape, dtype, wide, training=(True, True), readers=2, stored=lambda x: x
     a, b = (leaves[0], *leaves[2:4], *statistics[:2]), (leaves[1], *leaves[4:], *statistics[2:])
     if wide is None:
         first, second = (
-            pending(one[0], None, *one[1:], is_batch, 0.1, 1e-5) for one, is_batch in zip((a, b), training, strict=True)
+            defer_norm(one[0], None, *one[1:], is_batch, 0.1, 1e-5)
+            for one, is_batch in zip((a, b), training, strict=True)
         )
-        whole = Pending(**{**vars(first), "residual": second})
-        outputs = whole.done_twice() if readers == 2 else (whole.done(),)
+        whole = replace(first, residual=second)
+        outputs = whole.apply_shared() if readers == 2 else (whole.apply(),)
     else:
         shortcut = norm_relu_reference(*b, None, False, training[1], 0.1, 1e-5)
         y = norm_relu_reference(*a, shortcut, True, training[0], 0.1, 1e-5)
@@ -79,9 +82,9 @@ def test_only_one_reader_s_gradient():
     vectors = [torch.ones(8, device=DEVICE), torch.zeros(8, device=DEVICE)]
 
     def gradients(reader):
-        second = pending(x2, None, *vectors, *(v.clone() for v in vectors[::-1]), True, 0.1, 1e-5)
-        first = pending(x, None, *vectors, *(v.clone() for v in vectors[::-1]), True, 0.1, 1e-5)
-        y = Pending(**{**vars(first), "residual": second}).done_twice()[reader]
+        second = defer_norm(x2, None, *vectors, *(v.clone() for v in vectors[::-1]), True, 0.1, 1e-5)
+        first = defer_norm(x, None, *vectors, *(v.clone() for v in vectors[::-1]), True, 0.1, 1e-5)
+        y = replace(first, residual=second).apply_shared()[reader]
         return torch.autograd.grad(y, [x, x2], torch.ones_like(y))
 
     for a, b in zip(gradients(0), gradients(1), strict=True):
@@ -95,7 +98,7 @@ def test_the_end_of_a_block_is_one_pass(monkeypatch):
     use_fused(model, "on")
     x = torch.randn(2, 16, 5, 5, device=DEVICE).to(memory_format=torch.channels_last)
     with noted() as made:
-        model(x).done().sum().backward()
+        model(x).apply().sum().backward()
     given = [one.arguments for one in made if one.kernel.__name__ == "norm_relu_kernel"]
     assert sum(one["mean2"] is not None for one in given) == 1
     # Of each block's first and second, and of the whole: none for the shortcut.

@@ -8,7 +8,7 @@ from deeplab_fast.config import ModelConfig
 from deeplab_fast.model import build_model
 from deeplab_fast.model.batch_norm import BatchNorm2d
 from deeplab_fast.model.layers import use_fused
-from deeplab_fast.ops import folded_conv, folds
+from deeplab_fast.ops import can_fold_bn, folded_conv
 from tests.ops.kernels import check_contract, relative_error
 
 pytestmark = [
@@ -62,7 +62,7 @@ def test_equals_the_layers_one_by_one(case, dtype, with_residual, relu):
     x, weight, norm, where, residual = inputs(case, dtype)
     given = residual if with_residual else None
     with torch.inference_mode():
-        assert folds(x, training=False, fused="auto")
+        assert can_fold_bn(x, training=False, fused="auto")
         found = folded_conv(x, weight, *norm, **where, residual=given, relu=relu)
         exact, rounded = (plain(x, weight, norm, where, given, relu, d) for d in (torch.float64, dtype))
     assert found.dtype == dtype
@@ -81,13 +81,13 @@ def test_autocast_chooses_the_type():
 def test_when_it_is_chosen():
     x = torch.randn(1, 8, 4, 4)
     with torch.no_grad():
-        assert folds(x, False, "auto")
-        assert not folds(x, True, "auto")
-        assert not folds(x, False, "off")
-        assert not folds(x.double(), False, "auto")
-        assert not folds(x.half(), False, "auto")
-        assert not folds(x.to("meta"), False, "auto")
-    assert not folds(x, False, "auto")  # a gradient may be asked for
+        assert can_fold_bn(x, False, "auto")
+        assert not can_fold_bn(x, True, "auto")
+        assert not can_fold_bn(x, False, "off")
+        assert not can_fold_bn(x.double(), False, "auto")
+        assert not can_fold_bn(x.half(), False, "auto")
+        assert not can_fold_bn(x.to("meta"), False, "auto")
+    assert not can_fold_bn(x, False, "auto")  # a gradient may be asked for
 
 
 @pytest.mark.parametrize("head", ["recipe", "torchvision"])

@@ -6,9 +6,16 @@ from unittest import mock
 import pytest
 import torch
 
-from deeplab_fast.ops.conv import measurements as conv_choice
-from deeplab_fast.ops.conv.measurements import _constant, measured, measured_tile, predicted, shape_class, slower
-from deeplab_fast.ops.conv.parallel_convs import conv_branches
+from deeplab_fast.ops.conv import measurements
+from deeplab_fast.ops.conv.measurements import (
+    _constant,
+    measured,
+    measured_tile,
+    predicted,
+    reason_for_library,
+    shape_class,
+)
+from deeplab_fast.ops.conv.parallel_convs import parallel_convs
 from deeplab_fast.ops.conv.triton.schedule import PixelMap
 from deeplab_fast.ops.triton.launch import noted
 from deeplab_fast.ops.triton.tiles import (
@@ -29,11 +36,11 @@ LAYER = ("conv1x1_bn", 64, 256, (0,))
 @pytest.fixture(autouse=True)
 def fresh():
     measured.cache_clear()
-    conv_choice._slower.cache_clear()
+    measurements._slower.cache_clear()
     measured_tile.cache_clear()
     yield
     measured.cache_clear()
-    conv_choice._slower.cache_clear()
+    measurements._slower.cache_clear()
     measured_tile.cache_clear()
 
 
@@ -47,7 +54,7 @@ def test_the_decision_is_marked_as_torch_marks_it():
 
 
 def test_without_a_measurement_the_model_decides_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(conv_choice, "MEASURED", tmp_path / "none.json")
+    monkeypatch.setattr(measurements, "MEASURED", tmp_path / "none.json")
     assert _constant(*LAYER, 129, 129, 32, CPU) is None
     reason = _constant("atrous_conv_bn_relu", 512, 512, (2,), 33, 33, 1, CPU)
     assert "not measured on this GPU; predicted" in reason
@@ -59,7 +66,7 @@ def test_a_measurement_decides(ours, vendor, tmp_path, monkeypatch):
     table = {"NVIDIA H200": {"date": "a day", "shapes": {name: {"ours_ms": ours, "vendor_ms": vendor}}}}
     path = tmp_path / "measured.json"
     path.write_text(json.dumps(table))
-    monkeypatch.setattr(conv_choice, "MEASURED", path)
+    monkeypatch.setattr(measurements, "MEASURED", path)
     reason = _constant(*LAYER, 129, 129, 32, CPU)
     assert reason is None if ours < vendor else "2.000 ms, the library 1.000 ms" in reason
     # Another batch of the same power of two is the same class; another GPU is not, of the same architecture or another.
@@ -85,7 +92,7 @@ def test_the_fastest_tile_is_kept_by_its_use(tmp_path, monkeypatch):
     kept = {FORWARD: wide.label, INPUT_GRADIENT: sharing.label, "another": "a tile that is no more"}
     path = tmp_path / "measured.json"
     path.write_text(json.dumps({"NVIDIA H200": {"shapes": {shape_class(*layer, map_): {"tiles": kept}}}}))
-    monkeypatch.setattr(conv_choice, "MEASURED", path)
+    monkeypatch.setattr(measurements, "MEASURED", path)
     found = {use: measured_tile(use, *layer[1:], map_, CPU) for use in kept}
     assert found == {FORWARD: wide, INPUT_GRADIENT: sharing, "another": None}
     assert measured_tile(FORWARD, 512, 256, (4,), map_, CPU) is None
@@ -100,11 +107,11 @@ def test_every_tile_has_a_label_of_its_own():
 
 def test_the_kept_tile_is_launched(monkeypatch):
     tiles = {FORWARD: CONV_SHARING[0][1], INPUT_GRADIENT: CONV_SHARING[1][1]}
-    monkeypatch.setattr(conv_choice, "measured_tile", lambda use, *_: tiles[use])
+    monkeypatch.setattr(measurements, "measured_tile", lambda use, *_: tiles[use])
     x = torch.zeros(2, 8, 5, 5, dtype=torch.float16, requires_grad=True)
     weight = torch.zeros(16, 8, 3, 3, requires_grad=True)
     with noted() as made:
-        y, _ = conv_branches(x, [weight], [2])
+        y, _ = parallel_convs(x, [weight], [2])
         torch.autograd.grad(y, x, y.detach())
     found = [(one.kernel.__name__, one.tile) for one in made if one.kernel.__name__ == "conv_kernel"]
     assert found == [("conv_kernel", tiles[FORWARD]), ("conv_kernel", tiles[INPUT_GRADIENT])]
@@ -122,9 +129,9 @@ def test_the_model_knows_what_skipping_and_a_full_machine_are_worth():
 def test_fp32_stays_with_the_library_on_a_gpu():
     """In the interpreter, where nothing is about speed, it does not."""
     x = torch.zeros(1, 8, 3, 3)
-    assert slower("conv1x1_bn", x, 8, (0,)) is None
+    assert reason_for_library("conv1x1_bn", x, 8, (0,)) is None
     on_gpu = mock.Mock(spec=torch.Tensor, device=torch.device("cuda"), dtype=torch.float32)
-    assert "rounding to TF32" in slower("conv1x1_bn", on_gpu, 8, (0,))
+    assert "rounding to TF32" in reason_for_library("conv1x1_bn", on_gpu, 8, (0,))
 
 
 def test_no_graph_break_under_compile():

@@ -5,12 +5,13 @@ import torch
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import norm_relu
-from deeplab_fast.ops.norm.batch_norm_stats import batch_moments
+from deeplab_fast.ops.norm.batch_norm_stats import batch_norm_stats
 from deeplab_fast.ops.norm.norm_relu import (
     norm_relu_reference,
-    norm_relu_twice,
-    norm_relu_with,
+    normalize_relu,
+    normalize_relu_shared,
 )
+from deeplab_fast.ops.norm.params import NormConstants
 from deeplab_fast.ops.triton import tiles
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, opcheck, poisoned, relative_error
 
@@ -79,10 +80,10 @@ def test_forward_and_every_gradient(shape, dtype, residual, training, relu):
 
 def test_programs_that_visit_several_tiles(monkeypatch):
     """As on large maps, where there are more tiles than programs."""
-    from deeplab_fast.ops.norm.triton import batch_norm_stats as batch_moments
+    from deeplab_fast.ops.norm.triton import batch_norm_stats
     from deeplab_fast.ops.norm.triton import norm_relu as kernels
 
-    monkeypatch.setattr(batch_moments, "MOMENTS_PROGRAMS", 2)
+    monkeypatch.setattr(batch_norm_stats, "MOMENTS_PROGRAMS", 2)
     monkeypatch.setattr(kernels, "SUMS_PROGRAMS", 2)
     case = inputs((2, 20, 21, 17), torch.float32, False)
     assert 2 * tiles.choose(tiles.MOMENTS, 20).rows < 2 * 21 * 17
@@ -113,7 +114,7 @@ def test_a_large_mean_costs_the_variance_no_precision():
     generator = torch.Generator().manual_seed(0)
     x = 1e4 + 0.5 * torch.randn(4, 24, 9, 9, generator=generator)
     statistics = [torch.zeros(24, device=DEVICE) for _ in range(2)]
-    mean, variance = batch_moments(x.to(DEVICE), *statistics, 0.1)
+    mean, variance = batch_norm_stats(x.to(DEVICE), *statistics, 0.1)
     exact = torch.var_mean(x.double(), [0, 2, 3], correction=0)
     assert relative_error(mean, exact[1]) <= 1e-7
     assert ((variance.double().cpu() - exact[0]).abs() / exact[0]).max() <= 1e-5
@@ -191,10 +192,11 @@ def test_gradients_of_two_readers_are_added_where_they_are_read(used, residual, 
     for twice in (True, False):
         leaves = [t.detach().clone().requires_grad_() for t in (x, extra, weight, bias) if t is not None]
         one, rest = (leaves[1], leaves[2:]) if residual else (None, leaves[1:])
+        constants = NormConstants(mean, variance, *rest, 1e-5)
         if twice:
-            both = norm_relu_twice(leaves[0], mean, variance, *rest, one, True, 1e-5)
+            both = normalize_relu_shared(leaves[0], constants, one, True)
         else:
-            both = (norm_relu_with(leaves[0], mean, variance, *rest, one, True, True, 1e-5),) * 2
+            both = (normalize_relu(leaves[0], constants, one, True, True),) * 2
         loss = sum((y * f).sum() for y, f, wanted in zip(both, factors, used, strict=True) if wanted)
         found.append(torch.autograd.grad(loss, leaves))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -1,9 +1,14 @@
-"""conv_branches, which the fused ops are made of, against fp64, over maps, rates, batches and branches."""
+"""parallel_convs, which the fused ops are made of, against fp64, over maps, rates, batches and branches."""
 
 import pytest
 import torch
 
-from deeplab_fast.ops.conv.parallel_convs import conv_branches, conv_branches_reference, conv_branches_with, supports
+from deeplab_fast.ops.conv.parallel_convs import (
+    parallel_convs,
+    parallel_convs_reference,
+    parallel_convs_scaled,
+    supports,
+)
 from deeplab_fast.ops.conv.triton import conv as kernels
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.ops.triton import chip
@@ -54,7 +59,7 @@ def run(x, weights, rates, dy, wide):
     place = (lambda t: t.to(DEVICE)) if ours else (lambda t: t.to(wide))
     leaf = place(x).detach().requires_grad_()
     kernels = [(w.to(DEVICE) if ours else w.to(wide)).detach().requires_grad_() for w in weights]
-    y, parts = conv_branches(leaf, kernels, rates) if ours else (conv_branches_reference(leaf, kernels, rates), None)
+    y, parts = parallel_convs(leaf, kernels, rates) if ours else (parallel_convs_reference(leaf, kernels, rates), None)
     y.backward(place(dy))
     return y.detach(), parts, [leaf.grad, *(w.grad for w in kernels)]
 
@@ -131,12 +136,12 @@ def test_a_folded_normalisation(relu, dtype):
     scale, shift = torch.randn(2, 96, generator=torch.Generator().manual_seed(3)).to(DEVICE)
 
     def folded(wide):
-        y = conv_branches_reference(x.to(wide), [w.to(wide) for w in weights], rates)
+        y = parallel_convs_reference(x.to(wide), [w.to(wide) for w in weights], rates)
         y = y * scale.to(wide).view(1, -1, 1, 1) + shift.to(wide).view(1, -1, 1, 1)
         return y.relu() if relu else y
 
     with poisoned():
-        found = conv_branches_with(x, weights, rates, scale, shift, relu)
+        found = parallel_convs_scaled(x, weights, rates, scale, shift, relu)
     check_contract([found], [folded(torch.float64)], [folded(dtype)], dtype, [2])
 
 
@@ -146,7 +151,7 @@ def test_a_large_mean_costs_the_variance_no_precision():
     x[:, 0] = 100
     weight = torch.zeros(16, 8, 1, 1)
     weight[:, 0], weight[:, 1] = 1.0, 0.5
-    y, parts = conv_branches(x.to(DEVICE), [weight.to(DEVICE)], [0])
+    y, parts = parallel_convs(x.to(DEVICE), [weight.to(DEVICE)], [0])
     _, _, variance = moments_of(parts)
     exact = y.double().cpu().var((0, 2, 3), correction=0)
     naive = (y * y).mean((0, 2, 3)) - y.mean((0, 2, 3)) ** 2
@@ -159,12 +164,12 @@ def test_how_the_output_lies():
     x, weights, _, _ = inputs((2, 8, 16, 5, 5, (0, 2)), torch.float32)
     x, weights = x.to(DEVICE), [w.to(DEVICE) for w in weights]
     channels_last = x.to(memory_format=torch.channels_last)
-    assert conv_branches(channels_last, weights[:1], [0])[0].is_contiguous(memory_format=torch.channels_last)
-    assert is_pixel_major(conv_branches(pixel_major(x), weights[:1], [0])[0])
-    assert is_pixel_major(conv_branches(channels_last, weights[1:], [2])[0])
+    assert parallel_convs(channels_last, weights[:1], [0])[0].is_contiguous(memory_format=torch.channels_last)
+    assert is_pixel_major(parallel_convs(pixel_major(x), weights[:1], [0])[0])
+    assert is_pixel_major(parallel_convs(channels_last, weights[1:], [2])[0])
     for layout in (channels_last, pixel_major(x), x[:, :, :, ::1]):
-        exact = conv_branches_reference(x, weights, [0, 2])
-        assert relative_error(conv_branches(layout, weights, [0, 2])[0], exact) <= 1e-5
+        exact = parallel_convs_reference(x, weights, [0, 2])
+        assert relative_error(parallel_convs(layout, weights, [0, 2])[0], exact) <= 1e-5
 
 
 def test_the_same_bits_twice():
@@ -202,7 +207,7 @@ def test_no_graph_break_under_compile():
     x, weights, rates, _ = inputs((2, 8, 8, 3, 4, (0, 2)), torch.float32)
 
     def step(x, *weights):
-        return conv_branches(x * 2, weights, rates)[0].sum()
+        return parallel_convs(x * 2, weights, rates)[0].sum()
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     leaves = [[t.to(DEVICE).clone().requires_grad_() for t in (x, *weights)] for _ in range(2)]

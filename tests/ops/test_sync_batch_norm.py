@@ -5,7 +5,7 @@ import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from deeplab_fast.ops import sync_batch_norm
-from deeplab_fast.ops.norm.sync_batch_norm import merge_moments
+from deeplab_fast.ops.norm.sync_batch_norm import merge_stats
 from tests.ops.kernels import DEVICE, needs_kernels, relative_error
 
 pytestmark = pytest.mark.gpu
@@ -60,7 +60,7 @@ def test_merge_moments_of_unequal_parts():
     x = torch.randn(100, 3, dtype=torch.float64) + 1e4
     parts = x.split([1, 60, 39])
     moments = [torch.stack([torch.full((3,), float(len(p)), dtype=x.dtype), p.mean(0), _m2(p)]) for p in parts]
-    count, mean, m2 = merge_moments(torch.stack(moments))
+    count, mean, m2 = merge_stats(torch.stack(moments))
     assert count.tolist() == [100] * 3
     torch.testing.assert_close(mean, x.mean(0))
     torch.testing.assert_close(m2, _m2(x), rtol=1e-6, atol=1e-8)

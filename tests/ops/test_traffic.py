@@ -33,14 +33,13 @@ MOST_BY_TALL_TILES = 1.084  # of at least 64 rows
 
 def norm_launches(rows, channels, dtype, residual, device="meta", running=False):
     """The launches of a training step's normalisation, forward and backward, by kernel."""
-    from deeplab_fast.ops.norm.triton import batch_norm_stats as batch_moments
-    from deeplab_fast.ops.norm.triton import norm_relu
+    from deeplab_fast.ops.norm.triton import batch_norm_stats, norm_relu
 
     x, extra, y, dy, dx, dz = (torch.ones(rows, channels, dtype=dtype, device=device) for _ in range(6))
     vectors = [torch.ones(channels, device=device) for _ in range(4)]
     mask = y if residual else None
     with noted() as made:
-        batch_moments.partial_moments(x)
+        batch_norm_stats.partial_moments(x)
         norm_relu.norm_relu(x, extra if residual else None, *vectors, 1e-5, True, y)
         sums = norm_relu.norm_relu_sums(dy, x, mask, *vectors, 1e-5, True)
         count = None if running else float(rows)
@@ -72,11 +71,10 @@ def test_each_pass_moves_little_more_than_it_must(layer, dtype, residual):
 def test_the_count_from_the_launch_is_what_the_kernels_access(monkeypatch, residual, running):
     from triton.runtime.interpreter import InterpreterBuilder
 
-    from deeplab_fast.ops.norm.triton import batch_norm_stats as batch_moments
-    from deeplab_fast.ops.norm.triton import norm_relu
+    from deeplab_fast.ops.norm.triton import batch_norm_stats, norm_relu
     from deeplab_fast.ops.norm.triton.traffic import traffic
 
-    monkeypatch.setattr(batch_moments, "MOMENTS_PROGRAMS", 6)  # programs that take several tiles
+    monkeypatch.setattr(batch_norm_stats, "MOMENTS_PROGRAMS", 6)  # programs that take several tiles
     monkeypatch.setattr(norm_relu, "SUMS_PROGRAMS", 6)
     counted = [0]
 

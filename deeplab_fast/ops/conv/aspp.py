@@ -6,7 +6,6 @@ all of them. The image-pooling branch is small: torch's operations.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,30 +13,22 @@ from torch.nn import functional as F
 
 from ..dispatch import is_inference, use_kernels
 from ..layout import PIXEL_MAJOR
-from ..norm.batch_norm_stats import merge_moments
-from ..norm.norm_relu import norm_relu, norm_relu_with
+from ..norm.batch_norm_stats import merge_stats_and_update_running
+from ..norm.norm_relu import norm_relu, normalize_relu
+from ..norm.params import NormConstants, NormParams
 from .atrous_conv import as_type_of, atrous_conv2d
-from .folded_conv import folded_conv, folds
-from .measurements import slower
-from .parallel_convs import conv_branches, conv_branches_with, supports
-
-
-class Norm(NamedTuple):
-    """A BatchNorm's tensors, each ``[C]``; the running statistics fp32."""
-
-    weight: Tensor
-    bias: Tensor
-    running_mean: Tensor
-    running_var: Tensor
+from .folded_conv import can_fold_bn, folded_conv
+from .measurements import reason_for_library
+from .parallel_convs import parallel_convs, parallel_convs_scaled, supports
 
 
 def aspp(
     x: Tensor,
     weights: Sequence[Tensor],
     rates: Sequence[int],
-    norms: Sequence[Norm],
+    norms: Sequence[NormParams],
     pool_weight: Tensor,
-    pool_norm: Norm,
+    pool_norm: NormParams,
     *,
     training: bool = True,
     pool_training: bool = True,
@@ -65,18 +56,18 @@ def aspp(
         UserError: ``fused`` is ``on`` and the kernels cannot run; says why.
     """
 
-    def normalise(y: Tensor, norm: Norm, training: bool, fused: str) -> Tensor:
+    def normalise(y: Tensor, norm: NormParams, training: bool, fused: str) -> Tensor:
         return norm_relu(y, *norm, training=training, momentum=momentum, eps=eps, fused=fused)
 
     pooled = F.conv2d(F.adaptive_avg_pool2d(x, 1), as_type_of(pool_weight, x))
     pooled = normalise(pooled, pool_norm, pool_training and x.shape[0] > 1, "off")
     reason = supports(x, weights)
     if reason is None and fused == "auto":
-        reason = slower("aspp", x, weights[0].shape[0], rates)
+        reason = reason_for_library("aspp", x, weights[0].shape[0], rates)
     if not use_kernels("aspp", fused, x.device, reason):
-        folded = folds(x, training, fused)
+        folded = can_fold_bn(x, training, fused)
 
-        def branch(weight: Tensor, rate: int, norm: Norm) -> Tensor:
+        def branch(weight: Tensor, rate: int, norm: NormParams) -> Tensor:
             if folded:
                 return folded_conv(x, weight, *norm, padding=(rate, rate), dilation=(rate or 1,) * 2, eps=eps)
             weight = as_type_of(weight, x)
@@ -95,7 +86,7 @@ def _normalised(
     x: Tensor,
     weights: Sequence[Tensor],
     rates: Sequence[int],
-    norms: Sequence[Norm],
+    norms: Sequence[NormParams],
     training: bool,
     momentum: float,
     eps: float,
@@ -103,9 +94,9 @@ def _normalised(
     """The convolution branches, by kernels."""
     weight, bias = (torch.cat([norm[i] for norm in norms]) for i in range(2))
     if training:
-        y, parts = conv_branches(x, weights, rates)
+        y, parts = parallel_convs(x, weights, rates)
         moments = [
-            merge_moments(part, norm.running_mean, norm.running_var, momentum)
+            merge_stats_and_update_running(part, norm.running_mean, norm.running_var, momentum)
             for part, norm in zip(parts.split(weights[0].shape[0], dim=2), norms, strict=True)
         ]
         mean, variance = (torch.cat(values) for values in zip(*moments, strict=True))
@@ -113,6 +104,6 @@ def _normalised(
         mean, variance = (torch.cat([norm[i] for norm in norms]) for i in (2, 3))
         if is_inference(training):
             scale = weight.float() * torch.rsqrt(variance + eps)
-            return conv_branches_with(x, weights, rates, scale, bias.float() - mean * scale, True)
-        y, _ = conv_branches(x, weights, rates, moments=False)
-    return norm_relu_with(y, mean, variance, weight, bias, None, True, training, eps)
+            return parallel_convs_scaled(x, weights, rates, scale, bias.float() - mean * scale, True)
+        y, _ = parallel_convs(x, weights, rates, moments=False)
+    return normalize_relu(y, NormConstants(mean, variance, weight, bias, eps), None, True, training)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .conv_by_taps import conv_products, is_ahead
+from .conv_by_taps import conv_by_taps, prefers_taps
 from .weight_copies import copied
 
 
@@ -40,8 +40,8 @@ def atrous_conv2d(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Se
     then zero, as it is in the reference.
     """
     dtype, rate = product_dtype(x), dilation[0]
-    if tuple(stride) == (1, 1) and tuple(dilation) == (rate, rate) and is_ahead(x, rate, dtype):
-        return conv_products(x, weight, rate, dtype)
+    if tuple(stride) == (1, 1) and tuple(dilation) == (rate, rate) and prefers_taps(x, rate, dtype):
+        return conv_by_taps(x, weight, rate, dtype)
     padding = list(dilation)
     for axis in (0, 1):
         if dilation[axis] >= x.shape[2 + axis]:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..dispatch import is_inference, use_kernels
-from ..norm.deferred import Pending, pending
+from ..norm.deferred import DeferredNorm, defer_norm
 from ..norm.norm_relu import norm_relu, norm_relu_reference
 from .atrous_conv import as_type_of, atrous_conv2d
-from .measurements import slower
-from .parallel_convs import conv_branches, conv_branches_reference, conv_branches_with, supports
+from .measurements import reason_for_library
+from .parallel_convs import parallel_convs, parallel_convs_reference, parallel_convs_scaled, supports
 
 
 def atrous_conv_bn_relu_reference(
@@ -29,7 +29,7 @@ def atrous_conv_bn_relu_reference(
     eps: float,
 ) -> Tensor:
     """The specification of :func:`atrous_conv_bn_relu`, by torch's operations."""
-    y = conv_branches_reference(x, [weight], [rate])
+    y = parallel_convs_reference(x, [weight], [rate])
     return norm_relu_reference(y, bn_weight, bn_bias, running_mean, running_var, None, relu, training, momentum, eps)
 
 
@@ -70,14 +70,14 @@ def atrous_conv_bn_relu(
     norm = bn_weight, bn_bias, running_mean, running_var
     reason = supports(x, [weight])
     if reason is None and fused == "auto":
-        reason = slower("atrous_conv_bn_relu", x, weight.shape[0], [rate])
+        reason = reason_for_library("atrous_conv_bn_relu", x, weight.shape[0], [rate])
     if not use_kernels("atrous_conv_bn_relu", fused, x.device, reason):
         y = atrous_conv2d(x, as_type_of(weight, x), (1, 1), (rate, rate))
         return norm_relu(y, *norm, relu=relu, training=training, momentum=momentum, eps=eps, fused=fused)
     if is_inference(training):
         scale = bn_weight.float() * torch.rsqrt(running_var + eps)
-        return conv_branches_with(x, [weight], [rate], scale, bn_bias.float() - running_mean * scale, relu)
-    return atrous_conv_bn(x, weight, *norm, rate=rate, training=training, momentum=momentum, eps=eps).done(relu)
+        return parallel_convs_scaled(x, [weight], [rate], scale, bn_bias.float() - running_mean * scale, relu)
+    return atrous_conv_bn(x, weight, *norm, rate=rate, training=training, momentum=momentum, eps=eps).apply(relu)
 
 
 def atrous_conv_bn(
@@ -92,7 +92,7 @@ def atrous_conv_bn(
     training: bool,
     momentum: float,
     eps: float,
-) -> Pending:
+) -> DeferredNorm:
     """The convolution and the statistics, by kernels; the normalisation is left to what reads it."""
-    y, parts = conv_branches(x, [weight], [rate], moments=training)
-    return pending(y, parts, bn_weight, bn_bias, running_mean, running_var, training, momentum, eps)
+    y, parts = parallel_convs(x, [weight], [rate], moments=training)
+    return defer_norm(y, parts, bn_weight, bn_bias, running_mean, running_var, training, momentum, eps)

@@ -1,19 +1,20 @@
 """Convolutions between batch normalisations: what a residual network's bottleneck is made of.
 
-A convolution's raw output is not normalised where it is made, but where it is read: a
-:class:`~deeplab_fast.ops.norm.deferred.Pending` carries it with its statistics to the next operation. The convolution is
+A convolution's raw output is not normalised where it is made, but where it is read:
+a :class:`~deeplab_fast.ops.norm.deferred.DeferredNorm` carries it with its statistics to the next operation. The
+convolution is
 1x1, where ``rate`` is 0, or 3x3 with its taps so far apart.
 """
 
 from torch import Tensor
 
-from ..norm.deferred import Pending, pending
+from ..norm.deferred import DeferredNorm, defer_norm
 from .conv_moments import conv_moments
 from .norm_relu_conv import norm_relu_conv
 
 
 def conv_bn(
-    x: Tensor | Pending,
+    x: Tensor | DeferredNorm,
     conv_weight: Tensor,
     bn_weight: Tensor,
     bn_bias: Tensor,
@@ -27,8 +28,8 @@ def conv_bn(
     keep: bool = True,
     again: bool = False,
     rate: int = 0,
-) -> tuple[Tensor | None, Pending]:
-    """Run a convolution and leave the BatchNorm after it pending, its statistics taken.
+) -> tuple[Tensor | None, DeferredNorm]:
+    """Run a convolution and leave the BatchNorm after it deferred, its statistics taken.
 
     Args:
         x: ``[N, C, H, W]``, or what is to be done to have it; see :func:`deeplab_fast.ops.conv.gemm.supports`.
@@ -36,16 +37,16 @@ def conv_bn(
         bn_weight, bn_bias, running_mean, running_var: ``[K]``. With ``training`` the batch's statistics normalise, and
             move the running ones by ``momentum``.
         stride: of the convolution; 2 only where ``x`` is a tensor.
-        keep, again, rate: as of :func:`norm_relu_conv`, where ``x`` is pending; else ``rate`` is 0.
+        keep, again, rate: as of :func:`norm_relu_conv`, where ``x`` is deferred; else ``rate`` is 0.
 
     Returns:
-        What the convolution read (None unless ``keep``), and its output, pending.
+        What the convolution read (None unless ``keep``), and its output, deferred.
     """
-    if isinstance(x, Pending):
+    if isinstance(x, DeferredNorm):
         assert stride == 1
         z, y, parts = norm_relu_conv(x, conv_weight, training, keep, again, rate)
     else:
         assert rate == 0
         z = x
         y, parts = conv_moments(x[:, :, ::stride, ::stride], conv_weight, training)
-    return z, pending(y, parts, bn_weight, bn_bias, running_mean, running_var, training, momentum, eps)
+    return z, defer_norm(y, parts, bn_weight, bn_bias, running_mean, running_var, training, momentum, eps)

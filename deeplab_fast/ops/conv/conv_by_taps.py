@@ -22,7 +22,7 @@ class Tap(NamedTuple):
     inputs: tuple[slice, slice]
 
 
-def conv_products(x: Tensor, weight: Tensor, rate: int, dtype: torch.dtype) -> Tensor:
+def conv_by_taps(x: Tensor, weight: Tensor, rate: int, dtype: torch.dtype) -> Tensor:
     """``conv2d(x, weight, padding=rate, dilation=rate)`` in ``dtype``.
 
     Args:
@@ -38,7 +38,7 @@ def conv_products(x: Tensor, weight: Tensor, rate: int, dtype: torch.dtype) -> T
     return _conv_products(x, weight, rate, dtype)[0]
 
 
-def is_ahead(x: Tensor, rate: int, dtype: torch.dtype) -> bool:
+def prefers_taps(x: Tensor, rate: int, dtype: torch.dtype) -> bool:
     """Whether this is faster than the library's convolution, forward and backward together.
 
     By timings of both on a Xeon with AMX, over maps of 9 to 65 pixels, 512 and 2048 channels and batches of 1 to 8.

@@ -7,20 +7,23 @@ import torch
 from torch import Tensor
 
 from ..layout import as_rows, empty_like_rows
-from ..norm.deferred import Pending
+from ..norm.deferred import DeferredNorm
 from . import gemm
 from .conv_moments import convolve_rows, filter_gradient, matrix
 
 
 def dual_norm_conv(
-    first: Pending, second: Pending, conv_weight: Tensor, moments: bool
+    first: DeferredNorm, second: DeferredNorm, conv_weight: Tensor, moments: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return ``z = relu(norm(first) + norm(second))`` ``[N, C, H, W]``, its convolution, and that one's moments.
 
     ``conv_weight`` ``[K, C, 1, 1]``; moments fp32 ``[parts, 3, K]``, or nothing in it. Differentiable in both raw
     outputs, the weights and the biases.
     """
-    return _DualNormConv.apply(*first.own(), *second.own(), first.eps, conv_weight, moments)
+    (*constants, eps), (*constants2, _) = first.constants, second.constants
+    return _DualNormConv.apply(
+        first.y, *constants, first.batch, second.y, *constants2, second.batch, eps, conv_weight, moments
+    )
 
 
 class _DualNormConv(torch.autograd.Function):

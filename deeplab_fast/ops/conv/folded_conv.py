@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ..dispatch import is_eager
 from .atrous_conv import atrous_conv2d, product_dtype
-from .conv_by_taps import is_ahead
+from .conv_by_taps import prefers_taps
 
 _DTYPES = (torch.float32, torch.bfloat16)
 
 
-def folds(x: Tensor, training: bool, fused: str) -> bool:
+def can_fold_bn(x: Tensor, training: bool, fused: str) -> bool:
     """Whether :func:`folded_conv` takes ``x``: nothing learns, nothing is traced, and oneDNN has the type."""
     if fused != "auto" or training or torch.is_grad_enabled() or x.device.type != "cpu" or not is_eager(x):
         return False
@@ -47,8 +47,8 @@ def folded_conv(
         residual: as the output, added before the ReLU, or None.
 
     Returns:
-        ``[N, K, H', W']`` in the type of the products. Where :func:`folds` says so; not differentiable. The folded
-        weights are made anew at each call, which costs a read and a write of them and can never be out of date.
+        ``[N, K, H', W']`` in the type of the products. Where :func:`can_fold_bn` says so; not differentiable. The
+        folded weights are made anew at each call, which costs a read and a write of them and can never be out of date.
         oneDNN's ReLU makes 0 of a NaN, so weights are to be finite (``inference.trained_model`` sees to it).
     """
     dtype = product_dtype(x)
@@ -59,7 +59,7 @@ def folded_conv(
     if residual is not None:
         residual = residual.to(dtype)
     atrous = weight.shape[2] == 3 and tuple(padding) == tuple(dilation) == (rate, rate)
-    if atrous and (rate >= min(x.shape[2:]) or (tuple(stride) == (1, 1) and is_ahead(x, rate, dtype))):
+    if atrous and (rate >= min(x.shape[2:]) or (tuple(stride) == (1, 1) and prefers_taps(x, rate, dtype))):
         y = atrous_conv2d(x, weight, stride, dilation).add_(bias.view(1, -1, 1, 1))
         if residual is not None:
             y.add_(residual)

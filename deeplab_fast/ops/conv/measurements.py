@@ -39,7 +39,7 @@ def shape_class(kind: str, channels_in: int, channels_out: int, rates: Sequence[
     return f"{kind} {channels_in}->{channels_out} rates {rate} pixels 2^{round(math.log2(pixels))}"
 
 
-def slower(kind: str, x: Tensor, channels_out: int, rates: Sequence[int]) -> str | None:
+def reason_for_library(kind: str, x: Tensor, channels_out: int, rates: Sequence[int]) -> str | None:
     """The reason to leave ``kind``, a convolution of ``x`` ``[N, C, H, W]``, to the library; None: ours is ahead."""
     if x.device.type != "cuda":
         return None

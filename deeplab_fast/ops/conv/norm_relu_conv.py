@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..dispatch import differentiable, traceable
 from ..layout import as_rows, empty_like_rows
-from ..norm.deferred import Pending
+from ..norm.deferred import DeferredNorm
 from ..norm.norm_relu import norm_relu_reference
 from . import gemm
 from .conv_moments import as_map, convolve_rows, empty_filters, empty_outputs, filter_gradient, matrix
@@ -36,7 +36,7 @@ def norm_relu_conv_reference(
 
 
 def norm_relu_conv(
-    before: Pending,
+    before: DeferredNorm,
     conv_weight: Tensor,
     moments: bool = True,
     keep: bool = True,
@@ -58,22 +58,12 @@ def norm_relu_conv(
         Differentiable in all of ``before`` but its statistics, and in ``conv_weight``.
     """
     assert rate == 0 or (before.residual is None and not keep)
-    if isinstance(before.residual, Pending) and before.is_pair():
+    if isinstance(before.residual, DeferredNorm) and before.can_add_in_one_pass():
         return dual_norm_conv(before, before.residual, conv_weight, moments)
     keep = keep or before.residual is not None
+    again = again and not keep
     z, y, parts = _norm_relu_conv(
-        before.y,
-        before.shortcut(),
-        before.mean,
-        before.variance,
-        before.weight,
-        before.bias,
-        before.eps,
-        before.batch,
-        conv_weight,
-        rate,
-        moments,
-        again and not keep,
+        before.y, before.shortcut(), *before.constants, before.batch, conv_weight, rate, moments, again
     )
     return (z if keep else None), y, parts
 

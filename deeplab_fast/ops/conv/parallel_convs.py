@@ -15,7 +15,7 @@ from ..dispatch import is_eager, traceable
 from ..layout import as_rows, empty_like_rows, empty_pixel_major, pixel_major
 from ..triton import DTYPES, chip
 from ..triton.tiles import CONV_WEIGHT, CONV_WEIGHT_FP32, FORWARD, INPUT_GRADIENT, ConvTile, choose
-from . import measurements as conv_choice
+from . import measurements
 from .gemm import weight_gradient
 from .triton.schedule import PixelMap, Source
 from .weight_copies import in_type
@@ -23,12 +23,12 @@ from .weight_copies import in_type
 _ALIGNMENT = 16  # bytes, of a tensor descriptor's strides
 
 
-def conv_branches_reference(x: Tensor, weights: Sequence[Tensor], rates: Sequence[int]) -> Tensor:
-    """The specification of :func:`conv_branches`; a rate of 0 is a 1x1 convolution."""
+def parallel_convs_reference(x: Tensor, weights: Sequence[Tensor], rates: Sequence[int]) -> Tensor:
+    """The specification of :func:`parallel_convs`; a rate of 0 is a 1x1 convolution."""
     return torch.cat([F.conv2d(x, w, None, 1, r, max(r, 1)) for w, r in zip(weights, rates, strict=True)], 1)
 
 
-def conv_branches(
+def parallel_convs(
     x: Tensor, weights: Sequence[Tensor], rates: Sequence[int], moments: bool = True
 ) -> tuple[Tensor, Tensor]:
     """By kernels, where :func:`supports` has nothing against it.
@@ -49,12 +49,12 @@ def conv_branches(
     return y, parts
 
 
-def conv_branches_with(
+def parallel_convs_scaled(
     x: Tensor, weights: Sequence[Tensor], rates: Sequence[int], scale: Tensor, shift: Tensor, relu: bool
 ) -> Tensor:
     """``relu(conv * scale + shift)`` in one launch, for inference: no gradient.
 
-    ``scale``, ``shift``: fp32 ``[branches * K]``; the rest as in :func:`conv_branches`.
+    ``scale``, ``shift``: fp32 ``[branches * K]``; the rest as in :func:`parallel_convs`.
     """
     return _conv_branches_with(x, list(weights), list(rates), scale, shift, relu)
 
@@ -120,7 +120,7 @@ def best_tile(use: str, x: Tensor, c: int, k: int, rates: Sequence[int], map_: P
     """What a measurement on this GPU found, for ``x``'s type; None: the kernel's own choice."""
     if chip.is_wide(x):
         return None
-    return conv_choice.measured_tile(use, c, k, tuple(rates), map_, x.device)
+    return measurements.measured_tile(use, c, k, tuple(rates), map_, x.device)
 
 
 def _empty_parts(x: Tensor, weights: list[Tensor], rates: list[int]) -> Tensor:

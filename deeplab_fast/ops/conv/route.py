@@ -1,7 +1,7 @@
 """Who computes a convolution and the BatchNorm after it: kernels of ours, or the vendor's library and a pass.
 
-:func:`plan` decides, by what was measured (``conv_choice.py``), by what the kernels take and by whether they agree with
-torch here (``gemm_check.py``). A reason against kernels that the user may want to know is logged once.
+:func:`plan` decides, by what was measured (``measurements.py``), by what the kernels take and by whether they agree
+with torch here (``gemm_check.py``). A reason against kernels that the user may want to know is logged once.
 """
 
 from enum import Enum
@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from ..dispatch import log_once, use_kernels
 from ..layout import is_pixel_major
-from . import gemm, gemm_check
-from . import parallel_convs as conv_branches
-from .measurements import ATROUS, CONV1X1, CONV3X3, slower
+from . import gemm, gemm_check, parallel_convs
+from .measurements import ATROUS, CONV1X1, CONV3X3, reason_for_library
 
 
 class Route(Enum):
@@ -61,7 +60,7 @@ def runs_product_1x1(conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
         return False
     reason = None
     if fused == "auto":
-        reason = slower(CONV1X1, x[:, :, :: conv.stride[0], :: conv.stride[1]], conv.out_channels, [0])
+        reason = reason_for_library(CONV1X1, x[:, :, :: conv.stride[0], :: conv.stride[1]], conv.out_channels, [0])
     if reason is None:  # the last question: it takes a process of its own
         reason = gemm_check.disagreement(x.device, "1x1")
     return use_kernels(CONV1X1, fused, x.device, reason)
@@ -69,9 +68,9 @@ def runs_product_1x1(conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
 
 def runs_atrous(conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
     """Tell whether Triton's kernels do the 3x3 convolution of ``x`` ``[N, C, H, W]``, pixel-major."""
-    reason = conv_branches.supports(x, [conv.weight])
+    reason = parallel_convs.supports(x, [conv.weight])
     if reason is None and fused == "auto":
-        reason = slower(ATROUS, x, conv.out_channels, [conv.dilation[0]])
+        reason = reason_for_library(ATROUS, x, conv.out_channels, [conv.dilation[0]])
     return use_kernels(ATROUS, fused, x.device, reason)
 
 
@@ -83,7 +82,7 @@ def runs_product_3x3(conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
     if fused != "auto" or x.device.type != "cuda":
         return False
     rate, k = conv.dilation[0], conv.out_channels
-    if slower(CONV3X3, x, k, [rate]) or gemm.supports(x, k, rate):
+    if reason_for_library(CONV3X3, x, k, [rate]) or gemm.supports(x, k, rate):
         return False
     if reason := gemm_check.disagreement(x.device, "3x3"):
         log_once(CONV3X3, reason)

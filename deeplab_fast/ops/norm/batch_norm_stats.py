@@ -14,13 +14,13 @@ from ..layout import as_rows
 def _moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
     from .triton import batch_norm_stats as kernels
 
-    return kernels.batch_moments(as_rows(x), running_mean, running_var, momentum)
+    return kernels.batch_norm_stats(as_rows(x), running_mean, running_var, momentum)
 
 
 def _merge(parts: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
     from .triton import batch_norm_stats as kernels
 
-    return kernels.merge_moments(parts, running_mean, running_var, momentum)
+    return kernels.merge_stats_and_update_running(parts, running_mean, running_var, momentum)
 
 
 def _empty(x, running_mean, running_var, momentum):  # type: ignore[no-untyped-def]
@@ -35,7 +35,7 @@ _traced_moments = traceable("batch_moments", _moments, _empty, mutates=("running
 _traced_merge = traceable("merge_moments", _merge, _empty_merged, mutates=("running_mean", "running_var"))
 
 
-def batch_moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+def batch_norm_stats(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance of ``x`` ``[N, C, H, W]``, fp32 ``[C]``; move the running statistics.
 
     Args:
@@ -44,6 +44,8 @@ def batch_moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum
     return _traced_moments(x, running_mean, running_var, momentum)
 
 
-def merge_moments(parts: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+def merge_stats_and_update_running(
+    parts: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float
+) -> tuple[Tensor, Tensor]:
     """Return the same from ``parts`` fp32 ``[P, 3, C]``, contiguous but for the channels it was sliced from."""
     return _traced_merge(parts, running_mean, running_var, momentum)

@@ -1,4 +1,4 @@
-"""A convolution's raw output on its way to where it is read: its normalisation is not done where it is made."""
+"""A convolution's raw output on its way to where it is read: whoever reads it applies the BatchNorm."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,77 +9,66 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..dispatch import is_eager
-from .batch_norm_stats import batch_moments, merge_moments
-from .dual_norm_add_relu import norm_pair
-from .norm_relu import norm_relu_twice, norm_relu_with
+from .batch_norm_stats import batch_norm_stats, merge_stats_and_update_running
+from .dual_norm_add_relu import dual_norm_add_relu
+from .norm_relu import normalize_relu, normalize_relu_shared
+from .params import NormConstants
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Pending:
-    """``relu(norm(y) + residual)`` that is still to be done, by kernels.
+class DeferredNorm:
+    """``relu(norm(y) + residual)`` that is still to be computed, by kernels.
 
-    ``y`` ``[N, C, H, W]`` raw; ``mean``, ``variance`` fp32 ``[C]``: the batch's where ``batch``, and then they carry
-    ``y``'s gradient, or the running ones; ``weight``, ``bias`` ``[C]``. A residual may be pending itself, and is then
-    normalised without a ReLU.
+    ``y`` ``[N, C, H, W]`` raw; ``constants``: the batch's own statistics where ``batch``, and then they carry ``y``'s
+    gradient, or the running ones. A residual may be deferred itself, and is then normalised without a ReLU.
     """
 
     y: Tensor
-    mean: Tensor
-    variance: Tensor
-    weight: Tensor
-    bias: Tensor
-    eps: float
+    constants: NormConstants
     batch: bool
-    residual: "Tensor | Pending | None" = None
+    residual: "Tensor | DeferredNorm | None" = None
 
-    def done(self, relu: bool = True) -> Tensor:
-        """The normalised activation."""
-        if relu and self.is_pair():
-            return self._pair()[0]
-        residual = self.shortcut()
-        return norm_relu_with(
-            *(self.y, self.mean, self.variance, self.weight, self.bias, residual, relu, self.batch, self.eps)
-        )
+    def apply(self, relu: bool = True) -> Tensor:
+        """Return the normalised activation ``[N, C, H, W]``."""
+        if relu and self.can_add_in_one_pass():
+            return self._add_in_one_pass()[0]
+        return normalize_relu(self.y, self.constants, self.shortcut(), relu, self.batch)
 
-    def done_twice(self) -> tuple[Tensor, Tensor]:
-        """The same, with ReLU, for two readers: their gradients meet in its own backward pass."""
-        if self.is_pair():
-            return self._pair()
-        residual = self.shortcut()
-        return norm_relu_twice(
-            *(self.y, self.mean, self.variance, self.weight, self.bias, residual, self.batch, self.eps)
-        )
+    def apply_shared(self) -> tuple[Tensor, Tensor]:
+        """Return it with ReLU, for two readers: their gradients meet in its own backward pass."""
+        if self.can_add_in_one_pass():
+            return self._add_in_one_pass()
+        return normalize_relu_shared(self.y, self.constants, self.shortcut(), self.batch)
 
     def shortcut(self) -> Tensor | None:
-        """The residual, normalised."""
-        return self.residual.done(relu=False) if isinstance(self.residual, Pending) else self.residual
+        """Return the residual ``[N, C, H, W]``, normalised, or None."""
+        return self.residual.apply(relu=False) if isinstance(self.residual, DeferredNorm) else self.residual
 
-    def _pair(self) -> tuple[Tensor, Tensor]:
-        assert isinstance(self.residual, Pending)
-        return norm_pair(*self.own(), *self.residual.own(), self.eps)
-
-    def own(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, bool]:
-        """Return what normalises ``y`` itself: that, mean, variance, weight, bias, and whether they are the batch's."""
-        return self.y, self.mean, self.variance, self.weight, self.bias, self.batch
-
-    def is_pair(self) -> bool:
+    def can_add_in_one_pass(self) -> bool:
         """Tell whether one pass can normalise the residual too."""
         other = self.residual
-        if not isinstance(other, Pending) or other.residual is not None or not is_eager(self.y):
+        if not isinstance(other, DeferredNorm) or other.residual is not None or not is_eager(self.y):
             return False
-        return other.y.dtype == self.y.dtype and other.eps == self.eps
+        return other.y.dtype == self.y.dtype and other.constants.eps == self.constants.eps
 
-    def read_again(self, run: Callable[[Tensor], T]) -> T:
-        """``run`` of the normalised activation, which is not kept: the backward pass of ``run`` normalises once more.
+    def _add_in_one_pass(self) -> tuple[Tensor, Tensor]:
+        other = self.residual
+        assert isinstance(other, DeferredNorm)
+        return dual_norm_add_relu(self.y, self.constants, self.batch, other.y, other.constants, other.batch)
+
+    def recompute_in_backward(self, run: Callable[[Tensor], T]) -> T:
+        """Return ``run`` of the normalised activation, which is not kept: backward normalises once more.
 
         Only where autograd runs eagerly. With a residual it is a block's output, which others keep anyway.
         """
-        z = self.done()
+        z = self.apply()
         if self.residual is not None or not torch.is_grad_enabled() or not is_eager(z):
             return run(z)
-        again = replace(self, y=self.y.detach(), weight=self.weight.detach(), bias=self.bias.detach())
+        c = self.constants
+        constants = c._replace(weight=c.weight.detach(), bias=c.bias.detach())
+        again = replace(self, y=self.y.detach(), constants=constants)
         memory = StorageWeakRef(z.untyped_storage())
 
         def pack(saved: Tensor) -> Tensor | tuple[torch.Size, tuple[int, ...], int]:
@@ -91,13 +80,13 @@ class Pending:
             if isinstance(kept, Tensor):
                 return kept
             with torch.no_grad():
-                return again.done().as_strided(*kept)
+                return again.apply().as_strided(*kept)
 
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             return run(z)
 
 
-def pending(
+def defer_norm(
     y: Tensor,
     parts: Tensor | None,
     weight: Tensor,
@@ -107,17 +96,20 @@ def pending(
     training: bool,
     momentum: float,
     eps: float,
-) -> Pending:
-    """The BatchNorm after ``y``. With ``training`` the batch's statistics, which move the running ones, are merged from
-    ``parts`` that the convolution left, or taken in a pass over ``y`` where it left none.
+) -> DeferredNorm:
+    """Return ``y`` ``[N, C, H, W]`` with the BatchNorm after it, whose statistics are taken.
+
+    With ``training`` those of the batch, which move the running ones: merged from ``parts`` fp32 ``[P, 3, C]`` that the
+    convolution left, or taken in a pass over ``y`` where it left none.
     """
     mean, variance = running_mean, running_var
     if training and parts is not None:
-        mean, variance = merge_moments(parts, running_mean, running_var, momentum)
+        mean, variance = merge_stats_and_update_running(parts, running_mean, running_var, momentum)
     elif training:
-        mean, variance = batch_moments(y.detach(), running_mean, running_var, momentum)
-    return Pending(y, mean, variance, weight, bias, eps, training)
+        mean, variance = batch_norm_stats(y.detach(), running_mean, running_var, momentum)
+    return DeferredNorm(y, NormConstants(mean, variance, weight, bias, eps), training)
 
 
-def finished(x: Tensor | Pending) -> Tensor:
-    return x.done() if isinstance(x, Pending) else x
+def materialize(x: Tensor | DeferredNorm) -> Tensor:
+    """Return ``x`` ``[N, C, H, W]``, normalised where that was still to be done."""
+    return x.apply() if isinstance(x, DeferredNorm) else x

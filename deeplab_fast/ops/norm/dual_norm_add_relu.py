@@ -9,37 +9,27 @@ import torch
 from torch import Tensor
 
 from ..layout import as_rows, empty_like_rows
+from .params import NormConstants
 
 
-def norm_pair(
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    batch: bool,
-    x2: Tensor,
-    mean2: Tensor,
-    variance2: Tensor,
-    weight2: Tensor,
-    bias2: Tensor,
-    batch2: bool,
-    eps: float,
+def dual_norm_add_relu(
+    x: Tensor, constants: NormConstants, batch: bool, x2: Tensor, constants2: NormConstants, batch2: bool
 ) -> tuple[Tensor, Tensor]:
-    """``relu(norm(x) + norm(x2))``, for two readers: the same memory twice, each with a gradient of its own.
+    """Return ``relu(norm(x) + norm(x2))``, for two readers: the same memory twice, each with a gradient of its own.
 
     Args:
         x, x2: ``[N, C, H, W]``, of one type; stored alike, or the second is copied.
-        mean, variance: fp32 ``[C]``, the batch's own where ``batch``, or running ones; and those of ``x2``.
-        weight, bias: ``[C]``.
+        constants, constants2: of each; with one ``eps``.
+        batch, batch2: whether the statistics are each one's own, and carry gradient.
 
     Returns:
         ``[N, C, H, W]`` of that type, stored as ``x``, twice. Differentiable in both inputs and the weights and biases.
     """
-    return _NormPair.apply(x, mean, variance, weight, bias, batch, x2, mean2, variance2, weight2, bias2, batch2, eps)
+    *second, eps = constants2
+    return _DualNormAddReLU.apply(x, *constants[:4], batch, x2, *second, batch2, eps)
 
 
-class _NormPair(torch.autograd.Function):
+class _DualNormAddReLU(torch.autograd.Function):
     @staticmethod
     def forward(x, mean, variance, weight, bias, batch, x2, mean2, variance2, weight2, bias2, batch2, eps):  # type: ignore[no-untyped-def]
         from .triton import norm_relu as kernels

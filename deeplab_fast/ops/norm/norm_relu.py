@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from ..dispatch import differentiable, is_eager, traceable, use_kernels
 from ..layout import as_rows, empty_like_rows
 from ..triton import DTYPES
-from .batch_norm_stats import batch_moments
+from .batch_norm_stats import batch_norm_stats
+from .params import NormConstants
 
 
 def norm_relu_reference(
@@ -27,7 +28,7 @@ def norm_relu_reference(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """The specification of :func:`norm_relu`: torch's three operations, the later two in place."""
+    """Specify :func:`norm_relu` ``[N, C, H, W]``: torch's three operations, the later two in place."""
     y = F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     if residual is not None:
         y = y.add_(residual)
@@ -48,7 +49,7 @@ def norm_relu(
     eps: float = 1e-5,
     fused: str = "auto",
 ) -> Tensor:
-    """``relu(batch_norm(x) + residual)``.
+    """Return ``relu(batch_norm(x) + residual)``.
 
     Args:
         x: ``[N, C, H, W]``, fp32, fp16 or bf16 where the kernels run; best stored channels-last or pixel-major.
@@ -70,50 +71,38 @@ def norm_relu(
         return norm_relu_reference(x, weight, bias, running_mean, running_var, residual, relu, training, momentum, eps)
     mean, variance = running_mean, running_var
     if training:
-        mean, variance = batch_moments(x.detach(), running_mean, running_var, momentum)
-    return norm_relu_with(x, mean, variance, weight, bias, residual, relu, training, eps)
+        mean, variance = batch_norm_stats(x.detach(), running_mean, running_var, momentum)
+    return normalize_relu(x, NormConstants(mean, variance, weight, bias, eps), residual, relu, training)
 
 
-def norm_relu_with(
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    relu: bool,
-    batch: bool,
-    eps: float,
-) -> Tensor:
-    """The second half, by kernels, given the statistics; ``batch``: they are those of ``x``, and carry gradient."""
+def normalize_relu(x: Tensor, constants: NormConstants, residual: Tensor | None, relu: bool, batch: bool) -> Tensor:
+    """Return ``relu(norm(x) + residual)`` ``[N, C, H, W]`` by kernels, given the statistics.
+
+    ``batch``: they are those of ``x``, and carry gradient.
+    """
     if residual is not None:
         residual = residual.to(x.dtype)
-    return _norm_relu(x, residual, mean, variance, weight, bias, eps, relu, batch)
+    return _norm_relu(x, residual, *constants, relu, batch)
 
 
-def norm_relu_twice(
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    batch: bool,
-    eps: float,
+def normalize_relu_shared(
+    x: Tensor, constants: NormConstants, residual: Tensor | None, batch: bool
 ) -> tuple[Tensor, Tensor]:
-    """:func:`norm_relu_with`, with ReLU, for two readers: the same memory twice, each with a gradient of its own, which
-    the pass that sums the gradients adds up as it reads them.
+    """Return what :func:`normalize_relu` does, with ReLU, for two readers.
+
+    The same memory twice ``[N, C, H, W]``, each with a gradient of its own, which the pass that sums the gradients adds
+    up as it reads them.
     """
     if not is_eager(x):  # a registered op must not return a tensor twice
-        y = norm_relu_with(x, mean, variance, weight, bias, residual, True, batch, eps)
+        y = normalize_relu(x, constants, residual, True, batch)
         return y, y
     if residual is not None:
         residual = residual.to(x.dtype)
-    return _Shared.apply(x, residual, mean, variance, weight, bias, eps, True, batch)
+    return _Shared.apply(x, residual, *constants, True, batch)
 
 
 def supports(x: Tensor) -> str | None:
-    """Why the kernels cannot take ``x``, or None."""
+    """Return why the kernels cannot take ``x`` ``[N, C, H, W]``, or None."""
     if x.dtype not in DTYPES:
         return f"x is {x.dtype}; expected fp32, fp16 or bf16"
     return None if x.numel() else "x is empty"

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..dispatch import differentiable, traceable, use_kernels
-from .batch_norm_stats import batch_moments
+from .batch_norm_stats import batch_norm_stats
 from .norm_relu import norm_relu_reference, supports
 
 
@@ -19,7 +19,7 @@ def norm_relu_pool_reference(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """The specification of :func:`norm_relu_pool`."""
+    """Specify :func:`norm_relu_pool`, ``[N, C, H, W]`` to ``[N, C, ceil(H/2), ceil(W/2)]``."""
     y = norm_relu_reference(x, weight, bias, running_mean, running_var, None, True, training, momentum, eps)
     return F.max_pool2d(y, 3, 2, 1)
 
@@ -36,7 +36,7 @@ def norm_relu_pool(
     eps: float = 1e-5,
     fused: str = "auto",
 ) -> Tensor:
-    """``max_pool(relu(batch_norm(x)))``: ``[N, C, H, W]`` -> ``[N, C, ceil(H/2), ceil(W/2)]``.
+    """Return ``max_pool(relu(batch_norm(x)))`` ``[N, C, ceil(H/2), ceil(W/2)]`` of ``x`` ``[N, C, H, W]``.
 
     Arguments, dtypes and errors as :func:`~deeplab_fast.ops.norm_relu`. The kernels store the pooled
     values and one byte each; of equal values in a window the first gets the gradient, as in torch.
@@ -45,7 +45,7 @@ def norm_relu_pool(
         return norm_relu_pool_reference(x, weight, bias, running_mean, running_var, training, momentum, eps)
     mean, variance = running_mean, running_var
     if training:
-        mean, variance = batch_moments(x.detach(), running_mean, running_var, momentum)
+        mean, variance = batch_norm_stats(x.detach(), running_mean, running_var, momentum)
     return _norm_relu_pool(x, mean, variance, weight, bias, eps, training)[0]
 
 

@@ -16,7 +16,7 @@ from ..layout import as_rows, empty_like_rows
 from .norm_relu import supports
 
 
-def merge_moments(parts: Tensor) -> Tensor:
+def merge_stats(parts: Tensor) -> Tensor:
     """Merge partial moments in the order given: ``[P, 3, C]`` -> ``[3, C]``, each (count, mean, M2).
 
     M2 is the sum of squared deviations (Chan, Golub, LeVeque 1979); no cancellation of large squares.
@@ -146,7 +146,7 @@ class _SyncBatchNorm(torch.autograd.Function):
         local = halves.moments(x)
         gathered = [torch.empty_like(local) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, local)
-        merged = merge_moments(torch.stack(gathered))
+        merged = merge_stats(torch.stack(gathered))
         constants = (merged[1], merged[2] / merged[0], weight, bias, eps, relu)
         y = halves.normalise(x, residual, constants)
         ctx.halves, ctx.eps, ctx.relu, ctx.has_residual = halves, eps, relu, residual is not None

@@ -114,7 +114,9 @@ def partial_moments(x: Tensor) -> Tensor:
     return parts
 
 
-def merge_moments(parts: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+def merge_stats_and_update_running(
+    parts: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float
+) -> tuple[Tensor, Tensor]:
     """``parts`` fp32 ``[tiles, 3, channels]``, of any stride between rows -> mean and biased variance, fp32
     ``[channels]``; moves the running ones.
     """
@@ -130,7 +132,7 @@ def local_moments(x: Tensor) -> Tensor:
     return merged
 
 
-def batch_moments(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+def batch_norm_stats(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
     """``x`` ``[rows, channels]`` -> mean and biased variance, fp32 ``[channels]``; moves the running ones."""
     mean, variance = torch.empty_like(running_mean), torch.empty_like(running_var)
     _merge(partial_moments(x), x, None, mean, variance, running_mean, running_var, momentum)

@@ -1,0 +1,24 @@
+"""What always travels together of a batch normalisation."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class NormParams(NamedTuple):
+    """A BatchNorm's tensors, each ``[C]``; the running statistics fp32."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+
+class NormConstants(NamedTuple):
+    """What normalises each channel: statistics fp32 ``[C]``, weight and bias ``[C]``, the variance's addend."""
+
+    mean: Tensor
+    variance: Tensor
+    weight: Tensor
+    bias: Tensor
+    eps: float
