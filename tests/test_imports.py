@@ -98,3 +98,26 @@ def test_public_api():
     model = deeplab_fast.build_model(deeplab_fast.ModelConfig(backbone="resnet18"))
     assert callable(deeplab_fast.load_pretrained)
     assert model.align_corners
+
+
+def private_names(path):
+    """Names with a leading underscore that a module takes from another one of the project."""
+    tree, modules = ast.parse(path.read_text()), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (
+            node.level or (node.module or "").startswith(("deeplab_fast", "benchmarks"))
+        ):
+            for alias in node.names:
+                if alias.name.startswith("_") and alias.name not in ("_C", "__version__"):
+                    yield alias.name
+                modules.add(alias.asname or alias.name)
+    for node in ast.walk(tree):
+        of_module = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
+        if of_module and node.attr.startswith("_") and not node.attr.startswith("__"):
+            yield f"{node.value.id}.{node.attr}"
+
+
+def test_no_module_takes_a_private_name_of_another():
+    files = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").rglob("*.py")]
+    found = {str(path.relative_to(PACKAGE.parent)): sorted(private_names(path)) for path in files}
+    assert {path: names for path, names in found.items() if names} == {}

@@ -19,7 +19,7 @@ from deeplab_fast.model import build_model, resnet
 from deeplab_fast.ops.triton.launch import noted
 from deeplab_fast.training import step as step_module
 from deeplab_fast.training.state import build_state
-from deeplab_fast.training.step import RecordedStep, choose_step, train_step, update
+from deeplab_fast.training.step import GraphedStep, choose_step, train_step, update
 from tests.ops.kernels import DEVICE, needs_kernels
 from tests.pretended_gpu import DEVICE as PRETENDED
 from tests.pretended_gpu import pretended_gpu
@@ -159,7 +159,7 @@ def test_network_and_loss_compile_without_a_break(fused, monkeypatch):
 @pytest.mark.parametrize("speed", ["auto", "eager", "compile"])
 def test_a_cpu_steps_eagerly_and_says_so(speed):
     step, plan = choose_step(state_of(speed=speed))
-    assert not isinstance(step, RecordedStep)
+    assert not isinstance(step, GraphedStep)
     assert (
         plan
         == {
@@ -254,7 +254,7 @@ def tiny(monkeypatch):
 def test_a_recorded_step_has_the_bits_of_the_ordinary_one(tiny):
     ordinary, recorded = state_of(DEVICE, **tiny), state_of(DEVICE, **tiny)
     expected = losses_of(lambda batches: train_step(ordinary, batches))
-    step = RecordedStep(recorded, must=True)
+    step = GraphedStep(recorded, must=True)
     assert losses_of(step) == expected
     assert step.graph is not None
     assert all(torch.equal(a, b) for a, b in zip(ordinary.model.parameters(), recorded.model.parameters(), strict=True))
@@ -269,7 +269,7 @@ class Recorder:
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
         monkeypatch.setattr(torch.cuda, "graph", self.graph)
         monkeypatch.setattr(step_module, "update", self.update)
-        monkeypatch.setattr(RecordedStep, "_beside", lambda step, batches: train_step(step.state, batches))
+        monkeypatch.setattr(GraphedStep, "_beside", lambda step, batches: train_step(step.state, batches))
 
     @contextlib.contextmanager
     def graph(self, graph, capture_error_mode):
@@ -299,7 +299,7 @@ def test_replaying_reads_each_batch_and_each_rate(tiny, monkeypatch):
     ordinary, recorded = state_of(DEVICE, **tiny), state_of(DEVICE, **tiny)
     expected = losses_of(lambda batches: train_step(ordinary, batches))
     recorder = Recorder(monkeypatch)
-    assert losses_of(RecordedStep(recorded, must=True)) == expected
+    assert losses_of(GraphedStep(recorded, must=True)) == expected
     assert recorder.replays == 3
     assert recorded.step == ordinary.step == 6
     assert recorded.optimiser.rate == ordinary.optimiser.rate
@@ -311,11 +311,11 @@ def test_a_step_that_cannot_be_recorded_goes_on_eagerly_and_says_so(tiny, monkey
     ordinary, recorded = state_of(DEVICE, **tiny), state_of(DEVICE, **tiny)
     expected = losses_of(lambda batches: train_step(ordinary, batches))
     Recorder(monkeypatch, fails="operation not permitted when stream is capturing\nmore")
-    assert losses_of(RecordedStep(recorded, must=False)) == expected
+    assert losses_of(GraphedStep(recorded, must=False)) == expected
     assert caplog.text.count("could not be recorded: operation not permitted when stream is capturing") == 1
 
 
 def test_a_step_that_must_be_recorded_and_cannot(tiny, monkeypatch):
     Recorder(monkeypatch, fails="no")
     with pytest.raises(UserError, match="--speed=auto: the step cannot be recorded: no"):
-        losses_of(RecordedStep(state_of(DEVICE, **tiny), must=True))
+        losses_of(GraphedStep(state_of(DEVICE, **tiny), must=True))

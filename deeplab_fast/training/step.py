@@ -71,7 +71,7 @@ def network_input(batch: Batch, config: TrainConfig) -> Tensor:
     return batch.images.permute(0, 3, 1, 2)
 
 
-class RecordedStep:
+class GraphedStep:
     """:func:`train_step` that records its fourth call (of several processes the twelfth) as a CUDA graph and replays it
     from then on.
 
@@ -163,7 +163,7 @@ def choose_step(state: TrainState) -> tuple[Step, str]:
     if wanted and reason:
         raise UserError(f"--speed={speed}: {reason}; expected auto, eager or compile")
     if reason is None and (wanted or speed == "auto"):
-        step = RecordedStep(state, wanted)
+        step = GraphedStep(state, wanted)
         return step, f"{compiled}the whole step a CUDA graph, after {step.warm_up} others"
     why = f" ({reason})" if speed == "auto" else ""
     return lambda batches: train_step(state, batches), f"{compiled}eager{why}"
