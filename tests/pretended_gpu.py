@@ -43,7 +43,7 @@ def pretended_gpu() -> Iterator[None]:
             (gemm, "missing", lambda device: None),
             (gemm_check, "disagreement", lambda device, kind: None),
             (gemm, "_is_native", lambda t: False),
-            (atrous_conv, "is_ahead", lambda x, rate, dtype: False),
+            (atrous_conv, "prefers_taps", lambda x, rate, dtype: False),
             (state, "place", fake_twin),
         ):
             stack.enter_context(mock.patch.object(where, name, value))

@@ -42,7 +42,7 @@ def recipe():
 )
 def test_dense_operations_are_those_that_torch_counts(options, monkeypatch):
     """By the library's convolutions, on a map where no tap is dead as a whole."""
-    monkeypatch.setattr(atrous_conv, "is_ahead", lambda x, rate, dtype: False)
+    monkeypatch.setattr(atrous_conv, "prefers_taps", lambda x, rate, dtype: False)
     with FakeTensorMode(), FlopCounterMode(display=False) as counter:
         model = build_model(ModelConfig(**options))
         model(torch.empty(2, 3, 321, 321)).sum().backward()

@@ -293,7 +293,7 @@ def test_without_them_the_library_serves(fused, monkeypatch, caplog):
 def test_a_3x3_convolution_runs_where_it_is_ahead_and_right(measured, disagreement, runs, monkeypatch, caplog):
     asked = []
     monkeypatch.setattr(gemm, "missing", lambda device: None)
-    monkeypatch.setattr(route, "slower", lambda *_: measured)
+    monkeypatch.setattr(route, "reason_for_library", lambda *_: measured)
     monkeypatch.setattr(gemm_check, "disagreement", lambda device, kind: asked.append(kind) or disagreement)
     dispatch._told.clear()
     conv = nn.Conv2d(64, 64, 3, padding=2, dilation=2, bias=False)
