@@ -86,6 +86,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message.removeprefix("argument "))
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments; raise :class:`UserError` for an unknown one, with the nearest that there is."""
         found, unknown = self.parse_known_args([_underscored(a) for a in args], namespace)
         if unknown:
             self.error(self._unknown(unknown[0]))
@@ -116,6 +117,7 @@ def _underscored(token: str) -> str:
 
 
 def parse_bool(text: str) -> bool:
+    """Return what a word such as ``True`` or ``no`` says."""
     if text.lower() in ("true", "1", "yes", "on"):
         return True
     if text.lower() in ("false", "0", "no", "off"):
@@ -131,7 +133,7 @@ def _finite(text: str) -> float:
 
 
 def _converter(annotation: Any) -> Callable[[str], Any]:
-    """How the text of a flag becomes the value of a field of this type; words are matched to choices in any case."""
+    """Return what turns a flag's text into a value of this type; words are matched to choices in any case."""
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     if typing.get_origin(annotation) is tuple:
@@ -209,7 +211,7 @@ def _default_text(value: Any) -> str:
 
 
 def _read_yaml(parser: Parser, path: str) -> dict[str, Any]:
-    """Values of a YAML file of flags, converted and checked exactly as the command line's."""
+    """Return the values of a YAML file of flags, converted and checked exactly as the command line's."""
     tokens = [f"--{name}={text}" for name, text in read_yaml_flags(path).items()]
     try:
         return vars(parser.parse_args(tokens))
@@ -220,7 +222,7 @@ def _read_yaml(parser: Parser, path: str) -> dict[str, Any]:
 def parse_flags(
     config_class: type, argv: Sequence[str], prog: str, description: str, epilog: str = ""
 ) -> dict[str, Any]:
-    """The flags that were given, YAML file first, command line over it.
+    """Return the flags that were given, YAML file first, command line over it.
 
     Raises:
         UserError: an unknown flag or key, or a value of the wrong type.
@@ -234,5 +236,5 @@ def parse_flags(
 
 
 def build(config_class: type[C], flags: dict[str, Any]) -> C:
-    """The configuration from flags already converted; fields not given keep their defaults."""
+    """Return the configuration of flags already converted; fields not given keep their defaults."""
     return config_class(**flags)

@@ -55,6 +55,7 @@ class ModelConfig:
 
     @property
     def effective_dropout(self) -> float:
+        """Return ``dropout``, or what the head has by default."""
         if self.dropout is not None:
             return self.dropout
         return 0.7 if self.head == "recipe" else 0.5

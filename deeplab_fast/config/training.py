@@ -141,7 +141,7 @@ class TrainConfig(RunConfig, LossConfig, OptimiserConfig, TrainDataConfig, Machi
 
 
 def validate_train(config: TrainConfig) -> None:
-    """Limits of single flags, then what only flags together can get wrong.
+    """Check the limits of single flags, then what only flags together can get wrong.
 
     Raises:
         UserError: names the flag to change.

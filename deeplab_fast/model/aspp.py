@@ -23,6 +23,7 @@ class ImagePooling(nn.Sequential):
         super().__init__(nn.AdaptiveAvgPool2d(1), conv, BatchNorm2d(CHANNELS), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``[N, 256, H, W]`` of ``[N, C, H, W]``."""
         pool, conv, norm, _ = self
         return norm(conv(pool(x)), relu=True).expand(-1, -1, *x.shape[-2:])
 
@@ -45,6 +46,7 @@ class ASPP(nn.Module):
         self.project = ConvNormRelu(project, Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``[N, 256, H, W]`` of ``[N, cin, H, W]``."""
         branches = [cast(ConvNormRelu, branch) for branch in self.convs[:-1]]
         weights, norms = [branch.conv.weight for branch in branches], [branch.norm for branch in branches]
         rates = [branch.conv.dilation[0] if branch.conv.kernel_size[0] == 3 else 0 for branch in branches]

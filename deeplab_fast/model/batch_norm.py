@@ -55,6 +55,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     recompute: bool = False
 
     def forward(self, input: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """Return ``relu(norm(x) + residual)`` ``[N, C, H, W]``, ReLU and residual where asked for."""
         training = self.begin_batch(input.numel() // input.shape[1])
         if training and self.sync:
             return sync_batch_norm(
@@ -105,7 +106,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         return atrous_conv_bn_relu(input, conv.weight, *self.params(), rate=rate, **self._options(training))
 
     def can_defer(self, input: Tensor | DeferredNorm) -> bool:
-        """Tell whether :meth:`conv_then_defer` can be called: kernels normalise ``input``, and what is made of it."""
+        """Tell whether :meth:`conv_then_defer` can be called: kernels take ``input``, of shape ``[N, C, H, W]``."""
         x = input.y if isinstance(input, DeferredNorm) else input
         return not self.sync and use_kernels("norm_relu", self.fused, x.device, supports(x))
 

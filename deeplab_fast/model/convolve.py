@@ -17,6 +17,7 @@ class AtrousConv2d(nn.Conv2d):
     """``torch.nn.Conv2d`` with ``padding = dilation`` that does not compute taps that see only padding."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """Return ``[N, K, ceil(H / stride), ceil(W / stride)]`` of ``[N, C, H, W]``."""
         weight = copied(self.weight, product_dtype(input))
         return atrous_conv2d(input, weight, self.stride, self.dilation)
 

@@ -28,6 +28,7 @@ class Head(nn.Sequential):
         super().__init__(OrderedDict(layers))
 
     def forward(self, input: Tensor) -> Tensor:
+        """Return logits ``[N, num_classes, H', W']`` of features ``[N, C, H', W']``."""
         aspp, *extra, classifier = self
         x = aspp(input)
         if extra:
@@ -54,12 +55,13 @@ class DeepLabV3(nn.Module):
             norm.counts_later = True
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits ``[N, num_classes, H', W']``, at the output stride, of images ``[N, 3, H, W]``."""
         logits = self.classifier(self.backbone(x))
         count_batches(self._norms)
         return logits
 
     def predict(self, x: Tensor) -> Tensor:
-        """Logits at the input's resolution: ``[N, 3, H, W]`` -> ``[N, num_classes, H, W]``."""
+        """Return logits at the input's resolution: ``[N, 3, H, W]`` -> ``[N, num_classes, H, W]``."""
         return upsample(self(x), (x.shape[-2], x.shape[-1]), self.align_corners)
 
 
@@ -72,7 +74,7 @@ def aspp_rates(config: ModelConfig) -> tuple[int, ...]:
 
 
 def build_model(config: ModelConfig) -> DeepLabV3:
-    """The network that ``config`` names, on the CPU in fp32, initialised for training from scratch.
+    """Build the network that ``config`` names, on the CPU in fp32, initialised for training from scratch.
 
     Raises:
         UserError: the model or backbone is unknown.
@@ -96,7 +98,7 @@ def build_model(config: ModelConfig) -> DeepLabV3:
 
 
 def _initialise(model: nn.Module) -> None:
-    """Xavier-uniform convolutions and unit BatchNorm, as the recipe does without pretrained weights."""
+    """Set Xavier-uniform convolutions and unit BatchNorm, as the recipe does without pretrained weights."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.xavier_uniform_(module.weight)

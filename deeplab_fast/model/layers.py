@@ -29,6 +29,7 @@ class ConvNormRelu(nn.Sequential):
         return cast(BatchNorm2d, self[1])
 
     def forward(self, input: Tensor) -> Tensor:
+        """Return ``[N, K, H', W']`` of ``[N, C, H, W]``."""
         conv, norm = self.conv, self.norm
         if norm.can_defer(input):
             output = norm.conv_then_defer(conv, input, keep=False)[1].apply()
@@ -54,6 +55,7 @@ class Dropout(nn.Module):
         self.rank, self.world = 0, 1
 
     def forward(self, input: Tensor) -> Tensor:
+        """Return ``input``, of shape ``[N, ...]``, its values dropped or scaled by ``1 / (1 - p)``."""
         if not self.training or self.p == 0.0:
             return input
         n = input.shape[0]

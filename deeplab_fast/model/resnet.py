@@ -41,6 +41,7 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(cin, planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``[N, planes, H / stride, W / stride]``."""
         out = self.bn1.conv_norm(self.conv1, x, relu=True)
         return self.bn2.conv_norm(self.conv2, out, residual=_shortcut_of(self.downsample, x), relu=True)
 
@@ -62,6 +63,7 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(cin, cout, stride)
 
     def forward(self, x: Tensor | DeferredNorm) -> Tensor | DeferredNorm:
+        """Return ``[N, 4 * planes, H / stride, W / stride]``, its last normalisation deferred where kernels run."""
         if self.bn1.can_defer(x):
             return self._deferred(x)
         x = materialize(x)
@@ -70,7 +72,7 @@ class Bottleneck(nn.Module):
         return self.bn3.conv_norm(self.conv3, out, residual=_shortcut_of(self.downsample, x), relu=True)
 
     def _deferred(self, x: Tensor | DeferredNorm) -> DeferredNorm:
-        """The same by fused kernels: each normalisation is done by what reads it, the last one by the next block."""
+        """Do the same by fused kernels: who reads a map normalises it, the last one the next block."""
         z, first = self.bn1.conv_then_defer(self.conv1, x)
         assert z is not None
         _, second = self.bn2.conv_then_defer(self.conv2, first, keep=False)
@@ -121,7 +123,7 @@ class Stage:
 
 
 def recipe_stages(blocks: Sequence[int], output_stride: int, multi_grid: Sequence[int]) -> list[Stage]:
-    """The recipe's stages: every block of an atrous stage dilated, layer4 by rate x multi-grid.
+    """Return the recipe's stages: every block of an atrous stage dilated, layer4 by rate x multi-grid.
 
     At output stride 16 layer4 has rate 2 (dilations 2, 4, 8 with the grid 1, 2, 4); at 8 layer3 has
     rate 2 and layer4 rate 4. A stage longer than the grid repeats the grid's last entry.
@@ -137,7 +139,7 @@ def recipe_stages(blocks: Sequence[int], output_stride: int, multi_grid: Sequenc
 
 
 def torchvision_stages(blocks: Sequence[int], output_stride: int) -> list[Stage]:
-    """torchvision's stages: a stage has one dilation, its first block still that of the stage before."""
+    """Return torchvision's stages: a stage has one dilation, its first block still that of the stage before."""
     rate3, rate4 = {16: (1, 2), 8: (2, 4)}[output_stride]
     return [
         Stage(1, (1,) * blocks[0]),
@@ -172,6 +174,7 @@ class ResNet(nn.Module):
         return nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``[N, out_channels, ceil(H / stride), ceil(W / stride)]`` of ``[N, 3, H, W]``."""
         x = self.layer3(self.layer2(self.layer1(self.bn1.pooled(self.conv1, x))))
         if self._takes_pixel_major(x):
             x = pixel_major(materialize(x))  # layer4 and what follows stay so

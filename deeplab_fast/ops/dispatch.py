@@ -101,7 +101,7 @@ def _custom_op(name: str, function: Callable, fake: Callable, mutates: tuple[str
 
 
 def use_kernels(op: str, fused: str, device: torch.device, unsupported: str | None) -> bool:
-    """Whether the kernels of ``op`` run on ``device``, given its own reason why not.
+    """Tell whether the kernels of ``op`` run on ``device``, given its own reason why not.
 
     ``off``: never. ``on``: always. ``auto``: where there is a GPU and no reason against it, which is
     logged once; Triton's interpreter, which is slow, only serves ``on``.
@@ -121,7 +121,7 @@ def use_kernels(op: str, fused: str, device: torch.device, unsupported: str | No
 
 
 def log_once(op: str, reason: str) -> None:
-    """Log, once, why ``op`` runs unfused."""
+    """Log once why ``op`` runs unfused."""
     if not torch.compiler.is_compiling() and (op, reason) not in _told:
         _told.add((op, reason))
         logger.info("%s runs unfused: %s", op, reason)

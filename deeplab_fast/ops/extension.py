@@ -14,7 +14,7 @@ _MISSING = "missing: "
 
 @lru_cache(maxsize=1)
 def load() -> tuple[ModuleType | None, str]:
-    """The extension module, or None and why not.
+    """Return the extension module, or None and why not.
 
     Raises:
         UserError: DEEPLAB_FAST_NO_EXT is neither on nor off.
@@ -29,7 +29,7 @@ def load() -> tuple[ModuleType | None, str]:
 
 @lru_cache(maxsize=1)
 def decoder() -> tuple[ModuleType | None, str]:
-    """The extension where it can decode both JPEG and PNG, or None and why not."""
+    """Return the extension where it can decode both JPEG and PNG, or None and why not."""
     module, reason = load()
     if module is None:
         return None, reason
@@ -39,7 +39,7 @@ def decoder() -> tuple[ModuleType | None, str]:
 
 
 def cuda() -> tuple[ModuleType | None, str]:
-    """The extension where it was built with CUDA, or None and why not."""
+    """Return the extension where it was built with CUDA, or None and why not."""
     return _with("CUDA")
 
 
@@ -58,7 +58,7 @@ def _with(part: str) -> tuple[ModuleType | None, str]:
 
 @lru_cache(maxsize=64)
 def cuda_on(device: torch.device) -> tuple[ModuleType | None, str]:
-    """The extension where its kernels run on this GPU, or None and why not; asked of the driver once."""
+    """Return the extension where its kernels run on this GPU, or None and why not; asked of the driver once."""
     module, reason = cuda()
     if module is None:
         return None, reason
@@ -68,7 +68,7 @@ def cuda_on(device: torch.device) -> tuple[ModuleType | None, str]:
 
 
 def status() -> list[tuple[str, str]]:
-    """(part, finding) pairs for the capability report: what is built, and what is missing and why."""
+    """Return (part, finding) pairs for the capability report: what is built, and what is missing and why."""
     module, reason = load()
     if module is None:
         return [("extension", f"none: {reason}; the Python references serve, several times slower")]

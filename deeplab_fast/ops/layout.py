@@ -11,22 +11,22 @@ CHANNELS_LAST, PIXEL_MAJOR = (0, 2, 3, 1), (2, 3, 0, 1)
 
 
 def is_pixel_major(x: Tensor) -> bool:
-    """Where it is both (one image, or one pixel) it counts as channels-last."""
+    """Tell whether ``x`` ``[N, C, H, W]`` is stored so; what is both (one image or pixel) counts as channels-last."""
     return x.permute(PIXEL_MAJOR).is_contiguous() and not x.permute(CHANNELS_LAST).is_contiguous()
 
 
 def pixel_major(x: Tensor) -> Tensor:
-    """``x``, copied unless it is so already."""
+    """Return ``x`` ``[N, C, H, W]`` stored so, copied unless it is already."""
     return x.permute(PIXEL_MAJOR).contiguous().permute(PIXEL_MAJOR)  # the permutation is its own inverse
 
 
 def empty_pixel_major(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
-    """Uninitialised, of the type and device of ``like``."""
+    """Return an uninitialised ``[n, c, h, w]`` stored so, of the type and device of ``like``."""
     return like.new_empty(h, w, n, c).permute(PIXEL_MAJOR)
 
 
 def as_rows(x: Tensor, like: Tensor | None = None) -> Tensor:
-    """``[N, C, H, W]`` -> ``[N*H*W, C]``, contiguous, in the order of ``like`` (default ``x``): a view, or a copy."""
+    """Return ``[N*H*W, C]`` of ``[N, C, H, W]``, contiguous, in the order of ``like`` (default ``x``): view or copy."""
     order = PIXEL_MAJOR if is_pixel_major(x if like is None else like) else CHANNELS_LAST
     return x.permute(order).contiguous().flatten(0, 2)
 
@@ -39,7 +39,7 @@ def from_rows(rows: Tensor, n: int, h: int, w: int, is_pixel_major: bool) -> Ten
 
 
 def empty_like_rows(x: Tensor, channels: int | None = None) -> Tensor:
-    """Uninitialised, of the shape and type of ``x``, or so many channels; its rows have the same order."""
+    """Return an uninitialised ``[N, C, H, W]`` like ``x``, or of so many channels; its rows have the same order."""
     n, c, h, w = x.shape
     c = c if channels is None else channels
     if is_pixel_major(x):

@@ -89,7 +89,7 @@ def check_labels(config: TrainConfig, source: Source, names: Sequence[str]) -> N
 def describe_classes(
     pixels: NDArray[np.int64], config: TrainConfig, names: Sequence[str], read: int, samples: int
 ) -> str:
-    """Describe in one line which classes the labels read hold, and which they lack."""
+    """Describe in one line which classes the labels read (``pixels`` ``[256]``) hold, and which they lack."""
     present = _classes_in(pixels, config)
     possible = [c for c in range(config.num_classes) if c != config.ignore_label]
     of_which = f"{read} of {samples} labels" if read < samples else f"all {samples} labels"

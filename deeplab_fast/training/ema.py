@@ -20,7 +20,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, first: bool) -> None:
-        """``first``: begin with the model's weights as they are."""
+        """Take in the model's weights; ``first``: begin with them as they are."""
         ours: list[Tensor] = list(self.module.parameters())
         theirs: list[Tensor] = list(model.parameters())
         if first:
@@ -38,7 +38,7 @@ class WeightAverage:
 
 
 def _by_dtype(ours: list[Tensor], theirs: list[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Pairs of lists, each of one type, which makes one launch."""
+    """Yield pairs of lists, each of one type, which makes one launch."""
     groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for mine, other in zip(ours, theirs, strict=True):
         group = groups.setdefault(mine.dtype, ([], []))

@@ -28,10 +28,10 @@ class Criterion(Protocol):
     bad: "BadLabels"
 
     def normaliser(self, labels: Tensor) -> Tensor:
-        """This batch's part of the divisor that makes the step's loss a mean (0-d fp32)."""
+        """Return this batch's part of the divisor that makes the step's loss a mean (scalar, fp32)."""
 
     def share(self, logits: Tensor, labels: Tensor, divisor: Tensor) -> Tensor:
-        """This batch's share of the loss, given the sum of all batches' normalisers."""
+        """Return this batch's share of the loss (scalar), given the sum of all batches' normalisers."""
 
 
 class BadLabels:
@@ -42,12 +42,12 @@ class BadLabels:
         self.largest = torch.full((), NO_LABEL, dtype=torch.int32, device=device)
 
     def add(self, bad: Tensor) -> None:
-        """Count a batch's ``bad``, as :func:`~deeplab_fast.ops.label_weight` gives it."""
+        """Count a batch's ``bad`` ``[2]``, as :func:`~deeplab_fast.ops.label_weight` gives it."""
         self.count += bad[0]
         torch.maximum(self.largest, bad[1], out=self.largest)
 
     def take(self) -> tuple[int, int]:
-        """How many there were since the last call, and the largest of them. Waits for the device."""
+        """Return how many there were since the last call, and the largest of them. Waits for the device."""
         count, largest = torch.stack([self.count, self.largest.long()]).tolist()
         self.count.zero_()
         self.largest.fill_(NO_LABEL)
@@ -68,15 +68,23 @@ class CrossEntropy:
         self.bad = BadLabels(options.device)
 
     def normaliser(self, labels: Tensor) -> Tensor:
+        """Return the weight of the labels ``[N, H, W]`` (1 for hard examples), scalar, and count invalid ones."""
         options = self.options
         weight, bad = label_weight(labels, self.num_classes, self.weights, options.ignore_label, options.fused)
         self.bad.add(bad)
         return weight
 
     def share(self, logits: Tensor, labels: Tensor, divisor: Tensor) -> Tensor:
+        """Return the loss's share, scalar, from logits ``[N, C, h, w]`` and labels ``[N, H, W]``."""
         options = self.options
         found = upsample_ce(
-            *(logits, labels, self.weights, options.ignore_label, self.smoothing, options.align_corners, options.fused)
+            logits,
+            labels,
+            self.weights,
+            options.ignore_label,
+            self.smoothing,
+            options.align_corners,
+            options.fused,
         )
         return found.total / divisor.clamp(min=_TINY)
 
@@ -95,18 +103,20 @@ class OnlineHardExamples:
         self.bad = BadLabels(options.device)
 
     def normaliser(self, labels: Tensor) -> Tensor:
+        """Return the weight of the labels ``[N, H, W]`` (1 for hard examples), scalar, and count invalid ones."""
         options = self.options
         self.bad.add(label_weight(labels, self.num_classes, None, options.ignore_label, options.fused)[1])
         return torch.ones((), device=labels.device)
 
     def share(self, logits: Tensor, labels: Tensor, divisor: Tensor) -> Tensor:
+        """Return the loss's share, scalar, from logits ``[N, C, h, w]`` and labels ``[N, H, W]``."""
         options = self.options
         hard = self.keep_hard(logits, labels)
         found = upsample_ce(logits, hard, None, options.ignore_label, 0.0, options.align_corners, options.fused)
         return found.total / found.weight.clamp(min=_TINY) / divisor
 
     def keep_hard(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """``labels`` with every easy pixel set to the ignore label."""
+        """Return ``labels`` ``[N, H, W]`` with every easy pixel set to the ignore label."""
         options = self.options
         losses = upsample_ce_per_pixel(
             logits.detach(), labels, options.ignore_label, options.align_corners, options.fused
@@ -118,5 +128,5 @@ class OnlineHardExamples:
 
 
 def build_criterion(num_classes: int, options: LossOptions, config: LossConfig) -> Criterion:
-    """The loss that the configuration names."""
+    """Build the loss that the configuration names."""
     return (OnlineHardExamples if config.ohem else CrossEntropy)(num_classes, options, config)

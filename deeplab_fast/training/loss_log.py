@@ -28,7 +28,7 @@ class LossBlock:
         self.since = time.perf_counter()
 
     def add(self, loss: Tensor, keys: list[str]) -> None:
-        """Note the loss of the step just done, made from the samples ``keys``."""
+        """Note the loss (scalar) of the step just done, made from the samples ``keys``."""
         state = self.state
         lr = learning_rate(state.config, state.step - 1, state.total_steps)
         self.pending.append((state.step, state.epoch, lr, loss, keys))

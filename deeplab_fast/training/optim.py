@@ -51,10 +51,11 @@ class SGD(torch.optim.SGD):
             group["lr"] = self.rate
 
     def set_rate(self, rate: float) -> None:
-        """Of the next steps. Does not wait for the device."""
+        """Set the rate of the next steps. Does not wait for the device."""
         self.rate.fill_(rate)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load momentum and rate; the rate stays in the tensor that a CUDA graph reads."""
         super().load_state_dict(state_dict)
         self.rate.copy_(torch.as_tensor(self.param_groups[0]["lr"]))
         self._use_rate()
@@ -94,7 +95,7 @@ class SGD(torch.optim.SGD):
 
 
 def _order(parameter: Tensor) -> tuple[int, ...]:
-    """The permutation that makes it contiguous, where there is one."""
+    """Return the permutation that makes it contiguous, where there is one."""
     if parameter.dim() == 4 and not parameter.is_contiguous():
         return (0, 2, 3, 1)
     return tuple(range(parameter.dim()))

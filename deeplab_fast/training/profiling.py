@@ -37,7 +37,7 @@ _CATEGORIES = (
 
 
 def category_of(name: str) -> str:
-    """Of an operation (CPU) or a kernel (GPU)."""
+    """Return the category of an operation (CPU) or a kernel (GPU)."""
     return next((category for category, pattern in _CATEGORIES if re.search(pattern, name)), OTHER)
 
 
@@ -97,7 +97,7 @@ class ProfiledStep:
 
 
 def as_table(spent: dict[str, float], seconds: float, floor: dict[str, float], roof: roofline.Roof) -> str:
-    """Markdown: milliseconds a step of each category, their share, and the floor where the roofline has one."""
+    """Return as Markdown milliseconds a step of each category, their share, and the floor where there is one."""
     floor = dict(floor)
     if GRADIENTS in spent:
         floor[GRADIENTS] = floor.pop(INPUT_GRADIENT) + floor.pop(WEIGHT_GRADIENT)

@@ -39,12 +39,16 @@ def dealt_anew(config: TrainConfig, content: dict[str, Any], processes: int, nam
     now = _batchnorm_images(vars(config), processes)
     logger.info(
         "--resume_elsewhere: %d images a step as before: %d x --batch_size=%d --accumulate_steps=%d",
-        *(images, processes, batch, config.accumulate_steps),
+        images,
+        processes,
+        batch,
+        config.accumulate_steps,
     )
     if now != before and not config.freeze_bn:
         logger.warning(
             "BatchNorm's statistics are now over %d images, before over %d: this is no longer the run that began",
-            *(now, before),
+            now,
+            before,
         )
     return config
 

@@ -44,7 +44,7 @@ class Part(NamedTuple):
     bytes: float
 
     def floor(self, roof: Roof) -> float:
-        """Seconds."""
+        """Return seconds."""
         return max(self.flops / roof.flops, self.bytes / roof.bandwidth)
 
 
@@ -85,7 +85,7 @@ class Conv:
 
     @property
     def dense(self) -> float:
-        """Operations forward, two for each multiply-add; as many for either gradient."""
+        """Return the operations forward, two for each multiply-add; as many for either gradient."""
         return 2.0 * self.outputs * self.c * self.kernel**2
 
     @property
@@ -97,7 +97,7 @@ class Conv:
 
 
 def convolutions(model: DeepLabV3, batch: int, crop: int) -> list[Conv]:
-    """Of a training step with square crops; the auxiliary parts of a head included."""
+    """Return the convolutions of a training step with square crops; a head's auxiliary parts included."""
     found: list[Conv] = []
 
     def add(name: str, module: nn.Module, side: int, source: Conv | None, **more: object) -> Conv:
@@ -108,7 +108,15 @@ def convolutions(model: DeepLabV3, batch: int, crop: int) -> list[Conv]:
             source.consumers += 1
         found.append(
             Conv(
-                *(name, batch, conv.in_channels, conv.out_channels, side, out, kernel, stride, conv.dilation[0]),
+                name,
+                batch,
+                conv.in_channels,
+                conv.out_channels,
+                side,
+                out,
+                kernel,
+                stride,
+                conv.dilation[0],
                 source,
                 **more,  # type: ignore[arg-type]
             )
@@ -148,7 +156,7 @@ def convolutions(model: DeepLabV3, batch: int, crop: int) -> list[Conv]:
 
 
 def step_parts(model: DeepLabV3, batch: int, crop: int, element: int = 2) -> Iterator[Part]:
-    """The kernels of a training step; ``element`` bytes an activation."""
+    """Return the kernels of a training step; ``element`` bytes an activation."""
     convs = convolutions(model, batch, crop)
     pooled = batch * convs[0].k * (-(-convs[0].out // 2)) ** 2
     for conv in convs:
@@ -173,7 +181,7 @@ def step_parts(model: DeepLabV3, batch: int, crop: int, element: int = 2) -> Ite
 
 
 def _epilogue(conv: Conv, convs: list[Conv]) -> int:
-    """Activations that the input gradient of ``conv`` reads to finish the gradient of its source's raw output."""
+    """Return how many activations the input gradient of ``conv`` reads for the gradient of its source's raw output."""
     source = conv.source
     if source is None:
         return 0
@@ -187,7 +195,7 @@ def _epilogue(conv: Conv, convs: list[Conv]) -> int:
 
 
 def floor(parts: list[Part], roof: Roof) -> dict[str, float]:
-    """Seconds of each category."""
+    """Return the seconds of each category."""
     return {name: sum(p.floor(roof) for p in parts if p.category == name) for name in CATEGORIES}
 
 
@@ -195,7 +203,7 @@ _SIDE, _BYTES = {"cuda": 8192, "cpu": 2048}, {"cuda": 1 << 30, "cpu": 1 << 28}
 
 
 def measure_roof(device: torch.device, dtype: torch.dtype, rounds: int = 9) -> Roof:
-    """Of ``device``: a large product in ``dtype``, and a large copy, bytes read and written; medians."""
+    """Measure ``device``: a large product in ``dtype``, and a large copy, bytes read and written; medians."""
     side, kind = _SIDE[device.type], device.type
     generator = torch.Generator(device).manual_seed(0)  # of its own: training draws from the global one
     a, b = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))

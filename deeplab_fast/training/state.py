@@ -80,7 +80,7 @@ class TrainState:
         return self.model if self.average is None else self.average.module
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only."""
+        """Return the state as tensors and plain values only."""
         return {
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -234,7 +234,7 @@ def build_state(
 
 
 def _weight_copies(model: nn.Module, config: TrainConfig) -> WeightCopies | None:
-    """Those of the convolutions; none in fp32, or where torch.compile fuses the casts with other work."""
+    """Return copies of convolutions' weights; None in fp32, or where torch.compile fuses the casts with other work."""
     if config.precision == "fp32" or "compile" in config.speed:
         return None
     convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]

@@ -25,7 +25,7 @@ _WARM_UP, _WARM_UP_PROCESSES = 3, 11
 
 
 def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
-    """One update from ``accumulate_steps`` batches; returns the loss's share of this process (0-d).
+    """Do one update from ``accumulate_steps`` batches; return the loss's share of this process, scalar (0-d).
 
     The loss is the mean over the labelled pixels of all batches and processes: the divisor is known
     from the labels before the first forward pass. Does not wait for the device.
@@ -37,7 +37,7 @@ def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
 
 
 def update(state: TrainState, batches: Sequence[Batch]) -> Tensor:
-    """What the device does in a step, from batches that lie there: nothing here depends on a value that it holds."""
+    """Do what the device does in a step (loss: scalar): nothing here depends on a value that it holds."""
     config, world = state.config, state.world
     divisor = world.sum(torch.stack([state.criterion.normaliser(batch.labels) for batch in batches]).sum())
     loss = torch.zeros((), device=state.device)
@@ -65,7 +65,7 @@ def update(state: TrainState, batches: Sequence[Batch]) -> Tensor:
 
 
 def network_input(batch: Batch, config: TrainConfig) -> Tensor:
-    """``[N, 3, S, S]`` in channels-last storage, normalised here unless the loader did it on the GPU."""
+    """Return ``[N, 3, S, S]`` in channels-last storage, normalised here unless the loader did it on the GPU."""
     if batch.images.dtype == torch.uint8:
         return normalise(batch.images, batch.extents, config.mean_rgb, config.std_rgb, torch.float32)
     return batch.images.permute(0, 3, 1, 2)
@@ -108,7 +108,7 @@ class GraphedStep:
         return self.loss.clone()
 
     def _beside(self, batches: Sequence[Batch]) -> Tensor:
-        """An ordinary step, on a stream of its own as recording wants it: one, whose memory all of them use."""
+        """Do an ordinary step, on a stream of its own as recording wants it: one, whose memory all of them use."""
         here = torch.cuda.current_stream()
         if self.side is None:
             self.side = torch.cuda.Stream()
@@ -119,7 +119,7 @@ class GraphedStep:
         return loss
 
     def _record(self, batches: Sequence[Batch]) -> bool:
-        """Whether it could be done; nothing is computed, so no step is lost.
+        """Record the step, and tell whether that could be done; nothing is computed, so no step is lost.
 
         Raises:
             UserError: it could not, and was asked for.
@@ -151,7 +151,7 @@ class GraphedStep:
 
 
 def choose_step(state: TrainState) -> tuple[Step, str]:
-    """The step that ``--speed`` names, and what it is in words.
+    """Return the step that ``--speed`` names, and what it is in words.
 
     Raises:
         UserError: it cannot be had here; says why.
@@ -170,7 +170,7 @@ def choose_step(state: TrainState) -> tuple[Step, str]:
 
 
 def _no_graph(state: TrainState) -> str | None:
-    """Why no CUDA graph of the step can be recorded, or None."""
+    """Return why no CUDA graph of the step can be recorded, or None."""
     if state.device.type != "cuda":
         return "a CUDA graph needs a GPU"
     if state.world.size > 1 and "graph" not in state.config.speed:

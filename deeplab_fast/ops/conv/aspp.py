@@ -36,7 +36,7 @@ def aspp(
     eps: float = 1e-5,
     fused: str = "auto",
 ) -> Tensor:
-    """The branches of ASPP, each convolution, batch normalisation and ReLU, concatenated.
+    """Return the branches of ASPP, each convolution, batch normalisation and ReLU, concatenated.
 
     Args:
         x: ``[N, C, H, W]``, as for :func:`~deeplab_fast.ops.atrous_conv_bn_relu`.
@@ -91,7 +91,7 @@ def _normalised(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """The convolution branches, by kernels."""
+    """Compute the convolution branches, by kernels."""
     weight, bias = (torch.cat([norm[i] for norm in norms]) for i in range(2))
     if training:
         y, parts = parallel_convs(x, weights, rates)

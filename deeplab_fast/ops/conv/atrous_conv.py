@@ -11,20 +11,20 @@ from .weight_copies import copied
 
 
 def as_type_of(weight: Tensor, x: Tensor) -> Tensor:
-    """A convolution's weight in its input's type, or as it is where autocast sees to both and there is no copy."""
+    """Return a convolution's weight ``[K, C, h, w]`` in the type of ``x``, or as it is where autocast sees to both."""
     if torch.is_autocast_enabled(x.device.type):
         return copied(weight, product_dtype(x))
     return weight.to(x.dtype)
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """In which a convolution of ``x`` multiplies: autocast's type where it is on, else that of ``x``."""
+    """Return the type that a convolution of ``x`` (any shape) multiplies in: autocast's, or that of ``x``."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def atrous_conv2d_reference(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
-    """``[N, Cin, H, W]`` * ``[Cout, Cin, 3, 3]`` -> ``[N, Cout, ceil(H/stride), ceil(W/stride)]``.
+    """Specify ``[N, Cin, H, W]`` * ``[Cout, Cin, 3, 3]`` -> ``[N, Cout, ceil(H/stride), ceil(W/stride)]``.
 
     Padding equals the dilation on each axis.
     """
@@ -32,7 +32,7 @@ def atrous_conv2d_reference(x: Tensor, weight: Tensor, stride: Sequence[int], di
 
 
 def atrous_conv2d(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
-    """The same values with less work on small maps.
+    """Return the same values ``[N, Cout, H', W']`` with less work on small maps.
 
     On a CPU, taps that hang far over the edge go by :mod:`~deeplab_fast.ops.conv.conv_by_taps`. Elsewhere, where the
     rate is no smaller than the map, the outer taps of that axis read zeros for every output: only the centre tap is

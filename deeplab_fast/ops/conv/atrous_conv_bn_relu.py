@@ -28,7 +28,7 @@ def atrous_conv_bn_relu_reference(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """The specification of :func:`atrous_conv_bn_relu`, by torch's operations."""
+    """Specify :func:`atrous_conv_bn_relu`, ``[N, C, H, W]`` to ``[N, K, H, W]``, by torch's operations."""
     y = parallel_convs_reference(x, [weight], [rate])
     return norm_relu_reference(y, bn_weight, bn_bias, running_mean, running_var, None, relu, training, momentum, eps)
 
@@ -48,7 +48,7 @@ def atrous_conv_bn_relu(
     eps: float = 1e-5,
     fused: str = "auto",
 ) -> Tensor:
-    """``relu(batch_norm(conv2d(x, weight, padding=rate, dilation=rate)))``.
+    """Return ``relu(batch_norm(conv2d(x, weight, padding=rate, dilation=rate)))``.
 
     Args:
         x: ``[N, C, H, W]``, fp16 or bf16 where the kernels run (fp32 too, slowly, for ``on``), C and K multiples of 8.
@@ -93,6 +93,6 @@ def atrous_conv_bn(
     momentum: float,
     eps: float,
 ) -> DeferredNorm:
-    """The convolution and the statistics, by kernels; the normalisation is left to what reads it."""
+    """Return the convolution ``[N, K, H, W]`` and its statistics, by kernels; who reads it normalises it."""
     y, parts = parallel_convs(x, [weight], [rate], moments=training)
     return defer_norm(y, parts, bn_weight, bn_bias, running_mean, running_var, training, momentum, eps)

@@ -65,7 +65,7 @@ def _forward(x: Tensor, conv_weight: Tensor, moments: bool) -> tuple[Tensor, Ten
 
 
 def _backward_pass(dy: Tensor, x: Tensor, conv_weight: Tensor, with_x: bool) -> tuple[Tensor, Tensor]:
-    """Gradients of ``x`` (empty unless asked for) and of the weights."""
+    """Return gradients of ``x`` (empty unless asked for) and of the weights."""
     rows, b_dy = as_rows(x), as_rows(dy, x)
     dweight = filter_gradient(b_dy, rows, conv_weight, None)
     if not with_x:

@@ -15,7 +15,7 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 
 def can_fold_bn(x: Tensor, training: bool, fused: str) -> bool:
-    """Whether :func:`folded_conv` takes ``x``: nothing learns, nothing is traced, and oneDNN has the type."""
+    """Tell whether :func:`folded_conv` takes ``x`` ``[N, C, H, W]``: at inference, untraced, in a type of oneDNN's."""
     if fused != "auto" or training or torch.is_grad_enabled() or x.device.type != "cpu" or not is_eager(x):
         return False
     dtype = product_dtype(x)
@@ -37,7 +37,7 @@ def folded_conv(
     relu: bool = True,
     eps: float = 1e-5,
 ) -> Tensor:
-    """``relu(batch_norm(conv2d(x, weight)) + residual)`` with the running statistics.
+    """Return ``relu(batch_norm(conv2d(x, weight)) + residual)`` with the running statistics.
 
     Args:
         x: ``[N, C, H, W]``; under autocast it and the weights are taken in autocast's type.

@@ -54,7 +54,7 @@ class NormInput(NamedTuple):
     eps: float
 
     def x_hat(self) -> Tensor:
-        """Return the normalised input, fp32 or wider."""
+        """Return the normalised input ``[rows, C]``, fp32 or wider."""
         return (self.x.to(self.mean.dtype) - self.mean) * torch.rsqrt(self.variance + self.eps)
 
 
@@ -143,7 +143,7 @@ def weight_gradient(dy: Tensor, x: Tensor, window: Window | None = None) -> Tens
 
 
 def _map_gradient(dy: Tensor, x: Tensor, window: Window) -> Tensor:
-    """``[out, in, 3, 3]``; the library takes lower types as they are on a GPU alone."""
+    """Return ``[out, in, 3, 3]``; the library takes lower types as they are on a GPU alone."""
     if x.device.type != "cuda":
         dy, x = dy.to(_wide(dy)), x.to(_wide(x))
     shape, place = (dy.shape[1], x.shape[1], 3, 3), [window.rate] * 2
@@ -153,7 +153,7 @@ def _map_gradient(dy: Tensor, x: Tensor, window: Window) -> Tensor:
 
 
 def product_reference(a: Tensor, weight: Tensor, window: Window | None = None) -> tuple[Tensor, Tensor]:
-    """Specify :func:`product`."""
+    """Specify :func:`product` of ``[rows, in]``."""
     wide = _wide(a)
     if window is None:
         y = _product(a, weight.t(), wide).to(a.dtype)
@@ -175,7 +175,7 @@ def norm_gradient_reference(
     activation: Tensor | None = None,
     window: Window | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Specify :func:`norm_gradient`."""
+    """Specify :func:`norm_gradient` of ``[rows, out]``."""
     wide = torch.promote_types(_wide(dy), norm.mean.dtype)
     x_hat = norm.x_hat()
     if window is None:
@@ -255,6 +255,6 @@ def _product(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
 
 
 def _convolution(rows: Tensor, weight: Tensor, window: Window) -> Tensor:
-    """``weight``: ``[out, in, 3, 3]``; both of one type that the library sums in."""
+    """Convolve with ``weight`` ``[out, in, 3, 3]``; both of one type that the library sums in."""
     y = F.conv2d(window.map(rows), weight, padding=window.rate, dilation=window.rate)
     return as_rows(y, window.map(rows))

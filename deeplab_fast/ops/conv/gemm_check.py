@@ -55,7 +55,7 @@ def disagreement(device: torch.device, kind: str) -> str | None:
 
 
 def _place(device: torch.device, kind: str) -> Path | None:
-    """Where the verdict is kept; None for a user without a home."""
+    """Return where the verdict is kept; None for a user without a home."""
     try:
         return default_cache() / "gemm-check" / f"{_identity(device)}-{kind}.json"
     except RuntimeError:
@@ -75,7 +75,7 @@ def _identity(device: torch.device) -> str:
 
 
 def _asked_elsewhere(device: torch.device, kind: str) -> tuple[str | None, bool]:
-    """The verdict of a process of its own, or of this one where a GPU takes no second; and whether it is one: a process
+    """Return the verdict of a process of its own (this one where a GPU takes no second), and whether it is one: one
     that hangs or breaks may have had another reason, and the next run asks anew.
     """
     index = torch.cuda.current_device() if device.index is None else device.index

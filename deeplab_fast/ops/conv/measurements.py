@@ -33,14 +33,14 @@ _ELEMENT = 2  # bytes of an activation
 
 
 def shape_class(kind: str, channels_in: int, channels_out: int, rates: Sequence[int], map_: PixelMap) -> str:
-    """The name under which a measurement is kept; pixels only to the nearest power of two."""
+    """Return the name under which a measurement is kept; pixels only to the nearest power of two."""
     pixels = map_.height * map_.columns
     rate = "x".join(map(str, rates))
     return f"{kind} {channels_in}->{channels_out} rates {rate} pixels 2^{round(math.log2(pixels))}"
 
 
 def reason_for_library(kind: str, x: Tensor, channels_out: int, rates: Sequence[int]) -> str | None:
-    """The reason to leave ``kind``, a convolution of ``x`` ``[N, C, H, W]``, to the library; None: ours is ahead."""
+    """Return why the library is to do ``kind``, a convolution of ``x`` ``[N, C, H, W]``; None: ours is ahead."""
     if x.device.type != "cuda":
         return None
     if x.dtype == torch.float32:
@@ -53,7 +53,7 @@ def reason_for_library(kind: str, x: Tensor, channels_out: int, rates: Sequence[
 def _constant(
     kind: str, c: int, k: int, rates: tuple[int, ...], height: int, width: int, images: int, device: torch.device
 ) -> str | None:
-    """The decision."""
+    """Decide, for torch.compile a constant."""
     map_ = PixelMap(height, width, images) if any(rates) else PixelMap(1, images * height * width, 1)
     return _slower(kind, c, k, rates, map_, device)
 
@@ -78,7 +78,7 @@ def _slower(kind: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, d
 def measured_tile(
     use: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, device: torch.device
 ) -> ConvTile | None:
-    """The fastest tile for one kernel (``use``, see ``tiles.py``) of a convolution; None where none was measured."""
+    """Return the fastest tile for one kernel (``use``, see ``tiles.py``) of a convolution; None: not measured."""
     shapes = measured(chip.name(device))
     found = shapes.get(shape_class(kind_of(rates), c, k, rates, map_), {}).get("tiles", {}).get(use)
     columns = k if use == FORWARD else c
@@ -86,7 +86,7 @@ def measured_tile(
 
 
 def kind_of(rates: Sequence[int]) -> str:
-    """The op that a convolution with these rates belongs to."""
+    """Return the op that a convolution with these rates belongs to."""
     if len(rates) > 1:
         return "aspp"
     return ATROUS if any(rates) else CONV1X1
@@ -104,7 +104,7 @@ def measured(gpu: str) -> dict[str, Any]:
 def predicted(
     c: int, k: int, rates: Sequence[int], map_: PixelMap, architecture: int, multiprocessors: int
 ) -> tuple[float, float]:
-    """Seconds of the forward pass with its statistics: ours, and the library's."""
+    """Return seconds of the forward pass with its statistics: ours, and the library's."""
     flops, bandwidth = _ROOFS[max((a for a in _ROOFS if a <= architecture), default=80)]
     outputs = tuple((Source(0, 0, rate),) for rate in rates)
     tiles = conv_tiles(k, architecture, False)

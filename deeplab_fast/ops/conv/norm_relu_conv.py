@@ -30,7 +30,7 @@ def norm_relu_conv_reference(
     eps: float,
     rate: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Specify :func:`norm_relu_conv`: return the normalised activation, and its convolution."""
+    """Specify :func:`norm_relu_conv`: return the normalised activation ``[N, C, H, W]``, and its convolution."""
     z = norm_relu_reference(x, weight, bias, running_mean, running_var, residual, True, training, momentum, eps)
     return z, F.conv2d(z, conv_weight, padding=rate, dilation=max(rate, 1))
 
@@ -117,7 +117,7 @@ def _backward_pass(
     rate: int,
     has_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``x``, the residual (empty where there is none), BatchNorm's weight and bias, and the convolution's.
+    """Return gradients of ``x``, the residual (or empty), BatchNorm's weight and bias, and the convolution's.
 
     ``dz``: of ``z``, from others that read it. ``z`` is empty where forward did not keep it.
     """

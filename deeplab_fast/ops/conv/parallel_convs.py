@@ -24,14 +24,14 @@ _ALIGNMENT = 16  # bytes, of a tensor descriptor's strides
 
 
 def parallel_convs_reference(x: Tensor, weights: Sequence[Tensor], rates: Sequence[int]) -> Tensor:
-    """The specification of :func:`parallel_convs`; a rate of 0 is a 1x1 convolution."""
+    """Specify :func:`parallel_convs` ``[N, branches * K, H, W]``; a rate of 0 is a 1x1 convolution."""
     return torch.cat([F.conv2d(x, w, None, 1, r, max(r, 1)) for w, r in zip(weights, rates, strict=True)], 1)
 
 
 def parallel_convs(
     x: Tensor, weights: Sequence[Tensor], rates: Sequence[int], moments: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """By kernels, where :func:`supports` has nothing against it.
+    """Convolve ``x`` with each of ``weights``, by kernels; :func:`supports` tells where they can.
 
     Args:
         x: ``[N, C, H, W]``, any strides. A 1x1 convolution alone takes its rows as they lie; else ``x`` is copied
@@ -52,7 +52,7 @@ def parallel_convs(
 def parallel_convs_scaled(
     x: Tensor, weights: Sequence[Tensor], rates: Sequence[int], scale: Tensor, shift: Tensor, relu: bool
 ) -> Tensor:
-    """``relu(conv * scale + shift)`` in one launch, for inference: no gradient.
+    """Return ``relu(conv * scale + shift)`` in one launch, for inference: no gradient.
 
     ``scale``, ``shift``: fp32 ``[branches * K]``; the rest as in :func:`parallel_convs`.
     """
@@ -60,7 +60,7 @@ def parallel_convs_scaled(
 
 
 def supports(x: Tensor, weights: Sequence[Tensor]) -> str | None:
-    """Why the kernels cannot take these, or None."""
+    """Return why the kernels cannot take ``x`` ``[N, C, H, W]`` and these weights, or None."""
     if x.dtype not in DTYPES:
         return f"x is {x.dtype}; expected fp32, fp16 or bf16"
     if not x.numel():
@@ -72,7 +72,7 @@ def supports(x: Tensor, weights: Sequence[Tensor]) -> str | None:
 
 
 def as_map(x: Tensor, rates: Sequence[int]) -> tuple[Tensor, PixelMap]:
-    """``x`` as ``[height, columns, 1, C]``, and what its axes are."""
+    """Return ``x`` as ``[height, columns, 1, C]``, and what its axes are."""
     if not any(rates):
         rows = as_rows(x)
         return rows[None, :, None], PixelMap(1, rows.shape[0], 1)
@@ -88,7 +88,7 @@ def _empty_output(x: Tensor, channels: int, rates: Sequence[int]) -> Tensor:
 
 
 def _taps_first(weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """All branches' taps, ``[taps, K, C]``."""
+    """Return all branches' taps, ``[taps, K, C]``."""
     return torch.cat([in_type(w, dtype).permute(2, 3, 0, 1).flatten(0, 1) for w in weights])
 
 
@@ -117,7 +117,7 @@ def _launch(x: Tensor, weights: list[Tensor], rates: list[int], **epilogue) -> T
 
 
 def best_tile(use: str, x: Tensor, c: int, k: int, rates: Sequence[int], map_: PixelMap) -> ConvTile | None:
-    """What a measurement on this GPU found, for ``x``'s type; None: the kernel's own choice."""
+    """Return the tile that a measurement found for ``x`` (any shape) on this GPU; None: the kernel's own choice."""
     if chip.is_wide(x):
         return None
     return measurements.measured_tile(use, c, k, tuple(rates), map_, x.device)
@@ -141,7 +141,7 @@ def _(x, weights, rates, moments):  # type: ignore[no-untyped-def]
 def _backward_pass(
     dy: Tensor, x: Tensor, weights: list[Tensor], rates: list[int], with_x: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """Gradients of ``x`` (empty unless asked for) and of the weights."""
+    """Return gradients of ``x`` (empty unless asked for) and of the weights."""
     map_x, map_ = as_map(x, rates)
     dx = _empty_gradient(x, rates)  # and where it is not asked for, the order of its rows
     map_dy = as_rows(dy, dx).view(*map_x.shape[:2], len(weights), -1)
@@ -159,7 +159,7 @@ def _backward_pass(
 
 
 def input_gradient(dy: Tensor, dx: Tensor, map_: PixelMap, weights: list[Tensor], rates: list[int]) -> None:
-    """Fills the map ``dx``: a convolution whose taps are turned around and whose branches are summed."""
+    """Fill the map ``dx`` ``[height, columns, 1, C]``: a convolution with its taps turned around, branches summed."""
     from .triton import conv as kernels
 
     turned = [Source(group, s.tap, -s.rate) for group, s in enumerate(_sources(rates))]
@@ -168,7 +168,7 @@ def input_gradient(dy: Tensor, dx: Tensor, map_: PixelMap, weights: list[Tensor]
 
 
 def _tap_gradients(dy: Tensor, x: Tensor, map_: PixelMap, weights: list[Tensor], rates: list[int]) -> Tensor:
-    """Of all branches' taps, fp32 ``[taps, K, C]``."""
+    """Return the gradients of all branches' taps, fp32 ``[taps, K, C]``."""
     from .triton import conv_weight as kernels
 
     taps, channels = sum(w.shape[2] * w.shape[3] for w in weights), weights[0].shape[0]

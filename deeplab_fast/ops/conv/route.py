@@ -75,7 +75,7 @@ def runs_atrous(conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
 
 
 def runs_product_3x3(conv: nn.Conv2d, x: Tensor, fused: str) -> bool:
-    """Tell whether the 3x3 convolution of ``x`` runs as a matrix product of ours: only where that was measured ahead.
+    """Tell whether a 3x3 convolution of ``x`` ``[N, C, H, W]`` runs as a product of ours: where measured ahead.
 
     Kernels that would be ahead but do not agree with torch are named in the log, once.
     """

@@ -49,7 +49,7 @@ def space_to_depth(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def space_to_depth_reference(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Specify :func:`space_to_depth`."""
+    """Specify :func:`space_to_depth` of ``[N, 3, H, W]``."""
     height, width = sides(x)
     padded = F.pad(x.to(dtype), (4, 2 * width - 4 - x.shape[3], 4, 2 * height - 4 - x.shape[2]))
     blocks = padded.unflatten(3, (width, 2)).unflatten(2, (height, 2))  # N, c, p, b, q, b'
@@ -58,7 +58,7 @@ def space_to_depth_reference(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def sides(x: Tensor) -> tuple[int, int]:
-    """Return the height and width of what :func:`space_to_depth` makes of ``x``."""
+    """Return the height and width of what :func:`space_to_depth` makes of ``x`` ``[N, 3, H, W]``."""
     return (x.shape[2] + 1) // 2 + 3, (x.shape[3] + 1) // 2 + 3
 
 
@@ -81,7 +81,7 @@ def _(x, dtype):  # type: ignore[no-untyped-def]
 
 
 def supports(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> str | None:
-    """Say why a convolution is none of these, or would not be faster so, or None."""
+    """Return why a convolution of ``x`` ``[N, C, H, W]`` is none of these, or not faster so, or None."""
     if tuple(weight.shape[1:]) != (3, 7, 7) or stride != (2, 2) or padding != (3, 3):
         return "not 7x7 of 3 channels with stride 2 and padding 3"
     if not torch.is_grad_enabled():

@@ -35,13 +35,13 @@ class WeightCopies:
 
 
 def in_type(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return ``weight`` in ``dtype``, a copy that is there or a new one; carries no gradient."""
+    """Return ``weight`` (any shape) in ``dtype``, a copy that is there or a new one; carries no gradient."""
     found = _found(weight, dtype)
     return weight.to(dtype) if found is None else found
 
 
 def copied(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the copy of ``weight`` in ``dtype``, whose gradient goes on to it; where there is none ``weight``."""
+    """Return the copy of ``weight`` (any shape) in ``dtype``, with its gradient; where there is none ``weight``."""
     if torch.compiler.is_compiling() or _found(weight, dtype) is None:
         return weight
     return _Copied.apply(weight, dtype)

@@ -37,7 +37,7 @@ class DeferredNorm:
         return normalize_relu(self.y, self.constants, self.shortcut(), relu, self.batch)
 
     def apply_shared(self) -> tuple[Tensor, Tensor]:
-        """Return it with ReLU, for two readers: their gradients meet in its own backward pass."""
+        """Return it with ReLU ``[N, C, H, W]``, for two readers: their gradients meet in its own backward pass."""
         if self.can_add_in_one_pass():
             return self._add_in_one_pass()
         return normalize_relu_shared(self.y, self.constants, self.shortcut(), self.batch)
@@ -59,7 +59,7 @@ class DeferredNorm:
         return dual_norm_add_relu(self.y, self.constants, self.batch, other.y, other.constants, other.batch)
 
     def recompute_in_backward(self, run: Callable[[Tensor], T]) -> T:
-        """Return ``run`` of the normalised activation, which is not kept: backward normalises once more.
+        """Return ``run`` of the normalised activation ``[N, C, H, W]``, which backward makes again: it is not kept.
 
         Only where autograd runs eagerly. With a residual it is a block's output, which others keep anyway.
         """

@@ -145,7 +145,7 @@ def _backward_pass(
     with_residual: bool,
     more: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of ``x``, the residual (empty unless asked for), weight and bias; ``more`` is added to ``dy``.
+    """Return gradients of ``x``, the residual (empty unless asked for), weight and bias; ``more`` is added to ``dy``.
 
     The residual's is the gradient before the ReLU: the pass over the sums leaves it for the one after, which then need
     not mask again.

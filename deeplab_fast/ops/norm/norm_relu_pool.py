@@ -50,7 +50,7 @@ def norm_relu_pool(
 
 
 def _pixels(x: Tensor) -> Tensor:
-    """``[N, C, H, W]`` -> ``[N, H, W, C]``, contiguous: a view of channels-last storage, else a copy."""
+    """Return ``[N, H, W, C]`` of ``[N, C, H, W]``, contiguous: a view of channels-last storage, else a copy."""
     return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
 
 
@@ -68,7 +68,7 @@ def _empty_gradient(x: Tensor) -> Tensor:
 def _forward(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float, batch: bool
 ) -> tuple[Tensor, Tensor]:
-    """The pooled values, and which tap of its window each came from, uint8."""
+    """Return the pooled values, and which tap of its window each came from, uint8."""
     from .triton import norm_relu_pool as kernels
 
     y, taps = _empty_outputs(x)
@@ -91,7 +91,7 @@ def _backward_pass(
     eps: float,
     batch: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of ``x``, weight and bias."""
+    """Return gradients of ``x``, weight and bias."""
     from .triton import norm_relu_pool as kernels
 
     dx, pixels = _empty_gradient(x), _pixels(x)

@@ -31,17 +31,17 @@ class _Halves(Protocol):
     """The local work on either side of an exchange."""
 
     def moments(self, x: Tensor) -> Tensor:
-        """``[3, C]``: count, mean, M2 of this process's rows."""
+        """Return ``[3, C]``: count, mean, M2 of this process's rows."""
 
     def normalise(self, x: Tensor, residual: Tensor | None, constants: "_Constants") -> Tensor: ...
 
     def sums(self, dy: Tensor, x: Tensor, y: Tensor | None, constants: "_Constants") -> Tensor:
-        """``[2, C]``: sums of dz and of dz * x-hat."""
+        """Return ``[2, C]``: sums of dz and of dz * x-hat."""
 
     def backward(
         self, dy: Tensor, x: Tensor, y: Tensor | None, constants: "_Constants", sums: Tensor, count: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Gradients of ``x`` and of the residual."""
+        """Return gradients of ``x`` and of the residual."""
 
 
 # mean, variance, weight, bias, eps, relu
@@ -125,8 +125,14 @@ class _Fused:
         dx, dz = empty_like_rows(x), empty_like_rows(x)
         rows = None if y is None else as_rows(y, x)
         kernels.norm_relu_backward(
-            *(as_rows(dy, x), as_rows(x), rows, *constants),
-            *((sums[0], sums[1]), count, as_rows(dx), as_rows(dz) if y is not None else None),
+            as_rows(dy, x),
+            as_rows(x),
+            rows,
+            *constants,
+            (sums[0], sums[1]),
+            count,
+            as_rows(dx),
+            as_rows(dz) if y is not None else None,
         )
         return dx, dz
 
@@ -193,7 +199,7 @@ def sync_batch_norm(
     relu: bool = False,
     fused: str = "auto",
 ) -> Tensor:
-    """Training-mode ``norm_relu`` of ``x`` ``[N, C, H, W]`` with statistics over all processes.
+    """Return ``norm_relu`` in training of ``x`` ``[N, C, H, W]`` with statistics over all processes.
 
     Processes may hold different numbers of images. Updates ``running_mean`` and ``running_var``
     ``[C]`` in place (variance with n/(n-1)). Weight and bias gradients are this process's share,

@@ -162,7 +162,7 @@ TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: t
 
 
 def constants_of(x: Tensor, relu: bool, tma: bool, tile: ConvTile) -> dict[str, Any]:
-    """What every kernel of a convolution of ``x`` is compiled for."""
+    """Return what every kernel of a convolution of ``x`` (any shape) is compiled for."""
     return {
         "RELU": relu, "TMA": tma, "IEEE": x.dtype == torch.float32, "DTYPE": TYPES[x.dtype],
         "WIDE": tile.rows, "COLUMNS": tile.columns, "DEEP": tile.deep,
@@ -178,7 +178,7 @@ def conv(
     transposed: bool = False, parts: Tensor | None = None, scale: Tensor | None = None, shift: Tensor | None = None,
     relu: bool = False, tile: ConvTile | None = None,
 ) -> Schedule:  # fmt: skip
-    """Fills ``y`` ``[height, columns, groups, channels]`` and, where given, ``parts``; returns what was scheduled.
+    """Fill ``y`` ``[height, columns, groups, channels]`` and, where given, ``parts``; returns what was scheduled.
 
     ``tile``: None for the one that ends first. ``x`` is ``[height, columns, groups, channels]``, ``weight`` ``[taps,
     out, in]`` of its dtype; both are contiguous.

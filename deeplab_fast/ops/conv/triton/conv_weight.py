@@ -49,7 +49,7 @@ def conv_weight_kernel(
 def conv_weight(
     dy: Tensor, x: Tensor, dw: Tensor, map_: PixelMap, sources: Sequence[Source], tile: ConvTile
 ) -> Schedule:
-    """Fills ``dw`` fp32 ``[taps, out, in]``, from ``dy`` ``[height, columns, groups, out]`` and ``x`` ``[height,
+    """Fill ``dw`` fp32 ``[taps, out, in]``, from ``dy`` ``[height, columns, groups, out]`` and ``x`` ``[height,
     columns, 1, in]``, both contiguous; returns what was scheduled. A source's group is one of ``dy``.
     """
     _, channels_out, channels_in = dw.shape

@@ -35,7 +35,7 @@ class PixelMap(NamedTuple):
 
     @property
     def tiles(self) -> int:
-        """Of which a convolution stores the moments."""
+        """Return of how many tiles a convolution stores the moments."""
         return self.height * -(-self.columns // CONV_PIXELS)
 
 
@@ -67,20 +67,20 @@ class Schedule:
 
     @property
     def makespan(self) -> int:
-        """Steps of the busiest program."""
+        """Return the steps of the busiest program."""
         sums = np.add.reduceat(np.append(self.costs, 0), self.starts[:-1])
         return int(sums[self.starts[:-1] < self.starts[1:]].max())
 
 
 def live_taps(first: int, last: int, rate: int, size: int) -> tuple[int, int]:
-    """Of an axis' three taps, the first and the number of those that read a pixel for any of ``first`` ... ``last``."""
+    """Return of an axis' three taps the first that reads a pixel for any of ``first`` ... ``last``, and how many do."""
     low = 0 if last - rate >= 0 and first - rate < size else 1
     high = 2 if last + rate >= 0 and first + rate < size else 1
     return low, high - low + 1
 
 
 def assign(costs: NDArray[np.int64], programs: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Items to programs, the longest first to the program that is least loaded: order of the items, and starts."""
+    """Assign items (costs ``[items]``) to programs, the longest first to the least loaded: their order, and starts."""
     programs = max(1, min(programs, len(costs)))
     order = np.argsort(-costs, kind="stable")
     if costs.min() == costs.max():
@@ -101,7 +101,7 @@ def assign(costs: NDArray[np.int64], programs: int) -> tuple[NDArray[np.int64], 
 def conv_schedule(
     map_: PixelMap, outputs: Sequence[Sequence[Source]], k_blocks: int, column_blocks: int, wide: int, programs: int
 ) -> Schedule:
-    """Of a convolution with one group of output channels for each entry of ``outputs``, the sum of its sources.
+    """Return the schedule of a convolution: each entry of ``outputs`` is a group of channels, the sum of its sources.
 
     An item's fields: row, column, group of output channels, block of them; then for each source its group, tap,
     rate, first live tap and number of live taps of the rows, the same of the columns.
@@ -136,7 +136,7 @@ def shortest(
     tiles: Sequence[ConvTile], map_: PixelMap, outputs: Sequence[Sequence[Source]], channels_in: int, channels_out: int,
     multiprocessors: int,
 ) -> tuple[ConvTile, Schedule, float]:  # fmt: skip
-    """The tile whose schedule ends first, that schedule, and its time in FLOP of a multiprocessor at its peak."""
+    """Return the tile whose schedule ends first, that schedule, and its time in FLOP of a multiprocessor's peak."""
     found = []
     for tile in tiles:
         blocks = -(-channels_in // tile.deep), -(-channels_out // tile.columns)
@@ -150,7 +150,7 @@ def shortest(
 def weight_schedule(
     map_: PixelMap, sources: Sequence[Source], out_blocks: int, in_blocks: int, deep: int, programs: int
 ) -> Schedule:
-    """Of the gradient of the weights: for each tap the sum over the rectangle of outputs whose input is no padding.
+    """Return the schedule of the weights' gradient: for each tap a sum over the outputs whose input is no padding.
 
     ``sources``: ``group`` here is that of the output's gradient. An item's fields: tap, group, block of output
     channels, block of input channels, first row, rows, first column and blocks of ``deep`` columns of the
@@ -183,7 +183,7 @@ _on_device: dict[tuple[int, torch.device], tuple[Schedule, Tensor, Tensor]] = {}
 
 
 def tables(schedule: Schedule, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Items and starts on ``device``, copied there once."""
+    """Return items ``[items, 4]`` and starts ``[programs + 1]`` on ``device``, copied there once."""
     key = id(schedule), device
     if key not in _on_device:
         items, starts = (torch.from_numpy(part).to(device) for part in (schedule.items, schedule.starts))

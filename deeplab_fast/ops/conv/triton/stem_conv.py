@@ -29,7 +29,7 @@ def space_to_depth_kernel(x, out, height, width, high, wide, ROWS: tl.constexpr,
 
 
 def space_to_depth(x: Tensor, out: Tensor) -> None:
-    """Fills ``out`` ``[N, ceil(H / 2) + 3, ceil(W / 2) + 3, 16]`` from ``x`` ``[N, H, W, 3]``, contiguous both."""
+    """Fill ``out`` ``[N, ceil(H / 2) + 3, ceil(W / 2) + 3, 16]`` from ``x`` ``[N, H, W, 3]``, contiguous both."""
     n, height, width, _ = x.shape
     _, high, wide, channels = out.shape
     tile = choose(STEM, channels)

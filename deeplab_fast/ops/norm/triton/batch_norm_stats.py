@@ -98,12 +98,12 @@ def merge_moments_kernel(
 
 
 def reduction_programs(rows: int, tile_rows: int, channel_blocks: int, most: int) -> int:
-    """Programs along the rows; a constant of the shape, so that every GPU adds in the same order."""
+    """Return how many programs share the rows; a constant of the shape, so that every GPU adds in the same order."""
     return max(1, min(triton.cdiv(rows, tile_rows), most // channel_blocks))
 
 
 def partial_moments(x: Tensor) -> Tensor:
-    """``x`` ``[rows, channels]``, contiguous -> fp32 ``[programs, 3, channels]``, means relative to the first row."""
+    """Return parts fp32 ``[programs, 3, channels]`` of ``x`` ``[rows, channels]``, means relative to the first row."""
     rows, channels = x.shape
     tile = choose(MOMENTS, channels)
     blocks = triton.cdiv(channels, tile.columns)
@@ -117,7 +117,7 @@ def partial_moments(x: Tensor) -> Tensor:
 def merge_stats_and_update_running(
     parts: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float
 ) -> tuple[Tensor, Tensor]:
-    """``parts`` fp32 ``[tiles, 3, channels]``, of any stride between rows -> mean and biased variance, fp32
+    """Return of ``parts`` fp32 ``[tiles, 3, channels]``, any stride between rows, mean and biased variance, fp32
     ``[channels]``; moves the running ones.
     """
     mean, variance = torch.empty_like(running_mean), torch.empty_like(running_var)
@@ -126,14 +126,14 @@ def merge_stats_and_update_running(
 
 
 def local_moments(x: Tensor) -> Tensor:
-    """``x`` ``[rows, channels]`` -> fp32 ``[3, channels]``: count, mean and M2."""
+    """Return count, mean and M2 of ``x`` ``[rows, channels]``, fp32 ``[3, channels]``."""
     merged = x.new_empty(3, x.shape[1], dtype=torch.float32)
     _merge(partial_moments(x), x, merged, None, None, None, None, 0.0)
     return merged
 
 
 def batch_norm_stats(x: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    """``x`` ``[rows, channels]`` -> mean and biased variance, fp32 ``[channels]``; moves the running ones."""
+    """Return mean and biased variance of ``x`` ``[rows, channels]``, fp32 ``[channels]``; move the running ones."""
     mean, variance = torch.empty_like(running_mean), torch.empty_like(running_var)
     _merge(partial_moments(x), x, None, mean, variance, running_mean, running_var, momentum)
     return mean, variance

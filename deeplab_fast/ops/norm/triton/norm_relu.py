@@ -191,7 +191,7 @@ def norm_relu(
     x: Tensor, residual: Tensor | None, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor,
     eps: float, relu: bool, y: Tensor, second: Vectors | None = None,
 ) -> None:  # fmt: skip
-    """Fills ``y``; ``x``, ``residual``, ``y`` ``[rows, channels]`` contiguous, the rest ``[channels]``.
+    """Fill ``y``; ``x``, ``residual``, ``y`` ``[rows, channels]`` contiguous, the rest ``[channels]``.
 
     ``second``: mean, variance, weight and bias by which the residual is normalised too.
     """
@@ -212,7 +212,7 @@ def norm_relu_sums(
     eps: float, relu: bool, more: Tensor | None = None, dz: Tensor | None = None,
     second: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Sums over the rows, fp32 ``[channels]``: of dz (the bias's gradient) and of dz * x-hat (the weight's).
+    """Return sums over the rows, fp32 ``[channels]``: of dz (the bias's gradient) and of dz * x-hat (the weight's).
 
     ``more``: a second gradient of the output, added to ``dy``. Fills ``dz``, where given. ``second``: what else was
     normalised and added, ``[rows, channels]``, and its mean and variance; then the sums are ``[2 * channels]``, its own
@@ -236,7 +236,7 @@ def norm_relu_sums(
 
 
 def add_parts(parts: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over the first dimension of fp32 ``[programs, 2, channels]``, in a fixed order."""
+    """Return sums over the first dimension of fp32 ``[programs, 2, channels]``, in a fixed order."""
     n_parts, _, channels = parts.shape
     first, second = parts.new_empty(channels), parts.new_empty(channels)
     tile = choose(MERGE, n_parts)
@@ -253,7 +253,7 @@ def norm_relu_backward(
     eps: float, relu: bool, sums: tuple[Tensor, Tensor], count: Tensor | float | None, dx: Tensor,
     dresidual: Tensor | None,
 ) -> None:  # fmt: skip
-    """Fills ``dx`` and, where given, ``dresidual``.
+    """Fill ``dx`` and, where given, ``dresidual``.
 
     ``count``: rows behind the statistics, fp32 ``[1]`` where other processes had a part; None: running ones.
     """

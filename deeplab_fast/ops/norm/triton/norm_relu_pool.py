@@ -140,7 +140,7 @@ def norm_relu_pool_backward_kernel(
 def norm_relu_pool(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float, y: Tensor, taps: Tensor
 ) -> None:
-    """Fills ``y`` and ``taps`` ``[N, H', W', C]``; ``x`` ``[N, H, W, C]``, all contiguous."""
+    """Fill ``y`` and ``taps`` ``[N, H', W', C]``; ``x`` ``[N, H, W, C]``, all contiguous."""
     _, height, width, channels = x.shape
     images, pooled_height, pooled_width, _ = y.shape
     tile = choose(POOL, channels)
@@ -155,7 +155,7 @@ def norm_relu_pool(
 def norm_relu_pool_sums(
     dy: Tensor, taps: Tensor, x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """As ``norm_relu_sums``: the gradients of bias and weight, fp32 ``[C]``."""
+    """Return, as ``norm_relu_sums``, the gradients of bias and weight, fp32 ``[C]``."""
     images, height, width, channels = x.shape
     tile = choose(POOL, channels)
     blocks = triton.cdiv(channels, tile.columns)
@@ -174,7 +174,7 @@ def norm_relu_pool_backward(
     dy: Tensor, taps: Tensor, x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float,
     sums: tuple[Tensor, Tensor], count: Tensor | float | None, dx: Tensor,
 ) -> None:  # fmt: skip
-    """Fills ``dx``; ``count`` as in ``norm_relu_backward``."""
+    """Fill ``dx`` ``[N, H, W, C]``; ``count`` as in ``norm_relu_backward``."""
     images, height, width, channels = x.shape
     tile = choose(POOL, channels)
     grid = (images * height * triton.cdiv(width, tile.rows) * triton.cdiv(channels, tile.columns),)

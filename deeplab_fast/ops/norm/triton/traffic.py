@@ -30,7 +30,7 @@ class Traffic(NamedTuple):
 
 
 def traffic(made: Launch) -> Traffic:
-    """Of a launch of ``moments``, ``norm_relu``, ``norm_relu_sums`` or ``norm_relu_backward``."""
+    """Count the bytes of a launch of ``moments``, ``norm_relu``, ``norm_relu_sums`` or ``norm_relu_backward``."""
     given, name = made.arguments, made.kernel.__name__
     vectors = [given[v] for v in _VECTORS[name] if made.constants.get("BATCH", True) or not v.startswith("sum")]
     matrices = sum(_bytes(given.get(m)) for m in _MATRICES)
