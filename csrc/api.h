@@ -93,11 +93,11 @@ void resample_label(const Pixels& label, const Crop& crop, AugmentScratch& scrat
                     ptrdiff_t out_stride);
 // A whole sample: out_image uint8 [S, S, 3], out_label uint8 [S, S], padded with 0 and the ignore label.
 // `colour` is applied to the image's pixels, not to the padding; may be null.
-void augment(const Pixels& image, const Pixels& label, const Crop& crop, const Recipe& recipe,
+void augment(const Pixels& image, const Pixels& label, const Crop& crop, const CropOptions& options,
              const ColourMatrix* colour, AugmentScratch& scratch, uint8_t* out_image, uint8_t* out_label);
 // The samples of a ragged batch (see Target), one after the other; out as augment_cuda's, uint8.
 void augment_ragged(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
-                    const Recipe& recipe, uint8_t* out_images, uint8_t* out_labels, int32_t* extents);
+                    const CropOptions& options, uint8_t* out_images, uint8_t* out_labels, int32_t* extents);
 // The instruction set that the loops run with, such as "AVX-512"; `limit` ("generic", "AVX2", "AVX-512")
 // holds it down for tests.
 std::string vector_extension();
@@ -237,8 +237,8 @@ class Loader {
   // Files are named once. Those of which a part is wanted stay open, others are opened at each use.
   // `stamps`: what each file was when its parts were found, or nothing. threads = 0: the work is done in
   // wait().
-  Loader(std::vector<std::string> files, const std::vector<Stamp>& stamps, const Recipe& recipe, int classes,
-         int threads, const DecodeRules& rules = {});
+  Loader(std::vector<std::string> files, const std::vector<Stamp>& stamps, const CropOptions& options,
+         int classes, int threads, const DecodeRules& rules = {});
   ~Loader();  // drops what is not begun, waits for what is
   // The target's memory must stay until wait() or the destructor has returned.
   // Job i becomes sample places[i] of the target.
@@ -274,8 +274,8 @@ std::string cuda_missing();
 // `type`: uint8 as it is, or (pixel - mean) / std, 0 in the padding; a fourth channel is 0. out_labels uint8
 // [N, S, S], extents int32 [N, 4]. mean and std are host arrays in RGB order.
 void augment_cuda(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
-                  const Recipe& recipe, const float mean[3], const float std[3], Element type, int channels,
-                  void* out_images, uint8_t* out_labels, int32_t* extents, void* stream);
+                  const CropOptions& options, const float mean[3], const float std[3], Element type,
+                  int channels, void* out_images, uint8_t* out_labels, int32_t* extents, void* stream);
 
 // As count_pairs. `wrong` uint64: the smallest index of a pair out of range; set it to all ones before.
 void count_pairs_cuda(const Integers& labels, const Integers& predictions, int64_t pixels, int classes,

@@ -67,10 +67,10 @@ void bind_augment(py::module_& m) {
       "augment_ragged",
       [](uintptr_t images, uintptr_t labels, uintptr_t samples, int count, int crop_size, bool bicubic,
          int ignore_label, uintptr_t out_images, uintptr_t out_labels, uintptr_t extents) {
-        const Recipe recipe{crop_size, 1.0, 1.0, bicubic, ignore_label};
+        const CropOptions options{crop_size, 1.0, 1.0, bicubic, ignore_label};
         const py::gil_scoped_release release;
         augment_ragged(at_address<const uint8_t>(images), at_address<const uint8_t>(labels),
-                       at_address<const Sample>(samples), count, recipe, at_address<uint8_t>(out_images),
+                       at_address<const Sample>(samples), count, options, at_address<uint8_t>(out_images),
                        at_address<uint8_t>(out_labels), at_address<int32_t>(extents));
       },
       arg("images"), arg("labels"), arg("samples"), arg("count"), arg("crop_size"), arg("bicubic"),

@@ -45,9 +45,9 @@ void bind_cuda(py::module_& m) {
          int ignore_label, const std::array<float, 3>& mean, const std::array<float, 3>& std,
          const std::string& type, int channels, uintptr_t out_images, uintptr_t out_labels, uintptr_t extents,
          uintptr_t stream) {
-        const Recipe recipe{crop_size, 1.0, 1.0, bicubic, ignore_label};
+        const CropOptions options{crop_size, 1.0, 1.0, bicubic, ignore_label};
         augment_cuda(at_address<const uint8_t>(images), at_address<const uint8_t>(labels),
-                     at_address<const Sample>(samples), count, recipe, mean.data(), std.data(),
+                     at_address<const Sample>(samples), count, options, mean.data(), std.data(),
                      element_of(type), channels, at_address<void>(out_images),
                      at_address<uint8_t>(out_labels), at_address<int32_t>(extents), at_address<void>(stream));
       },

@@ -108,10 +108,10 @@ void bind_loader(py::module_& m) {
       .def(py::init([](std::vector<std::string> files, const std::vector<std::pair<int64_t, int64_t>>& stamps,
                        int crop_size, double min_scale, double max_scale, bool bicubic, int ignore_label,
                        int classes, int threads, bool apply_exif, int64_t max_pixels) {
-             const Recipe recipe{crop_size, min_scale, max_scale, bicubic, ignore_label};
+             const CropOptions options{crop_size, min_scale, max_scale, bicubic, ignore_label};
              std::vector<Stamp> found;
              for (const auto& [size, written_ns] : stamps) found.push_back({size, written_ns});
-             return std::make_unique<Loader>(std::move(files), found, recipe, classes, threads,
+             return std::make_unique<Loader>(std::move(files), found, options, classes, threads,
                                              DecodeRules{apply_exif, max_pixels});
            }),
            arg("files"), arg("stamps"), arg("crop_size"), arg("min_scale"), arg("max_scale"), arg("bicubic"),

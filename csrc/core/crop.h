@@ -10,7 +10,7 @@
 namespace deeplab_fast {
 
 // What is the same for every sample.
-struct Recipe {
+struct CropOptions {
   int crop_size;
   double min_scale, max_scale;
   bool bicubic;
@@ -40,9 +40,9 @@ struct Crop {
 DEEPLAB_FAST_HD int at_least_one(double value) { return value < 1.0 ? 1 : static_cast<int>(value); }
 
 DEEPLAB_FAST_HD Crop choose_crop(int source_height, int source_width, const Draws& draws,
-                                 const Recipe& recipe) {
-  const double scale = recipe.min_scale + (recipe.max_scale - recipe.min_scale) * draws.scale;
-  const int size = recipe.crop_size;
+                                 const CropOptions& options) {
+  const double scale = options.min_scale + (options.max_scale - options.min_scale) * draws.scale;
+  const int size = options.crop_size;
   Crop crop;
   crop.source_height = source_height;
   crop.source_width = source_width;

@@ -86,35 +86,35 @@ void resample_label(const Pixels& label, const Crop& crop, AugmentScratch& scrat
   }
 }
 
-void augment(const Pixels& image, const Pixels& label, const Crop& crop, const Recipe& recipe,
+void augment(const Pixels& image, const Pixels& label, const Crop& crop, const CropOptions& options,
              const ColourMatrix* colour, AugmentScratch& scratch, uint8_t* out_image, uint8_t* out_label) {
-  const size_t size = recipe.crop_size;
+  const size_t size = options.crop_size;
   const size_t rows = crop.kept.bottom - crop.kept.top, columns = crop.kept.right - crop.kept.left;
   const size_t before = crop.column, after = size - columns - before;
-  resample_image(image, crop, recipe.bicubic, scratch, out_image + 3 * before, 3 * size);
+  resample_image(image, crop, options.bicubic, scratch, out_image + 3 * before, 3 * size);
   resample_label(label, crop, scratch, out_label + before, size);
   for (size_t y = 0; y < rows; ++y) {
     uint8_t *pixels = out_image + 3 * size * y, *classes = out_label + size * y;
     if (colour != nullptr) distort(*colour, static_cast<int>(columns), pixels + 3 * before);
     std::memset(pixels, 0, 3 * before);
     std::memset(pixels + 3 * (before + columns), 0, 3 * after);
-    std::memset(classes, recipe.ignore_label, before);
-    std::memset(classes + before + columns, recipe.ignore_label, after);
+    std::memset(classes, options.ignore_label, before);
+    std::memset(classes + before + columns, options.ignore_label, after);
   }
   std::memset(out_image + 3 * size * rows, 0, 3 * size * (size - rows));
-  std::memset(out_label + size * rows, recipe.ignore_label, size * (size - rows));
+  std::memset(out_label + size * rows, options.ignore_label, size * (size - rows));
 }
 
 void augment_ragged(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
-                    const Recipe& recipe, uint8_t* out_images, uint8_t* out_labels, int32_t* extents) {
+                    const CropOptions& options, uint8_t* out_images, uint8_t* out_labels, int32_t* extents) {
   AugmentScratch scratch;
-  const size_t pixels = static_cast<size_t>(recipe.crop_size) * recipe.crop_size;
+  const size_t pixels = static_cast<size_t>(options.crop_size) * options.crop_size;
   for (int i = 0; i < count; ++i) {
     const Sample& sample = samples[i];
     const Pixels image{images + sample.image_offset, 3 * ptrdiff_t{sample.image.right - sample.image.left},
                        sample.image};
     const Pixels label{labels + sample.label_offset, sample.label.right - sample.label.left, sample.label};
-    augment(image, label, sample.crop, recipe, sample.has_colour ? &sample.colour : nullptr, scratch,
+    augment(image, label, sample.crop, options, sample.has_colour ? &sample.colour : nullptr, scratch,
             out_images + 3 * pixels * i, out_labels + pixels * i);
     write_extent(sample.crop, extents + 4 * i);
   }

@@ -71,9 +71,9 @@ int first_out_of_range(const uint8_t* label, size_t pixels, int classes, int ign
 }  // namespace
 
 struct Loader::State {
-  State(std::vector<std::string> paths, const std::vector<Stamp>& stamps, const Recipe& r, int class_count,
-        const DecodeRules& d)
-      : files(std::move(paths), stamps), recipe(r), classes(class_count), rules(d), own(d) {}
+  State(std::vector<std::string> paths, const std::vector<Stamp>& stamps, const CropOptions& r,
+        int class_count, const DecodeRules& d)
+      : files(std::move(paths), stamps), options(r), classes(class_count), rules(d), own(d) {}
 
   Bytes bytes_of(const Extract& extract, std::vector<uint8_t>* buffer);
   void run(Worker& worker, const Batch& batch, size_t job);
@@ -81,7 +81,7 @@ struct Loader::State {
   void work();
 
   OpenFiles files;
-  const Recipe recipe;
+  const CropOptions options;
   const int classes;
   const DecodeRules rules;
 
@@ -138,7 +138,7 @@ void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
       throw Refused{Fault::size, by(label_size) + " pixels; expected " + by(size) + " as its image"};
     }
     Sample sample{};
-    sample.crop = choose_crop(size.height, size.width, job.draws, recipe);
+    sample.crop = choose_crop(size.height, size.width, job.draws, options);
     sample.image = source_window(sample.crop, false);
     sample.label = source_window(sample.crop, true);
     sample.has_colour = job.colour != nullptr;
@@ -171,11 +171,11 @@ void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
     worker.label_pixels.resize(static_cast<size_t>(size.height) * size.width);
     worker.label_decoder->read(whole(size), worker.label_pixels.data(), size.width);
     const int wrong = first_out_of_range(worker.label_pixels.data(), worker.label_pixels.size(), classes,
-                                         recipe.ignore_label);
+                                         options.ignore_label);
     if (wrong >= 0) throw Refused{Fault::value, std::to_string(wrong)};
     decoded_label = Clock::now();
 
-    const size_t side = recipe.crop_size;
+    const size_t side = options.crop_size;
     if (target.samples != nullptr) {
       target.samples[place] = sample;
       const int columns = sample.label.right - sample.label.left;
@@ -187,7 +187,7 @@ void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
     } else {
       const Pixels image{image_pixels, static_cast<ptrdiff_t>(image_stride), sample.image};
       const Pixels label{worker.label_pixels.data(), size.width, whole(size)};
-      augment(image, label, sample.crop, recipe, job.colour, worker.scratch,
+      augment(image, label, sample.crop, options, job.colour, worker.scratch,
               target.images + place * 3 * side * side, target.labels + place * side * side);
     }
     if (target.extents != nullptr) write_extent(sample.crop, target.extents + 4 * place);
@@ -227,9 +227,9 @@ void Loader::State::work() {
   }
 }
 
-Loader::Loader(std::vector<std::string> files, const std::vector<Stamp>& stamps, const Recipe& recipe,
+Loader::Loader(std::vector<std::string> files, const std::vector<Stamp>& stamps, const CropOptions& options,
                int classes, int threads, const DecodeRules& rules)
-    : state_(std::make_unique<State>(std::move(files), stamps, recipe, classes, rules)) {
+    : state_(std::make_unique<State>(std::move(files), stamps, options, classes, rules)) {
   try {
     for (int i = 0; i < threads; ++i) state_->threads.emplace_back([state = state_.get()] { state->work(); });
   } catch (...) {  // the system has no more threads: those that are there must be joined

@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "../api.h"
-#include "deal.h"
 #include "lanes.h"
+#include "parallel_for.h"
 #include "upsample_strips.h"
 
 namespace deeplab_fast {
@@ -255,7 +255,7 @@ void upsample_argmax(const std::vector<ScoresView>& views, int classes, const st
     for (auto* values : {&worker.largest, &worker.shares}) values->resize(widest);
     for (auto* values : {&worker.best, &worker.low, &worker.high}) values->resize(widest);
   }
-  deal(count, threads, [&](int place, int64_t number) {
+  parallel_for(count, threads, [&](int place, int64_t number) {
     Worker& worker = workers[place];
     const Unit& unit = units[number];
     const PixelSize target = targets[unit.image];

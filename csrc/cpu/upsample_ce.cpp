@@ -9,7 +9,7 @@
 #include <memory>
 
 #include "../api.h"
-#include "deal.h"
+#include "parallel_for.h"
 #include "upsample_ce_pixels.h"
 
 namespace deeplab_fast {
@@ -185,11 +185,11 @@ class Sweep {
     std::vector<Scratch> scratch;
     scratch.reserve(workers_for(units, threads));
     for (int worker = 0; worker < workers_for(units, threads); ++worker) scratch.emplace_back(shape_);
-    deal(units, threads, [&](int worker, int64_t unit) {
+    parallel_for(units, threads, [&](int worker, int64_t unit) {
       results[unit] = work_on(unit / row_cells, static_cast<int>(unit % row_cells), scratch[worker]);
     });
     if (gradient_ != nullptr) {
-      deal(static_cast<int64_t>(shape_.count) * shape_.h, threads, [&](int, int64_t row) {
+      parallel_for(static_cast<int64_t>(shape_.count) * shape_.h, threads, [&](int, int64_t row) {
         float *to = gradient_ + row * row_values_, *from = above_.get() + row * row_values_;
         for (size_t i = 0; i < row_values_; ++i) to[i] += from[i];
       });

@@ -5,8 +5,8 @@
 #include "../api.h"
 #include "../core/confusion.h"
 #include "byte_counter.h"
-#include "deal.h"
 #include "lanes.h"
+#include "parallel_for.h"
 #include "upsample_strips.h"
 
 namespace deeplab_fast {
@@ -136,7 +136,7 @@ OutOfRange count_upsampled(const float* logits, const UpsampleShape& shape, cons
   for (int i = 0; i < workers_for(units, threads); ++i) {
     workers.emplace_back(shape, ignore_label);
   }
-  deal(units, threads, [&](int place, int64_t unit) {
+  parallel_for(units, threads, [&](int place, int64_t unit) {
     Worker& worker = workers[place];
     const int64_t image = unit / bands;
     const int begin = static_cast<int>(unit % bands) * kBand, end = std::min(begin + kBand, shape.height);

@@ -71,7 +71,7 @@ __device__ uint8_t sample_label(const uint8_t* label, const Sample& sample, int 
 // Grid: columns / kThreads, rows, samples.
 template <typename T>
 __global__ void augment_kernel(const uint8_t* images, const uint8_t* labels, const Sample* samples,
-                               Recipe recipe, Normalisation normalisation, int channels, T* out_images,
+                               CropOptions options, Normalisation normalisation, int channels, T* out_images,
                                uint8_t* out_labels, int32_t* extents) {
   const Sample& sample = samples[blockIdx.z];
   const Crop& crop = sample.crop;
@@ -80,20 +80,20 @@ __global__ void augment_kernel(const uint8_t* images, const uint8_t* labels, con
   if (y == 0 && x == 0) write_extent(crop, extents + 4 * blockIdx.z);
   __shared__ Taps row_taps;
   if (threadIdx.x == 0 && y < rows) {
-    row_taps = taps_of(source_step(crop.source_height, crop.height), crop.kept.top + y, recipe.bicubic);
+    row_taps = taps_of(source_step(crop.source_height, crop.height), crop.kept.top + y, options.bicubic);
   }
   __syncthreads();
-  if (x >= recipe.crop_size) return;
-  const int64_t pixel = (static_cast<int64_t>(blockIdx.z) * recipe.crop_size + y) * recipe.crop_size + x;
+  if (x >= options.crop_size) return;
+  const int64_t pixel = (static_cast<int64_t>(blockIdx.z) * options.crop_size + y) * options.crop_size + x;
   T* out = out_images + pixel * channels;
   const int column = x - crop.column;
   if (y >= rows || column < 0 || column >= columns) {
     for (int c = 0; c < channels; ++c) out[c] = T(0);
-    out_labels[pixel] = static_cast<uint8_t>(recipe.ignore_label);
+    out_labels[pixel] = static_cast<uint8_t>(options.ignore_label);
     return;
   }
   uint8_t rgb[3];
-  sample_pixel(images + sample.image_offset, sample, row_taps, column, recipe.bicubic, rgb);
+  sample_pixel(images + sample.image_offset, sample, row_taps, column, options.bicubic, rgb);
   for (int c = 0; c < 3; ++c) store(out + c, rgb[c], normalisation.mean[c], normalisation.std[c]);
   if (channels == 4) out[3] = T(0);
   out_labels[pixel] = sample_label(labels + sample.label_offset, sample, y, column);
@@ -101,10 +101,10 @@ __global__ void augment_kernel(const uint8_t* images, const uint8_t* labels, con
 
 template <typename T>
 void launch(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
-            const Recipe& recipe, const Normalisation& normalisation, int channels, void* out_images,
+            const CropOptions& options, const Normalisation& normalisation, int channels, void* out_images,
             uint8_t* out_labels, int32_t* extents, cudaStream_t stream) {
-  const dim3 grid((recipe.crop_size + kThreads - 1) / kThreads, recipe.crop_size, count);
-  augment_kernel<T><<<grid, kThreads, 0, stream>>>(images, labels, samples, recipe, normalisation, channels,
+  const dim3 grid((options.crop_size + kThreads - 1) / kThreads, options.crop_size, count);
+  augment_kernel<T><<<grid, kThreads, 0, stream>>>(images, labels, samples, options, normalisation, channels,
                                                    static_cast<T*>(out_images), out_labels, extents);
   check(cudaGetLastError(), "augment");
 }
@@ -120,8 +120,8 @@ std::string cuda_missing() {
 }
 
 void augment_cuda(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
-                  const Recipe& recipe, const float mean[3], const float std[3], Element type, int channels,
-                  void* out_images, uint8_t* out_labels, int32_t* extents, void* stream) {
+                  const CropOptions& options, const float mean[3], const float std[3], Element type,
+                  int channels, void* out_images, uint8_t* out_labels, int32_t* extents, void* stream) {
   if (count == 0) return;
   Normalisation normalisation;
   for (int c = 0; c < 3; ++c) {
@@ -129,8 +129,8 @@ void augment_cuda(const uint8_t* images, const uint8_t* labels, const Sample* sa
     normalisation.std[c] = std[c];
   }
   const auto run = [&](auto launcher) {
-    launcher(images, labels, samples, count, recipe, normalisation, channels, out_images, out_labels, extents,
-             static_cast<cudaStream_t>(stream));
+    launcher(images, labels, samples, count, options, normalisation, channels, out_images, out_labels,
+             extents, static_cast<cudaStream_t>(stream));
   };
   switch (type) {
     case Element::uint8:

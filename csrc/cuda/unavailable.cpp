@@ -12,7 +12,7 @@ namespace {
 
 std::string cuda_missing() { return build_info().at("CUDA"); }
 
-void augment_cuda(const uint8_t*, const uint8_t*, const Sample*, int, const Recipe&, const float[3],
+void augment_cuda(const uint8_t*, const uint8_t*, const Sample*, int, const CropOptions&, const float[3],
                   const float[3], Element, int, void*, uint8_t*, int32_t*, void*) {
   unavailable();
 }

@@ -1,4 +1,4 @@
-#include "deal.h"
+#include "parallel_for.h"
 
 #include <algorithm>
 #include <atomic>
@@ -14,7 +14,7 @@ int workers_for(int64_t units, int threads) {
   return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(units, threads)));
 }
 
-void deal(int64_t units, int threads, const std::function<void(int worker, int64_t unit)>& work) {
+void parallel_for(int64_t units, int threads, const std::function<void(int worker, int64_t unit)>& work) {
   std::atomic<int64_t> next{0};
   std::exception_ptr failure;
   std::mutex mutex;
