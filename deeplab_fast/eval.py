@@ -24,13 +24,13 @@ from .model.layers import use_fused
 from .runtime import (
     check_precision,
     common_precision,
-    place,
     prepare_backends,
     resolve_precision,
     select_device,
+    to_channels_last,
     versions,
 )
-from .storage.files import check_folder, make_folder, replace_file
+from .storage.files import check_folder, make_folder, write_json
 from .storage.provenance import as_json, deciding_flags, differences, weights_digest
 
 logger = logging.getLogger("deeplab_fast")
@@ -42,6 +42,7 @@ EPILOG = """example: python -m deeplab_fast.eval --ckpt_path=ckpt/best.pt --data
 
 
 def open_source(config: EvalConfig) -> Source:
+    """Open the samples that the flags name, or raise :class:`UserError` where they name none or two."""
     if config.data_file and config.data_lst:
         raise UserError("--data_file and --data_lst: expected one of them, not both")
     if config.data_file:
@@ -130,8 +131,7 @@ def write_metrics(folder: Path, name: str, record: dict[str, Any]) -> Path:
             break
         why = f"this one differs in {differences(record['provenance'], before)}" if before else "it is another file"
         logger.info("%s stays: %s", path, why)
-    with replace_file(path) as partial:
-        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(path, record)
     return path
 
 
@@ -164,6 +164,7 @@ def deliver(table: str, folder: Path, name: str, record: dict[str, Any]) -> None
 
 
 def main(argv: list[str]) -> int:
+    """Evaluate as the flags say, in every process that torchrun started; return the exit status."""
     world = world_from_environment()
     try:
         flags = parse_flags(EvalConfig, argv, "deeplab_fast.eval", DESCRIPTION, EPILOG)
@@ -190,7 +191,7 @@ def main(argv: list[str]) -> int:
                 made_from = provenance(config, source, weights_digest(model))
         if asked == "auto":
             logger.info("speed: %s", precision)
-        network: nn.Module = place(model, device)
+        network: nn.Module = to_channels_last(model, device)
         use_fused(network, config.fused)
         if config.compile:
             network.compile(dynamic=False)

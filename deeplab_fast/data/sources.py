@@ -1,4 +1,4 @@
-"""Where samples come from: list files, two folders, or records, behind one small interface."""
+"""Sources of samples: list files, two folders, or records, behind one small interface."""
 
 import hashlib
 import logging
@@ -26,11 +26,11 @@ class Sample(NamedTuple):
     label_where: str
 
 
-UNVERIFIED = -1  # in the place of a checksum
+UNVERIFIED = -1  # instead of a checksum
 
 
-class Place(NamedTuple):
-    """Where bytes are: a file by its number, the part of it (size -1: all of the file), and their CRC-32 if known."""
+class ByteRange(NamedTuple):
+    """A range of a file's bytes (size -1: all of them), the file by its number, and their CRC-32 if known."""
 
     file: int
     offset: int
@@ -41,8 +41,8 @@ class Place(NamedTuple):
 class Source(Protocol):
     """A sequence of encoded samples.
 
-    :meth:`read` gives a sample's bytes; :meth:`files` and :meth:`places` let native threads fetch them;
-    :meth:`stamps` gives each file's size and time (ns) where its parts were found by them, else nothing.
+    :meth:`read` gives a sample's bytes; :meth:`files` and :meth:`byte_ranges` let native threads fetch
+    them; :meth:`stamps` gives each file's size and time (ns) where its parts were found by them, else nothing.
     :meth:`where` names them in errors.
     """
 
@@ -58,11 +58,11 @@ class Source(Protocol):
 
     def stamps(self) -> list[tuple[int, int]]: ...
 
-    def places(self, index: int) -> tuple[Place, Place]: ...
+    def byte_ranges(self, index: int) -> tuple[ByteRange, ByteRange]: ...
 
 
 def keys_digest(source: Source) -> str:
-    """Tells whether two sources hold the same samples in the same order."""
+    """Return a SHA-256 of the keys: equal where two sources hold the same samples in the same order."""
     sha = hashlib.sha256()
     for i in range(len(source)):
         sha.update(source.key(i).encode() + b"\n")
@@ -70,6 +70,7 @@ def keys_digest(source: Source) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
+    """Read a file, or raise :class:`UserError`, which names it."""
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
@@ -77,7 +78,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def unique_keys(paths: list[str]) -> list[str]:
-    """A key for each image path: its stem, or, where stems repeat, its whole path without suffix.
+    """Make a key for each image path: its stem, or, where stems repeat, its whole path without suffix.
 
     Dots become underscores: in a tar shard the first dot ends the key.
     """
@@ -124,21 +125,24 @@ class FileSource:
         return str(self.root / self.images[index]), str(self.root / self.labels[index])
 
     def read(self, index: int) -> Sample:
+        """Read a sample's files, or raise :class:`UserError`, which names the one that cannot be read."""
         image, label = self.where(index)
         return Sample(self.keys[index], read_bytes(Path(image)), read_bytes(Path(label)), image, label)
 
     def files(self) -> list[str]:
+        """Return the paths of all images, then of all labels."""
         root = os.fspath(self.root)  # joined as text: pathlib takes ten times as long
         return [os.path.join(root, name) for name in (*self.images, *self.labels)]
 
     def stamps(self) -> list[tuple[int, int]]:
         return []
 
-    def places(self, index: int) -> tuple[Place, Place]:
-        return Place(index, 0, -1), Place(len(self.images) + index, 0, -1)
+    def byte_ranges(self, index: int) -> tuple[ByteRange, ByteRange]:
+        return ByteRange(index, 0, -1), ByteRange(len(self.images) + index, 0, -1)
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file, or raise :class:`UserError`, which names it."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which samples of a source can be used, found out by decoding them, and the source without the others."""
+"""Samples that can be used, found out by decoding them, and the source without the others."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding, decode_label
 
 from .pairs import read_pair
-from .sources import Place, Sample, Source
+from .sources import ByteRange, Sample, Source
 from .threads import ordered_map
 
 
@@ -41,13 +41,13 @@ class Subset:
     def stamps(self) -> list[tuple[int, int]]:
         return self.whole.stamps()
 
-    def places(self, index: int) -> tuple[Place, Place]:
-        return self.whole.places(self.kept[index])
+    def byte_ranges(self, index: int) -> tuple[ByteRange, ByteRange]:
+        return self.whole.byte_ranges(self.kept[index])
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What decoding some samples of a source found.
+    """Findings of decoding some samples of a source.
 
     ``faults`` says of each sample that cannot be used why, ``pixels`` counts the label values of the others: ``[256]``.
     """

@@ -1,4 +1,4 @@
-"""Which files beside the data this program wrote, known by their content: others are the user's and stay."""
+"""Files beside the data that this program wrote, known by their content: others are the user's and stay."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import replace_file
+from deeplab_fast.storage.files import replace_file, write_json
 
 from .sources import read_bytes
 
@@ -51,10 +51,9 @@ class Written:
         self._files[name] = digests
 
     def save(self) -> None:
-        if not self._changed:
-            return
-        with replace_file(self.root / MANIFEST) as partial:
-            partial.write_text(json.dumps({"format": FORMAT, "files": self._files}, indent=0) + "\n", encoding="utf-8")
+        """Write the digests to their file, where one of them has changed."""
+        if self._changed:
+            write_json(self.root / MANIFEST, {"format": FORMAT, "files": self._files}, indent=0)
         self._changed = False
 
     def _name(self, path: Path) -> str:

@@ -75,7 +75,7 @@ def load(path: Path, device: str | torch.device = "cpu", allow: Sequence[Any] = 
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    """torch's own words run over many lines and speak of loading the file all the same."""
+    """Say why torch refused a file: its own words run over many lines and speak of loading it all the same."""
     if path.stat().st_size == 0:
         return "the file is empty"
     if isinstance(error, pickle.UnpicklingError) and (found := _REFUSED.search(str(error))):

@@ -1,5 +1,7 @@
-"""Files that are written whole or not at all, and targets that are known to be writable before the work begins."""
+"""Files that are written whole or not at all, and by one process at a time; targets known to be writable beforehand."""
 
+import errno
+import json
 import os
 import re
 import sys
@@ -7,11 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from ..errors import UserError
 
 _PARTIAL = re.compile(r"\.(?P<stem>.+)\.\d+\.partial(?P<suffix>\.[^.]+)?")
 ROOM = 1 << 16  # bytes tried: more than the figures of an evaluation take
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def reason(error: OSError) -> str:
@@ -49,6 +53,16 @@ def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def write_json(path: Path, content: Any, indent: int = 1) -> None:
+    """Write JSON under ``path``, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with replace_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+
+
 def rename(partial: Path, path: Path) -> None:
     """Give a file, whose content is on the disk, its name, and wait until the folder is on the disk too.
 
@@ -64,6 +78,64 @@ def rename(partial: Path, path: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock(descriptor: int, wait: bool) -> bool:
+    """Take the system's lock (flock) of an open file or folder; return False where its file system has no locks.
+
+    The lock ends with the descriptor, and so with the process, however that ends.
+
+    Raises:
+        OSError: another process has it, and ``wait`` is False.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file is the one that now has the name ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes that lock ``folder`` out of the block; waits for the one that is in it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock(descriptor, wait=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def open_alone(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to write it from its start, unless another process is writing it.
+
+    Raises:
+        UserError: one is.
+    """
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+        try:
+            lock(file.fileno(), wait=False)
+        except OSError:
+            raise UserError(f"{path}: another process is writing it") from None
+        if not is_at(file.fileno(), path):  # it was given its final name just now
+            raise UserError(f"{path}: another process is writing it")
+        file.truncate(0)
+        yield file
 
 
 def unfinished(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a run leaves to read: metrics.jsonl, timing.jsonl, TensorBoard events, a progress bar.
+"""The log of a run: metrics.jsonl, timing.jsonl, TensorBoard events, a progress bar.
 
 ``metrics.jsonl`` holds what the seed decides (losses, learning rates, evaluations), one object a
 line: a resumed run's is equal byte for byte to an uninterrupted one's. ``timing.jsonl`` holds what
@@ -18,8 +18,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import UserError
-from .board import Board
 from .files import reason, replace_file
+from .tensorboard import TensorBoard
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -76,10 +76,12 @@ class JsonLines:
             raise UserError(f"{self.path}: cannot be written ({reason(error)})") from None
 
     def write(self, record: dict[str, Any]) -> None:
+        """Add a line, which :meth:`flush` brings to the file."""
         with self._errors():
             self._file.write(json.dumps(record) + "\n")
 
     def flush(self) -> None:
+        """Bring all lines to the file, where readers see them."""
         with self._errors():
             self._file.flush()
 
@@ -127,7 +129,7 @@ class RunLog:
             folder / METRICS, start, lambda r: "miou" not in r or r["step"] < start or r["step"] <= evaluated
         )
         self.timing = JsonLines(folder / TIMING, start)
-        self.board = Board(folder, purge_step=start + 1 if start else None)
+        self.tensorboard = TensorBoard(folder, purge_step=start + 1 if start else None)
         self._total = total_steps
         self._tty = sys.stderr.isatty()
         self._last_line = time.monotonic()
@@ -138,8 +140,8 @@ class RunLog:
         block = list(records)
         for record in block:
             self.metrics.write(record)
-            self.board.scalar("train/loss", record["loss"], record["step"])
-            self.board.scalar("train/lr", record["lr"], record["step"])
+            self.tensorboard.scalar("train/loss", record["loss"], record["step"])
+            self.tensorboard.scalar("train/lr", record["lr"], record["step"])
             self.bar.update()
         if not block:
             return
@@ -148,7 +150,7 @@ class RunLog:
         self.metrics.flush()
         self.timing.flush()
         for name in ("images_per_s", "data_share"):
-            self.board.scalar(f"speed/{name}", timing[name], record["step"])
+            self.tensorboard.scalar(f"speed/{name}", timing[name], record["step"])
         shown = {
             "loss": f"{record['loss']:.4f}",
             "lr": f"{record['lr']:.2e}",
@@ -168,12 +170,13 @@ class RunLog:
         self.metrics.flush()
         for name in ("miou", "pixel_accuracy"):
             if record[name] is not None:
-                self.board.scalar(f"val/{name}", record[name], record["step"])
+                self.tensorboard.scalar(f"val/{name}", record[name], record["step"])
         miou = "no mIoU (the truth holds one class at most)" if record["miou"] is None else f"mIoU {record['miou']:.4f}"
         skipped = f" over {record['images']} images, {len(record['skipped'])} left out" if "skipped" in record else ""
         self.say(f"epoch {record['epoch']}: {miou}, pixel accuracy {record['pixel_accuracy']:.4f}{skipped}")
 
     def say(self, message: str) -> None:
+        """Log a line above the progress bar."""
         with tqdm.external_write_mode(file=sys.stderr):
             logger.info(message)
 
@@ -183,7 +186,8 @@ class RunLog:
         self.timing.sync()
 
     def close(self) -> None:
+        """Close the bar and all files."""
         self.bar.close()
-        self.board.close()
+        self.tensorboard.close()
         self.metrics.close()
         self.timing.close()

@@ -1,4 +1,4 @@
-"""The folder that prediction writes: which results are there, what they were made from, and no other's replaced.
+"""The folder that prediction writes: which results are there, and what they were made from; no other's are replaced.
 
 ``predict.json`` says what made the folder's results. Each mask carries a mark of the same and of its image's content:
 a result is done where its files are complete and the mark is that of this checkpoint, these flags and this image.
@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from ..errors import UserError
-from .files import make_folder, replace_file
+from .files import make_folder, replace_file, write_json
 from .provenance import differences
 
 DESCRIPTION_FILE = "predict.json"
@@ -57,9 +57,7 @@ class MaskFolder:
 
     def describe(self, **facts: Any) -> None:
         """Write ``predict.json``: the provenance, and ``facts`` for the reader."""
-        with replace_file(self.root / DESCRIPTION_FILE) as partial:
-            content = {**facts, "provenance": self.provenance}
-            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(self.root / DESCRIPTION_FILE, {**facts, "provenance": self.provenance})
 
     def make_folders(self, stems: Iterable[Path]) -> None:
         """Make the folders of all results, so that one that is missing later was removed."""
@@ -156,7 +154,7 @@ def _is_result(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Found:
-    """What of a prediction is there already: results ``done``, by name, and what in their place is another's."""
+    """Results that are there already: ``done``, by name, and ``conflicts``, files of others in their place."""
 
     done: set[Path]
     conflicts: list[str]

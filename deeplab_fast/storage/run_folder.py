@@ -1,7 +1,6 @@
 """The folder of a training run: whose it is, what lies there, and how an old run makes way for a new one."""
 
 import contextlib
-import errno
 import logging
 import os
 import re
@@ -12,14 +11,13 @@ from pathlib import Path
 from ..config import MODELS
 from ..errors import UserError
 from .checkpoint import BEST, LAST
-from .files import check_folder, make_folder, reason, unfinished
+from .files import check_folder, is_at, lock, make_folder, reason, unfinished
 from .log import METRICS, TIMING
 
 logger = logging.getLogger("deeplab_fast")
 
 CONFIG, LOCK = "config.json", "run.lock"
 REPORT, CURVES, PREDICTIONS = "report", "curves.png", "predictions.png"
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _NUMBERED = rf"(?:{'|'.join(MODELS)})-\d+_\d+\.pt"
 _FILES = rf"{_NUMBERED}|" + "|".join(map(re.escape, (BEST, LAST, CONFIG, METRICS, TIMING)))
 _OWN = re.compile(
@@ -41,8 +39,8 @@ def open_run_folder(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other runs out of ``folder`` inside the block, and remove what a killed one left half written.
 
-    The lock is the system's (flock) and ends with the process, however that ends. Network file systems pass it on to
-    the other hosts, but for some that know no locks: there a warning says that nothing keeps a second run out.
+    Network file systems pass the lock (flock) on to the other hosts, but for some that have no locks: there a warning
+    says that nothing keeps a second run out.
 
     Raises:
         UserError: another run has it; says which.
@@ -70,36 +68,26 @@ def _remove_unfinished(folder: Path) -> None:
 
 def _take_lock(path: Path) -> int | None:
     """Take the lock; return the descriptor that holds it, or None where the file system has no locks."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        return None
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            has_locks = lock(descriptor, wait=False)
+        except OSError:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            if error.errno in _NO_LOCKS:
-                logger.warning("%s: its file system has no locks; nothing keeps a second run out", path.parent)
-                return None
             raise UserError(
                 f"--train_dir={path.parent}: another run is writing there ({holder or 'a process'}); wait for it, or"
                 " choose another folder"
             ) from None
-        if _is_same_file(descriptor, path):  # else the one before removed it in the meantime
+        if not has_locks:
+            os.close(descriptor)
+            logger.warning("%s: its file system has no locks; nothing keeps a second run out", path.parent)
+            return None
+        if is_at(descriptor, path):  # else the one before removed it in the meantime
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             return descriptor
         os.close(descriptor)
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def results_in(folder: Path) -> list[str]:

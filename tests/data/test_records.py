@@ -16,9 +16,9 @@ from deeplab_fast.data.records import (
     read,
     write_records,
 )
-from deeplab_fast.data.records.durable import written_alone
 from deeplab_fast.data.sources import UNVERIFIED, list_source
 from deeplab_fast.errors import UserError
+from deeplab_fast.storage.files import open_alone
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
 CLASSES = ("background", "disc", "box", "triangle", "cross", "ring")
@@ -175,7 +175,7 @@ def test_more_shards_than_may_stay_open(source, tmp_path, monkeypatch):
 def test_checksums_can_be_left_aside(source, tmp_path):
     paths = write_records(source, tmp_path / "voc.tar", options())
     records = RecordSource(tmp_path / "voc.tar", verify="never")
-    assert {place.checksum for i in range(24) for place in records.places(i)} == {UNVERIFIED}
+    assert {part.checksum for i in range(24) for part in records.byte_ranges(i)} == {UNVERIFIED}
     expected = records.read(0).image
     entry = json.loads(paths[0].with_suffix(".idx").read_text())["samples"][0]
     with paths[0].open("r+b") as file:
@@ -187,7 +187,7 @@ def test_checksums_can_be_left_aside(source, tmp_path):
 
 
 def test_two_processes_do_not_write_one_shard(source, tmp_path):
-    with written_alone(tmp_path / "voc-00000.tar.partial") as file:
+    with open_alone(tmp_path / "voc-00000.tar.partial") as file:
         file.write(b"the other's")
         with pytest.raises(UserError, match=r"voc-00000\.tar\.partial: another process is writing it"):
             write_records(source, tmp_path / "voc.tar", options())

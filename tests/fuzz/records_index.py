@@ -2,7 +2,7 @@
 
 An input is a shard, its index and its set's description (see ``container`` in make_seeds.py); ``BYTES`` in the
 index or the description stands for the shard's size. Samples are opened, verified, read and decoded. Anything that
-comes out other than a :class:`UserError` is a finding, and so is a place that the native loader cannot be given.
+comes out other than a :class:`UserError` is a finding, and so is a range that the native loader cannot be given.
 """
 
 import contextlib
@@ -114,12 +114,12 @@ def mutate(data, max_size, seed):
 
 
 def check_places(source, index, name):
-    """Places go to the native loader as int64."""
-    for place in source.places(index):
-        if not all(type(value) is int and 0 <= value <= INT64_MAX for value in place[:3]):
-            raise AssertionError(f"{name}: {place} is no place in a file")
-        if type(place.checksum) is not int or not -1 <= place.checksum < 1 << 32:
-            raise AssertionError(f"{name}: {place} has a checksum that is none")
+    """Byte ranges go to the native loader as int64."""
+    for part in source.byte_ranges(index):
+        if not all(type(value) is int and 0 <= value <= INT64_MAX for value in part[:3]):
+            raise AssertionError(f"{name}: {part} is no range of a file")
+        if type(part.checksum) is not int or not -1 <= part.checksum < 1 << 32:
+            raise AssertionError(f"{name}: {part} has a checksum that is none")
 
 
 def read_all(folder):

@@ -10,8 +10,8 @@ import numpy as np
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import DEFAULT_DECODING, Decoding
+from deeplab_fast.storage.files import lock_folder, write_json
 
-from .durable import locked, write_json
 from .index import Part, ShardIndex
 from .names import set_name
 
@@ -21,7 +21,7 @@ DATASET_FILE = "dataset.json"
 
 @dataclass(frozen=True)
 class RecordOptions:
-    """How a set is written; stored in ``dataset.json``."""
+    """Options that a set is written with; stored in ``dataset.json``."""
 
     num_shards: int
     shuffle: bool
@@ -33,7 +33,7 @@ class RecordOptions:
 
 
 def describe(dst: Path, paths: list[Path], indexes: list[ShardIndex], options: RecordOptions) -> None:
-    """Write what there is to say of a set into its folder's ``dataset.json``, beside the other sets."""
+    """Write the description of a set into its folder's ``dataset.json``, beside the other sets."""
     file = dst.with_name(DATASET_FILE)
     totals = np.sum([index.class_pixels for index in indexes], axis=0)
     entry = {
@@ -50,7 +50,7 @@ def describe(dst: Path, paths: list[Path], indexes: list[ShardIndex], options: R
             for path, index in zip(paths, indexes, strict=True)
         ],
     }
-    with locked(file.parent):  # against another set's, written at the same time
+    with lock_folder(file.parent):  # against another set's, written at the same time
         content: dict[str, Any] = {"format": DATASET_FORMAT, "sets": {}}
         if file.exists():
             content = read_dataset(file)
@@ -76,7 +76,7 @@ def read_dataset(file: Path) -> dict[str, Any]:
 
 
 def dataset_entry(shards: Sequence[Path]) -> dict[str, Any] | None:
-    """What ``dataset.json`` says of the set that these shards belong to, or None."""
+    """Return what ``dataset.json`` says of the set that these shards belong to, or None."""
     file = shards[0].with_name(DATASET_FILE)
     if not file.is_file():
         return None
@@ -84,7 +84,7 @@ def dataset_entry(shards: Sequence[Path]) -> dict[str, Any] | None:
 
 
 class Listing:
-    """What ``dataset.json`` says of the shards of the set ``D/voc.tar``: nothing where it does not list the set.
+    """The shards that ``dataset.json`` lists of the set ``D/voc.tar``: none where it does not list the set.
 
     Raises:
         UserError: the shards of the set have no names.

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deeplab_fast.storage.files import write_json
+
 from ..lists import is_text
 from ..sources import UNVERIFIED
-from .durable import write_json
 
 INDEX_FORMAT = "deeplab_fast.index/2"
 OLD_FORMAT = "deeplab_fast.index/1"  # without checksums of samples, and without the set
@@ -15,7 +16,7 @@ OLD_FORMAT = "deeplab_fast.index/1"  # without checksums of samples, and without
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one sample's bytes lie in its shard, and their CRC-32, or :data:`~deeplab_fast.data.sources.UNVERIFIED`."""
+    """Ranges of a sample's bytes in its shard, and their CRC-32, or :data:`~deeplab_fast.data.sources.UNVERIFIED`."""
 
     key: str
     image_offset: int
@@ -28,7 +29,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of a set a shard is: number ``shard`` of ``shards``, which hold ``samples`` together."""
+    """The part of a set that a shard is: number ``shard`` of ``shards``, which hold ``samples`` together."""
 
     set: str
     shard: int
@@ -49,11 +50,11 @@ class ShardIndex:
 
 
 class UnreadableIndex(Exception):
-    """Says why an index cannot be believed."""
+    """An index that cannot be read or is not to be trusted; the text says why."""
 
 
 class OtherShard(UnreadableIndex):
-    """Says that an index is of a shard of another size."""
+    """An index of a shard of another size."""
 
 
 def index_path(shard: Path) -> Path:
@@ -125,11 +126,11 @@ def _part_of(content: dict[str, Any]) -> Part:
 
 
 def fits(entry: Entry, size: int) -> bool:
-    """Whether an entry, which may hold anything, names bytes of a shard of this size."""
-    places = ((entry.image_offset, entry.image_size), (entry.label_offset, entry.label_size))
+    """Tell whether an entry, which may hold anything, names bytes of a shard of this size."""
+    ranges = ((entry.image_offset, entry.image_size), (entry.label_offset, entry.label_size))
     checksums = (entry.image_crc32, entry.label_crc32)
-    if not isinstance(entry.key, str) or not all(type(value) is int for place in places for value in place):
+    if not isinstance(entry.key, str) or not all(type(value) is int for part in ranges for value in part):
         return False
     if not all(type(checksum) is int and UNVERIFIED <= checksum < 1 << 32 for checksum in checksums):
         return False
-    return is_text(entry.key) and all(0 <= at <= at + count <= size for at, count in places)
+    return is_text(entry.key) and all(0 <= at <= at + count <= size for at, count in ranges)

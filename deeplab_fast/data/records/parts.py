@@ -1,4 +1,4 @@
-"""Whether shards are a whole set: each index says how many shards and samples the set has."""
+"""A check that shards are a whole set: each index says how many shards and samples the set has."""
 
 import itertools
 import logging

@@ -14,7 +14,7 @@ import numpy as np
 
 from deeplab_fast.errors import UserError
 
-from ..sources import UNVERIFIED, Place, Sample
+from ..sources import UNVERIFIED, ByteRange, Sample
 from .description import Listing
 from .index import Entry, OtherShard, ShardIndex, UnreadableIndex, index_path, read_index
 from .names import set_name
@@ -121,6 +121,7 @@ class RecordSource:
         return self._locate(index)[1].key
 
     def where(self, index: int) -> tuple[str, str]:
+        """Return the words that name image and label in errors."""
         shard, entry = self._locate(index)
         where = f"{self.shards[shard]}, sample {entry.key}"
         return f"{where}, image", f"{where}, label"
@@ -131,10 +132,11 @@ class RecordSource:
     def stamps(self) -> list[tuple[int, int]]:
         return [(stamp.bytes, stamp.written_ns) for stamp in self._stamps]
 
-    def places(self, index: int) -> tuple[Place, Place]:
+    def byte_ranges(self, index: int) -> tuple[ByteRange, ByteRange]:
+        """Return where image and label lie, and their checksums where they are to be verified."""
         shard, entry = self._locate(index)
-        image = Place(shard, entry.image_offset, entry.image_size)
-        label = Place(shard, entry.label_offset, entry.label_size)
+        image = ByteRange(shard, entry.image_offset, entry.image_size)
+        label = ByteRange(shard, entry.label_offset, entry.label_size)
         if not self._verified:
             return image, label
         return image._replace(checksum=entry.image_crc32), label._replace(checksum=entry.label_crc32)
@@ -145,25 +147,25 @@ class RecordSource:
         Raises:
             UserError: they are not there, or not those that were written; names shard and sample.
         """
-        places, where = self.places(index), self.where(index)
-        image, label = (self._bytes(place, name) for place, name in zip(places, where, strict=True))
+        ranges, where = self.byte_ranges(index), self.where(index)
+        image, label = (self._bytes(part, name) for part, name in zip(ranges, where, strict=True))
         return Sample(self.key(index), image, label, *where)
 
-    def _bytes(self, place: Place, where: str) -> bytes:
+    def _bytes(self, part: ByteRange, where: str) -> bytes:
         """Read and compare; the native loader says the same of the same damage (csrc/cpu/loader.cpp)."""
         try:
-            file = self._files(place.file)
-            data = file.read(place.offset, place.size)
+            file = self._files(part.file)
+            data = file.read(part.offset, part.size)
         except OSError as error:
             raise UserError(f"{where}: {error.strerror}") from None
-        if len(data) < place.size:
+        if len(data) < part.size:
             raise UserError(f"{where}: the file ends before its bytes: it became shorter")
-        if place.checksum == UNVERIFIED:
-            if file.stamp() != self._stamps[place.file]:
+        if part.checksum == UNVERIFIED:
+            if file.stamp() != self._stamps[part.file]:
                 raise UserError(f"{where}: the shard was written to while it was in use")
-        elif (found := zlib.crc32(data)) != place.checksum:
+        elif (found := zlib.crc32(data)) != part.checksum:
             raise UserError(
-                f"{where}: checksum {found:08x}; its index says {place.checksum:08x}: damaged, or replaced since."
+                f"{where}: checksum {found:08x}; its index says {part.checksum:08x}: damaged, or replaced since."
                 " Run prepare records again; where another tool wrote the shard, delete its .idx"
             )
         return data

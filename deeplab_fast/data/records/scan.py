@@ -14,7 +14,7 @@ logger = logging.getLogger("deeplab_fast")
 IMAGES = ("jpg", "jpeg", "img.png")
 LABEL = "png"
 
-_Place = tuple[int, int]
+_Range = tuple[int, int]  # offset and size
 
 
 def scan(shard: Path) -> list[Entry]:
@@ -23,10 +23,10 @@ def scan(shard: Path) -> list[Entry]:
     Raises:
         UserError: it is no tar file, is cut off or damaged, or holds half a sample, or one twice; says which.
     """
-    images: dict[str, _Place] = {}
-    labels: dict[str, _Place] = {}
+    images: dict[str, _Range] = {}
+    labels: dict[str, _Range] = {}
     dotted = []
-    for name, place in _members(shard):
+    for name, part in _members(shard):
         folder, _, file = name.rpartition("/")
         key, _, suffix = file.partition(".")
         key = f"{folder}/{key}" if folder else key
@@ -35,7 +35,7 @@ def scan(shard: Path) -> list[Entry]:
             kind = labels if suffix == LABEL else images
             if key in kind:
                 raise UserError(f"{shard}: sample {key!r} has two {'labels' if suffix == LABEL else 'images'}")
-            kind[key] = place
+            kind[key] = part
         elif key and suffix.rpartition(".")[2] in (*IMAGES, LABEL):
             dotted.append(name)
     for key in images.keys() ^ labels.keys():
@@ -44,7 +44,9 @@ def scan(shard: Path) -> list[Entry]:
     if dotted:
         logger.warning(
             "%s: %d files are no sample's, such as %r (the first dot of a name ends its key); left out",
-            *(shard, len(dotted), dotted[0]),
+            shard,
+            len(dotted),
+            dotted[0],
         )
     entries = [Entry(key, *images[key], *labels[key]) for key in images]
     size = shard.stat().st_size
@@ -54,7 +56,7 @@ def scan(shard: Path) -> list[Entry]:
     return entries
 
 
-def _members(shard: Path) -> Iterator[tuple[str, _Place]]:
+def _members(shard: Path) -> Iterator[tuple[str, _Range]]:
     """Yield the name of each member of a tar file, and where its bytes are."""
     try:
         with tarfile.open(shard, "r:") as tar:

@@ -1,4 +1,4 @@
-"""Which shards ``--data_file`` names."""
+"""The shards that ``--data_file`` names."""
 
 import glob
 import itertools
@@ -27,7 +27,7 @@ class Found:
 
 
 def find_shards(data_file: str | Path, option: str = "data_file") -> list[Path]:
-    """Shards that ``--data_file`` names: the name given to ``--dst_path``, one shard, a glob or a folder.
+    """Find the shards that ``--data_file`` names: the name given to ``--dst_path``, one shard, a glob or a folder.
 
     Raises:
         UserError: nothing there, or something that is not a shard.

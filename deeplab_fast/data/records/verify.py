@@ -1,4 +1,4 @@
-"""Whether shards are, to the bit, what their indexes say."""
+"""A check that shards are, to the bit, what their indexes say."""
 
 import hashlib
 import zlib
@@ -38,7 +38,7 @@ def find_damage(shard: Path, index: ShardIndex) -> str:
             return f"{size:,} bytes; its index says {index.bytes:,}"
         if sha256_of(shard) != index.sha256:
             return "its SHA-256 is not the one in its index: damaged, or replaced since"
-        if [_place(entry) for entry in scan(shard)] != [_place(entry) for entry in index.samples]:
+        if [_unsummed(entry) for entry in scan(shard)] != [_unsummed(entry) for entry in index.samples]:
             return "its index names other samples than its headers"
         summed = checksums(shard, index.samples)
     except OSError as error:
@@ -52,7 +52,7 @@ def _sums(found: Entry, indexed: Entry) -> tuple[tuple[int, int], tuple[int, int
     return (found.image_crc32, indexed.image_crc32), (found.label_crc32, indexed.label_crc32)
 
 
-def _place(entry: Entry) -> Entry:
+def _unsummed(entry: Entry) -> Entry:
     return replace(entry, image_crc32=0, label_crc32=0)
 
 

@@ -17,13 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import rename
+from deeplab_fast.storage.files import open_alone, rename
 
 from ..pairs import check_values, decode_pair
 from ..philox import SHUFFLE, permutation
 from ..sources import Sample, Source
 from .description import DATASET_FILE, Listing, RecordOptions, describe
-from .durable import written_alone
 from .index import Entry, Part, ShardIndex, UnreadableIndex, index_path, is_index, read_index, write_index
 from .names import number_of, set_name, shard_path
 from .verify import checksums, find_damage, sha256_of
@@ -99,7 +98,7 @@ def _write_shard(
         progress.update(len(samples))
         return index
     partial = path.with_suffix(".tar.partial")
-    with written_alone(partial) as file:
+    with open_alone(partial) as file:
         index = replace(_pack(source, samples, file, options, progress), part=part)
         file.flush()
         os.fsync(file.fileno())
@@ -174,7 +173,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
 
 
 def check_sample(sample: Sample, options: RecordOptions) -> np.ndarray:
-    """Pixels of each label value, int64 ``[256]``, of a sample fit for training.
+    """Check a sample, and count the pixels of each label value: int64 ``[256]``.
 
     Raises:
         UserError: sizes differ or a value is neither a class nor the ignore label.

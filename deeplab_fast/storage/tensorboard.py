@@ -8,8 +8,8 @@ from typing import Any
 logger = logging.getLogger("deeplab_fast")
 
 
-class Board:
-    """Writes scalars. The first error is said once, and nothing more is written then."""
+class TensorBoard:
+    """A writer of scalars. The first error is said once, and nothing more is written then."""
 
     def __init__(self, folder: Path, purge_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
