@@ -15,7 +15,7 @@ from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import flag, validate
 from deeplab_fast.data.augment import Augment
 from deeplab_fast.data.dataset import BadSamples, TrainingSet
-from deeplab_fast.data.native_loader import Finish, NativeLoader
+from deeplab_fast.data.native_loader import GpuAugment, NativeLoader
 from deeplab_fast.data.records import RecordSource
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import Source, list_source
@@ -68,9 +68,9 @@ class Finding:
 
 def measure(dataset: TrainingSet, config: LoaderConfig, threads: int, device: torch.device) -> Finding:
     """Load for ``config.seconds``, after a first batch."""
-    finish = Finish(MEAN_RGB, STD_RGB, torch.bfloat16) if config.augment_on == "gpu" else None
+    gpu_augment = GpuAugment(MEAN_RGB, STD_RGB, torch.bfloat16) if config.augment_on == "gpu" else None
     size = min(config.batch_size, len(dataset.source))
-    loader = NativeLoader(dataset, Schedule(len(dataset.source), size, 1), threads, device, BadSamples(), finish)
+    loader = NativeLoader(dataset, Schedule(len(dataset.source), size, 1), threads, device, BadSamples(), gpu_augment)
     batches = loader.batches(0, 1 << 40)
     next(batches)
     before, start, images = loader.samples.seconds(), time.perf_counter(), 0

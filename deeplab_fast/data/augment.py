@@ -39,14 +39,14 @@ class Crop(NamedTuple):
 
 
 def draws(seed: int, epoch: int, sample: int) -> Draws:
-    """What ``(seed, epoch, sample)`` decides; independent of every other sample."""
+    """Draw what ``(seed, epoch, sample)`` decides, independent of every other sample."""
     return Draws(*uniform(seed, epoch, sample, AUGMENT).tolist())
 
 
 def colour_matrix(seed: int, epoch: int, sample: int) -> NDArray[np.int32]:
-    """A random change of brightness, contrast, saturation and hue, each with probability 1/2: int32 ``[3, 4]``.
+    """Draw a change of brightness, contrast, saturation and hue, each with probability 1/2: int32 ``[3, 4]``.
 
-    In the ranges of SSD's photometric distortion (Liu et al., arXiv 1512.02325, section 2.2, as
+    The ranges are those of SSD's photometric distortion (Liu et al., arXiv 1512.02325, section 2.2, as
     implemented with it): brightness +-32, contrast and saturation 0.5 to 1.5, hue +-36 degrees. All four
     are affine in RGB, so one matrix (units of 1/4096, last column added) does them together.
     """

@@ -1,4 +1,4 @@
-"""The data set doctor: reads every file as training will, and names what would break it."""
+"""The check of a data set: it reads every file as training will, and names what would break it."""
 
 import hashlib
 from collections import Counter
@@ -23,7 +23,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass
 class Findings:
-    """What was found: ``problems`` break training, ``notes`` do not."""
+    """Findings of a check: ``problems`` break training, ``notes`` do not."""
 
     samples: int = 0
     problems: list[str] = field(default_factory=list)
@@ -201,9 +201,9 @@ def _check_one(source: Source, index: int, num_classes: int, ignore_label: int, 
 
 
 def suggested_weights(pixels: np.ndarray) -> list[float]:
-    """Median-frequency class weights (Eigen and Fergus, arXiv 1411.4734, section 6.3.2), at most 10.
+    """Return median-frequency class weights (Eigen and Fergus, arXiv 1411.4734, section 6.3.2), at most 10.
 
-    ``pixels`` counts each class's pixels; a class without any gets 1.
+    ``pixels`` ``[num_classes]`` counts each class's pixels; a class without any gets 1.
     """
     present = pixels > 0
     if not present.any():

@@ -24,7 +24,7 @@ VOC = (
 
 @dataclass(frozen=True)
 class Description:
-    """What a data set says of itself, and the file that says it."""
+    """The classes that a data set describes, and the file that does."""
 
     file: Path
     flags: dict[str, int]  # num_classes and, of records, ignore_label
@@ -146,5 +146,5 @@ def class_numbers(text: str, names: Sequence[str], flag: str) -> set[int]:
         elif word in names:
             numbers.add(names.index(word))
         else:
-            raise UserError(f"--{flag}: {word!r} is no class; expected names, or numbers from 0 to {len(names) - 1}")
+            raise UserError(f"--{flag}: {word!r} is not a class; expected names, or numbers from 0 to {len(names) - 1}")
     return numbers

@@ -1,4 +1,4 @@
-"""What a loader takes and gives: the training set, a batch, and what becomes of a sample that is no good."""
+"""What a loader takes and gives: the training set, a batch, and what becomes of a sample that cannot be used."""
 
 import logging
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     keys: list[str]
 
     def to(self, device: torch.device) -> "Batch":
+        """Copy the tensors to ``device``, without waiting for the copy."""
         images, labels, extents = (t.to(device, non_blocking=True) for t in self[:3])
         return Batch(images, labels, extents, self.keys)
 
@@ -48,7 +49,7 @@ class TrainingSet:
 
 @dataclass
 class BadSamples:
-    """What ``--on_bad_sample`` says to do: stop at the first, or take others in their place, up to a limit.
+    """The rule of ``--on_bad_sample``: stop at the first, or take others in their place, up to a limit.
 
     The others are decided by the seed, so a run with bad samples repeats and resumes like any other.
     """
@@ -57,8 +58,8 @@ class BadSamples:
     limit: int = 100
     seen: set[int] = field(default_factory=set)
 
-    def replace(self, dataset: TrainingSet, place: tuple[int, int], index: int, attempt: int, error: UserError) -> int:
-        """The sample to try at ``place`` (epoch, index wanted), where ``error`` makes ``index`` useless.
+    def replace(self, dataset: TrainingSet, wanted: tuple[int, int], index: int, attempt: int, error: UserError) -> int:
+        """Return the sample to try for ``wanted`` (epoch and index), where ``error`` makes ``index`` useless.
 
         ``attempt`` counts from 0.
 
@@ -74,5 +75,5 @@ class BadSamples:
             raise UserError(f"{error}; that is more than the {self.limit} bad samples of --max_bad_samples")
         if attempt >= _ATTEMPTS:
             raise UserError(f"{error}; {_ATTEMPTS} samples tried in its place are no better")
-        draws = uniform(dataset.seed, *place, REPLACEMENT)
+        draws = uniform(dataset.seed, *wanted, REPLACEMENT)
         return int(draws[attempt] * len(dataset.source))

@@ -1,4 +1,4 @@
-"""What the pixel counts of labels say: whether a network can learn from them, or be measured by them."""
+"""Pixel counts of labels: they tell whether a network can learn from them, or be measured by them."""
 
 from collections.abc import Collection
 

@@ -1,4 +1,4 @@
-"""List files: an image and a label on each line; the text files beside them, read whoever wrote them."""
+"""List files: an image and a label on each line; and the text files beside them, from any system."""
 
 import codecs
 import os
@@ -27,7 +27,7 @@ def read_lines(path: str | Path, expected: str) -> list[str]:
 
 
 def read_list(list_file: str | Path) -> tuple[list[str], list[str]]:
-    """Image and label paths of a list file; blank lines are skipped.
+    """Read the image and label paths of a list file; blank lines are skipped.
 
     Raises:
         UserError: the list is missing, empty or badly formed.

@@ -15,7 +15,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import extension
 
 from .dataset import BadSamples, Batch, TrainingSet
-from .native_loader import Finish, NativeLoader
+from .native_loader import GpuAugment, NativeLoader
 from .reference_loader import ReferenceLoader
 from .schedule import Schedule
 
@@ -24,15 +24,15 @@ _TRIAL_S = 1.0
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """How batches are made; what they hold does not depend on it.
+    """Options of how batches are made; what they hold does not depend on them.
 
-    ``augment_on`` is auto, cpu or gpu; ``finish`` is how a GPU would augment.
+    ``augment_on`` is auto, cpu or gpu; ``gpu_augment`` is how a GPU would augment.
     """
 
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
     threads: int = 2
     augment_on: str = "cpu"
-    finish: Finish | None = None
+    gpu_augment: GpuAugment | None = None
     bad: BadSamples = field(default_factory=BadSamples)
 
 
@@ -47,15 +47,17 @@ class Loader:
     on_gpu: bool
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """This process's batches ``start`` up to ``stop``, counted over all epochs, prefetched, on the device.
+        """Yield this process's batches ``start`` up to ``stop``, counted over all epochs, prefetched, on the device.
 
         Raises:
             UserError: a sample cannot be used; names its file.
         """
         options = self.options
         if extension.decoder()[0] is not None:
-            finish = options.finish if self.on_gpu else None
-            loader = NativeLoader(self.dataset, self.schedule, options.threads, options.device, options.bad, finish)
+            gpu_augment = options.gpu_augment if self.on_gpu else None
+            loader = NativeLoader(
+                self.dataset, self.schedule, options.threads, options.device, options.bad, gpu_augment
+            )
             yield from loader.batches(start, stop)
         else:
             reference = ReferenceLoader(self.dataset, self.schedule, options.threads, options.bad)
@@ -64,7 +66,7 @@ class Loader:
 
 
 def open_loader(dataset: TrainingSet, schedule: Schedule, options: LoaderOptions) -> Loader:
-    """Decide where to augment; ``auto`` measures both where there is a choice.
+    """Choose where to augment, and return the loader; ``auto`` measures both where there is a choice.
 
     Raises:
         UserError: the GPU is asked to augment and cannot; says why.
@@ -89,16 +91,16 @@ def open_loader(dataset: TrainingSet, schedule: Schedule, options: LoaderOptions
 
 
 def _no_gpu(options: LoaderOptions) -> str:
-    """Why the GPU cannot augment here, or nothing."""
+    """Return why the GPU cannot augment here, or nothing."""
     if options.device.type != "cuda":
         return "training does not run on a CUDA GPU"
-    if options.finish is None:
+    if options.gpu_augment is None:
         return "the batches are wanted as they are"
     return extension.decoder()[1] or extension.cuda_on(options.device)[1]
 
 
 def _rate(loader: Loader) -> float:
-    """Images a second, nothing else being done, over about a second; 0 where it cannot be done.
+    """Measure images a second, nothing else being done, over about a second; 0 where it cannot be done.
 
     Bad samples end the trial, uncounted: training will meet them in their turn.
     """

@@ -1,4 +1,4 @@
-"""Which label belongs to which image, by their names in two folders or in one."""
+"""Images and their labels, matched by their names in two folders or in one."""
 
 import logging
 import os

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import SampleLoader, augment_ragged, image_size
-from deeplab_fast.ops.input.sample_loader import Crops, Failure, Jobs, Ragged, Recipe, ragged_room
+from deeplab_fast.ops.input.sample_loader import CropOptions, Crops, Failure, Jobs, Ragged, ragged_room
 
 from .augment import colour_matrix
 from .dataset import BadSamples, Batch, TrainingSet
@@ -25,12 +25,12 @@ from .schedule import Schedule
 
 _BATCHES_AHEAD = 3
 
-Places = list[tuple[int, int]]  # (epoch, index) of each sample of a batch
+Wanted = list[tuple[int, int]]  # (epoch, index) of each sample of a batch
 
 
 @dataclass(frozen=True)
-class Finish:
-    """How the GPU finishes a ragged batch."""
+class GpuAugment:
+    """Options of the augmentation on a GPU: how its images are normalised, and their dtype."""
 
     mean_rgb: tuple[float, ...]
     std_rgb: tuple[float, ...]
@@ -50,7 +50,7 @@ class _Pending:
     """A batch on its way."""
 
     ticket: int
-    places: Places
+    wanted: Wanted
     target: Crops | Ragged
     slot: _Slot | None
     batch: Batch | None = None  # once it was sent to the GPU
@@ -64,7 +64,7 @@ class NativeLoader:
     Args:
         threads: that decode and augment; 0 does it when a batch is asked for.
         device: where batches are wanted.
-        finish: augment on the GPU, and how; None augments on the CPU.
+        gpu_augment: augment on the GPU, and how; None augments on the CPU.
     """
 
     def __init__(
@@ -74,32 +74,33 @@ class NativeLoader:
         threads: int,
         device: torch.device,
         bad: BadSamples,
-        finish: Finish | None = None,
+        gpu_augment: GpuAugment | None = None,
     ) -> None:
         augment = dataset.augment
-        self.dataset, self.schedule, self.device, self.bad, self.finish = dataset, schedule, device, bad, finish
-        self.recipe = Recipe(
+        self.dataset, self.schedule, self.device, self.bad = dataset, schedule, device, bad
+        self.gpu_augment = gpu_augment
+        self.options = CropOptions(
             augment.crop_size, augment.min_scale, augment.max_scale, augment.bicubic, augment.ignore_label
         )
         source = dataset.source
         self.samples = SampleLoader(
-            source.files(), self.recipe, dataset.num_classes, threads, dataset.decoding, source.stamps()
+            source.files(), self.options, dataset.num_classes, threads, dataset.decoding, source.stamps()
         )
-        self._draws: tuple[int, NDArray[np.float64]] | None = None  # of which epoch, and what chance decides in it
+        self._draws: tuple[int, NDArray[np.float64]] | None = None  # the epoch, and the draws of its samples
         self._on_gpu = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if self._on_gpu else None
         self._ring = deque(_Slot() for _ in range(_BATCHES_AHEAD + 1)) if self._on_gpu else None
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches ``start`` up to ``stop``, counted over all epochs; closes the loader at the end.
+        """Yield the batches ``start`` up to ``stop``, counted over all epochs; closes the loader at the end.
 
         Raises:
             UserError: a sample cannot be used; names its file.
         """
         pending: deque[_Pending] = deque()
         try:
-            for places in self.schedule.batches(start, stop):
-                pending.append(self._begin(places))
+            for wanted in self.schedule.batches(start, stop):
+                pending.append(self._begin(wanted))
                 if len(pending) > _BATCHES_AHEAD:
                     yield self._take(pending)
             while pending:
@@ -108,43 +109,43 @@ class NativeLoader:
             self.samples.close()
 
     def _draws_of(self, epoch: int) -> NDArray[np.float64]:
-        """For each sample, ``[N, 4]``: to draw for a batch alone would cost as much time."""
+        """Draw for each sample of an epoch, ``[N, 4]``: to draw for a batch alone would cost as much time."""
         if self._draws is None or self._draws[0] != epoch:
             drawn = uniform(self.dataset.seed, epoch, np.arange(len(self.dataset.source)), AUGMENT)
             self._draws = epoch, drawn
         return self._draws[1]
 
-    def _jobs(self, places: Places, indexes: list[int]) -> Jobs:
-        """To load the samples ``indexes``, augmented as chance decided for ``places``, which are of one epoch."""
+    def _jobs(self, wanted: Wanted, indexes: list[int]) -> Jobs:
+        """Return jobs that load the samples ``indexes``, augmented as drawn for ``wanted``, which are of one epoch."""
         dataset = self.dataset
-        extracts = [[*image, *label] for image, label in map(dataset.source.places, indexes)]
-        draws = self._draws_of(places[0][0])[[index for _, index in places]]
+        extracts = [[*image, *label] for image, label in map(dataset.source.byte_ranges, indexes)]
+        draws = self._draws_of(wanted[0][0])[[index for _, index in wanted]]
         colours = np.empty((0, 12), np.int32)
         if dataset.augment.photometric:
-            colours = np.stack([colour_matrix(dataset.seed, *place).ravel() for place in places])
+            colours = np.stack([colour_matrix(dataset.seed, epoch, index).ravel() for epoch, index in wanted])
         return Jobs(np.array(extracts, np.int64), draws, colours)
 
-    def _begin(self, places: Places) -> _Pending:
-        jobs, slot = self._jobs(places, [index for _, index in places]), None
+    def _begin(self, wanted: Wanted) -> _Pending:
+        jobs, slot = self._jobs(wanted, [index for _, index in wanted]), None
         target: Crops | Ragged
         if self._ring is not None:
             slot = self._ring.popleft()
             if slot.copied is not None:
                 slot.copied.synchronize()
-        if self.finish is not None:
-            room = ragged_room(self.recipe, jobs.draws[:, 0], self.dataset.decoding.max_pixels)
+        if self.gpu_augment is not None:
+            room = ragged_room(self.options, jobs.draws[:, 0], self.dataset.decoding.max_pixels)
             old = slot.memory if slot is not None and isinstance(slot.memory, Ragged) else None
             target = self.samples.new_ragged(room, self._on_gpu, old)
         elif slot is not None and isinstance(slot.memory, Crops):
             target = slot.memory
         else:
-            target = self.samples.new_crops(len(places), self._on_gpu)
+            target = self.samples.new_crops(len(wanted), self._on_gpu)
         if slot is not None:
             slot.memory = target
-        return _Pending(self.samples.submit(jobs, target), places, target, slot)
+        return _Pending(self.samples.submit(jobs, target), wanted, target, slot)
 
     def _take(self, pending: deque[_Pending]) -> Batch:
-        """The first batch; what else is finished starts its way to the GPU."""
+        """Return the first batch; what else is decoded starts its way to the GPU."""
         if not self._on_gpu:
             item = pending.popleft()
             keys = self._complete(item)
@@ -171,7 +172,7 @@ class NativeLoader:
 
     def _complete(self, item: _Pending) -> list[str]:
         """Wait for the threads, put others in the place of bad samples, and return the keys."""
-        current = [index for _, index in item.places]
+        current = [index for _, index in item.wanted]
         failures = self.samples.wait(item.ticket)
         attempt = 0
         while failures:
@@ -179,8 +180,8 @@ class NativeLoader:
             for failure in failures:
                 i = failure.place
                 error = self._error(failure, current[i])
-                current[i] = self.bad.replace(self.dataset, item.places[i], current[i], attempt, error)
-            jobs = self._jobs([item.places[i] for i in failed], [current[i] for i in failed])
+                current[i] = self.bad.replace(self.dataset, item.wanted[i], current[i], attempt, error)
+            jobs = self._jobs([item.wanted[i] for i in failed], [current[i] for i in failed])
             failures = self.samples.wait(self.samples.submit(jobs, item.target, failed))
             attempt += 1
         return [self.dataset.source.key(index) for index in current]
@@ -188,7 +189,7 @@ class NativeLoader:
     def _error(self, failure: Failure, index: int) -> UserError:
         image, label = self.dataset.source.where(index)
         if failure.fault == "value":
-            return value_error(int(failure.text), label, self.dataset.num_classes, self.recipe.ignore_label)
+            return value_error(int(failure.text), label, self.dataset.num_classes, self.options.ignore_label)
         if failure.fault == "size":
             try:
                 return self._size_error(index)
@@ -214,11 +215,9 @@ class NativeLoader:
             item.slot.copied = torch.cuda.Event()
             item.slot.copied.record()
             if isinstance(on_gpu, Ragged):
-                assert self.finish is not None
-                finish = self.finish
-                crops = augment_ragged(
-                    on_gpu, len(item.places), self.recipe, finish.mean_rgb, finish.std_rgb, finish.dtype
-                )
+                assert self.gpu_augment is not None
+                how = self.gpu_augment
+                crops = augment_ragged(on_gpu, len(item.wanted), self.options, how.mean_rgb, how.std_rgb, how.dtype)
             else:
                 crops = on_gpu
             item.batch = Batch(*crops, keys)

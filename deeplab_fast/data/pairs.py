@@ -12,7 +12,7 @@ Image = NDArray[np.uint8]
 
 
 def decode_pair(sample: Sample, decoding: Decoding = DEFAULT_DECODING) -> tuple[Image, Image]:
-    """Decoded image and label of a sample, of the same size.
+    """Decode a sample: image uint8 ``[H, W, 3]`` and label uint8 ``[H, W]``.
 
     Raises:
         UserError: one cannot be decoded or their sizes differ; names the files.
@@ -31,7 +31,7 @@ def read_pair(
     """Read and decode sample ``index``: image uint8 ``[H, W, 3]`` and label uint8 ``[H, W]``, fit for use.
 
     Raises:
-        UserError: it cannot be read or decoded, the sizes differ, or a label value is no class; names the file.
+        UserError: it cannot be read or decoded, the sizes differ, or a label value is invalid; names the file.
     """
     sample = source.read(index)
     image, label = decode_pair(sample, decoding)
@@ -58,7 +58,7 @@ def turn_between(image: bytes, size: tuple[int, int], label: tuple[int, ...], de
 
 
 def check_values(label: Image, where: str, num_classes: int, ignore_label: int) -> None:
-    """Raise :class:`UserError` naming the file and the first value that is neither a class nor the ignore label."""
+    """Raise :class:`UserError` where a label ``[H, W]`` has an invalid value; names the file and the value."""
     if int(label.max(initial=0)) < num_classes:
         return
     wrong = (label >= num_classes) & (label != ignore_label)
@@ -67,7 +67,7 @@ def check_values(label: Image, where: str, num_classes: int, ignore_label: int) 
 
 
 def value_error(value: int, where: str, num_classes: int, ignore_label: int) -> UserError:
-    """For a label value that is neither a class nor the ignore label."""
+    """Make the error of a label value that is neither a class nor the ignore label."""
     return UserError(
         f"{where}: label value {value}; expected 0 to {num_classes - 1} (--num_classes={num_classes}) or"
         f" {ignore_label} (--ignore_label)"

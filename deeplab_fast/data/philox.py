@@ -16,7 +16,7 @@ ORDER, AUGMENT, SHUFFLE, COLOUR, COLOUR_CHOICE, REPLACEMENT = range(6)
 
 
 def philox4x32(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
-    """Ten rounds over ``[..., 4]`` counters, each word below 2**32; the same shape of random words."""
+    """Return random words ``[..., 4]`` from counters of that shape by ten rounds; every word is below 2**32."""
     c0, c1, c2, c3 = (counter[..., i] for i in range(4))
     k0, k1 = key
     for _ in range(10):
@@ -32,7 +32,7 @@ def philox4x32(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.
 
 
 def uniform(seed: int, epoch: int, sample: ArrayLike, stream: int) -> NDArray[np.float64]:
-    """Four numbers in [0, 1), multiples of 2**-32, for each sample: ``[..., 4]``."""
+    """Draw four numbers in [0, 1), multiples of 2**-32, for each sample: ``[..., 4]``."""
     index = np.asarray(sample, dtype=np.uint64)
     counter = np.stack(np.broadcast_arrays(index & _LOW, index >> _SHIFT, np.uint64(epoch), np.uint64(stream)), axis=-1)
     words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
@@ -40,6 +40,6 @@ def uniform(seed: int, epoch: int, sample: ArrayLike, stream: int) -> NDArray[np
 
 
 def permutation(seed: int, epoch: int, n: int, stream: int = ORDER) -> NDArray[np.int64]:
-    """A random order of ``range(n)``: sorted by a 64-bit draw for each, ties by index."""
+    """Draw an order of ``range(n)``, ``[n]``: sorted by a 64-bit draw for each, ties by index."""
     u = uniform(seed, epoch, np.arange(n), stream)
     return np.lexsort((u[:, 1], u[:, 0])).astype(np.int64)

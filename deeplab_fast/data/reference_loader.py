@@ -1,7 +1,7 @@
 """Batches through Pillow and NumPy: what the native loader must equal, and what serves where it is not built."""
 
+import itertools
 from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 import torch
@@ -24,31 +24,30 @@ class ReferenceLoader:
         self.dataset, self.schedule, self.threads, self.bad = dataset, schedule, threads, bad
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Batches ``start`` up to ``stop``, counted over all epochs, on the CPU.
+        """Yield the batches ``start`` up to ``stop``, counted over all epochs, on the CPU.
 
         Raises:
             UserError: a sample cannot be used; names its file.
         """
         size = self.schedule.batch_size
-        places = (place for batch in self.schedule.batches(start, stop) for place in batch)
-        samples = ordered_map(self._load, places, self.threads, _BATCHES_AHEAD * size)
-        while group := list(islice(samples, size)):
+        pairs = itertools.chain.from_iterable(self.schedule.batches(start, stop))
+        samples = ordered_map(self._load, pairs, self.threads, _BATCHES_AHEAD * size)
+        while group := list(itertools.islice(samples, size)):
             keys, crops = zip(*group, strict=True)
             tensors = [torch.from_numpy(np.stack(arrays)) for arrays in zip(*crops, strict=True)]
             yield Batch(tensors[0], tensors[1], tensors[2], list(keys))
 
-    def _load(self, place: tuple[int, int]) -> tuple[str, Crop]:
-        epoch, wanted = place
-        index, attempt = wanted, 0
+    def _load(self, wanted: tuple[int, int]) -> tuple[str, Crop]:
+        index, attempt = wanted[1], 0
         while True:
             try:
-                return self._load_one(epoch, wanted, index)
+                return self._load_one(*wanted, index)
             except UserError as error:
-                index = self.bad.replace(self.dataset, place, index, attempt, error)
+                index = self.bad.replace(self.dataset, wanted, index, attempt, error)
                 attempt += 1
 
     def _load_one(self, epoch: int, wanted: int, index: int) -> tuple[str, Crop]:
-        """Sample ``index``, augmented as chance decided for ``wanted``."""
+        """Load sample ``index``, augmented as drawn for ``wanted``."""
         dataset = self.dataset
         source, ignore_label = dataset.source, dataset.augment.ignore_label
         image, label = read_pair(source, index, dataset.num_classes, ignore_label, dataset.decoding)

@@ -1,4 +1,4 @@
-"""Which samples a step sees: a function of the seed, for any process and any starting point."""
+"""The samples that a step sees: a function of the seed, for any process and any starting point."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from .philox import permutation
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which samples each process sees at each step.
+    """The samples that each process sees at each step.
 
     An epoch is a permutation of the source cut into global batches; process ``rank`` of ``world``
     takes the ``rank``-th part of each. A step takes ``accumulate`` of them; what does not fill the
@@ -33,7 +33,7 @@ class Schedule:
         return self.steps_per_epoch * self.accumulate
 
     def batches(self, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
-        """(epoch, index) pairs of this process's batches ``start`` up to ``stop``, counted over all epochs."""
+        """Yield (epoch, index) pairs of this process's batches ``start`` up to ``stop``, counted over all epochs."""
         order, ordered_epoch = np.empty(0, np.int64), -1
         for number in range(start, stop):
             epoch, batch = divmod(number, self.batches_per_epoch)

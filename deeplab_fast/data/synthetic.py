@@ -32,9 +32,9 @@ Array = NDArray[np.float32]
 
 
 def builtin_data(cache_dir: str | Path = "", train: int = TRAIN, val: int = VAL) -> Path:
-    """Folder of the data set, made if it is not there: ``images/``, ``labels/``, ``train.txt``, ``val.txt``.
+    """Return the folder of the data set, made if it is not there: ``images/``, ``labels/``, ``train.txt``, ``val.txt``.
 
-    The same files every time on the same machine. An interrupted run leaves nothing half made.
+    The files are the same every time on the same machine. An interrupted run leaves nothing half made.
 
     Raises:
         UserError: the folder cannot be written.
@@ -78,7 +78,7 @@ def _write_sample(folder: Path, index: int) -> str:
 
 
 def draw_sample(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Sample ``index``: RGB uint8 ``[H, W, 3]`` and classes uint8 ``[H, W]``, sides of 112 to 176 pixels."""
+    """Draw sample ``index``: RGB uint8 ``[H, W, 3]`` and classes uint8 ``[H, W]``, sides of 112 to 176 pixels."""
     rng = np.random.default_rng([VERSION, index])
     height, width = (int(v) for v in rng.integers(112, 177, size=2))
     h, w = height * _SUPERSAMPLE, width * _SUPERSAMPLE

@@ -10,7 +10,7 @@ R = TypeVar("R")
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int, ahead: int) -> Iterator[R]:
-    """``map`` in ``threads`` threads (0: in this one), at most ``ahead`` results early.
+    """Yield what ``map`` does, from ``threads`` threads (0: from this one), at most ``ahead`` results early.
 
     Pays where the function releases the interpreter's lock, as decoding and resampling do.
     """

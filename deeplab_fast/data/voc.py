@@ -42,12 +42,12 @@ class ListResult:
 
 
 def read_ids(path: Path) -> list[str]:
-    """Image ids of a devkit's list, stripped, in order, blank lines skipped."""
+    """Read the image ids of a devkit's list, stripped, in order, blank lines skipped."""
     return [words[0] for line in read_lines(path, "the devkit's list of image ids") if (words := line.split())]
 
 
 def sbd_label(data: bytes, where: str) -> NDArray[np.uint8]:
-    """Class indexes of an SBD ``.mat`` file's GTcls structure: uint8 ``[H, W]``.
+    """Read the class indexes of an SBD ``.mat`` file's GTcls structure: uint8 ``[H, W]``.
 
     Raises:
         UserError: no such structure, or its segmentation is no image of whole numbers from 0 to 255.

@@ -14,7 +14,7 @@ from ..config import TrainConfig
 from ..data.augment import Augment
 from ..data.dataset import BadSamples, Batch, TrainingSet
 from ..data.loader import Loader, LoaderOptions, open_loader
-from ..data.native_loader import Finish
+from ..data.native_loader import GpuAugment
 from ..data.schedule import Schedule
 from ..data.sources import Source
 from ..errors import UserError
@@ -204,7 +204,7 @@ def build_loader(config: TrainConfig, source: Source, schedule: Schedule, device
         device,
         config.num_workers,
         config.augment_on,
-        Finish(config.mean_rgb, config.std_rgb, DTYPES[config.precision]),
+        GpuAugment(config.mean_rgb, config.std_rgb, DTYPES[config.precision]),
         BadSamples(config.on_bad_sample == "skip", config.max_bad_samples),
     )
     dataset = TrainingSet(source, augment, config.num_classes, config.seed, Decoding.of(config))

@@ -12,7 +12,7 @@ import torch
 from deeplab_fast.data import native_loader
 from deeplab_fast.data.augment import Augment
 from deeplab_fast.data.dataset import BadSamples, TrainingSet
-from deeplab_fast.data.native_loader import Finish, NativeLoader
+from deeplab_fast.data.native_loader import GpuAugment, NativeLoader
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.ops import extension, normalise
@@ -82,12 +82,12 @@ def as_if_on_gpu(loader, monkeypatch):
     return loader
 
 
-@pytest.mark.parametrize("finish", [None, Finish(MEAN, STD, torch.float32)], ids=["crops", "ragged"])
+@pytest.mark.parametrize("gpu_augment", [None, GpuAugment(MEAN, STD, torch.float32)], ids=["crops", "ragged"])
 @pytest.mark.parametrize("threads", [0, 2])
-def test_batches_through_the_ring_are_the_same(dataset, finish, threads, monkeypatch):
+def test_batches_through_the_ring_are_the_same(dataset, gpu_augment, threads, monkeypatch):
     schedule = Schedule(24, 5, 3)
     expected = list(NativeLoader(dataset, schedule, 0, CPU, BadSamples()).batches(0, 12))
-    loader = as_if_on_gpu(NativeLoader(dataset, schedule, threads, CPU, BadSamples(), finish), monkeypatch)
+    loader = as_if_on_gpu(NativeLoader(dataset, schedule, threads, CPU, BadSamples(), gpu_augment), monkeypatch)
     found = list(loader.batches(0, 12))
     assert len(loader.reused) == 12 - 4  # every slot that was used before
     for a, b in zip(found, expected, strict=True):
@@ -95,7 +95,7 @@ def test_batches_through_the_ring_are_the_same(dataset, finish, threads, monkeyp
         assert torch.equal(a.labels, b.labels)
         assert torch.equal(a.extents, b.extents)
         images = b.images
-        if finish is not None:
+        if gpu_augment is not None:
             images = normalise(b.images, b.extents, MEAN, STD, torch.float32).permute(0, 2, 3, 1)
         assert torch.equal(a.images, images)
 
@@ -105,8 +105,8 @@ def test_batches_through_the_ring_are_the_same(dataset, finish, threads, monkeyp
 def test_batches_on_a_gpu_are_the_same(dataset, dtype):
     schedule = Schedule(24, 5, 3)
     expected = list(NativeLoader(dataset, schedule, 0, CPU, BadSamples()).batches(0, 12))
-    finish = None if dtype is None else Finish(MEAN, STD, dtype)
-    loader = NativeLoader(dataset, schedule, 2, torch.device("cuda"), BadSamples(), finish)
+    gpu_augment = None if dtype is None else GpuAugment(MEAN, STD, dtype)
+    loader = NativeLoader(dataset, schedule, 2, torch.device("cuda"), BadSamples(), gpu_augment)
     for a, b in zip(loader.batches(0, 12), expected, strict=True):
         images = b.images if dtype is None else normalise(b.images, b.extents, MEAN, STD, dtype).permute(0, 2, 3, 1)
         assert a.images.is_cuda

@@ -13,7 +13,7 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import FileSource
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding, SampleLoader, augment_ragged, extension
-from deeplab_fast.ops.input.sample_loader import Jobs, Recipe, ragged_room
+from deeplab_fast.ops.input.sample_loader import CropOptions, Jobs, ragged_room
 from tests.native.mutations import picture
 
 pytestmark = pytest.mark.skipif(extension.decoder()[0] is None, reason=f"no native loader: {extension.decoder()[1]}")
@@ -49,15 +49,15 @@ def test_native_crops_equal_the_reference_s(source, augment):
 
 def test_ragged_crops_equal_finished_ones(source):
     """What a GPU finishes are pixels already turned."""
-    recipe = Recipe(33, 0.5, 2.0, True, 255)
-    loader = SampleLoader(source.files(), recipe, 6, threads=2)
+    options = CropOptions(33, 0.5, 2.0, True, 255)
+    loader = SampleLoader(source.files(), options, 6, threads=2)
     draws = np.random.default_rng(0).random((8, 4))
-    extracts = np.array([[*image, *label] for image, label in map(source.places, range(8))])
+    extracts = np.array([[*image, *label] for image, label in map(source.byte_ranges, range(8))])
     jobs = Jobs(extracts, draws, np.empty((0, 12), np.int32))
-    finished, ragged = loader.new_crops(8), loader.new_ragged(ragged_room(recipe, draws[:, 0]))
+    finished, ragged = loader.new_crops(8), loader.new_ragged(ragged_room(options, draws[:, 0]))
     assert loader.wait(loader.submit(jobs, finished)) == []
     assert loader.wait(loader.submit(jobs, ragged)) == []
-    other = augment_ragged(ragged, 8, recipe, (0.0,) * 3, (1.0,) * 3, torch.uint8)
+    other = augment_ragged(ragged, 8, options, (0.0,) * 3, (1.0,) * 3, torch.uint8)
     assert torch.equal(
         other.images.permute(0, 2, 3, 1) if other.images.shape[1] == 3 else other.images, finished.images
     )

@@ -16,7 +16,7 @@ from PIL import Image
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_image, extension
 from deeplab_fast.ops.input.decode import decode_image_reference
-from deeplab_fast.ops.input.sample_loader import Jobs, Recipe, SampleLoader
+from deeplab_fast.ops.input.sample_loader import CropOptions, Jobs, SampleLoader
 
 NATIVE = extension.decoder()[0]
 pytestmark = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {extension.decoder()[1]}")
@@ -46,7 +46,7 @@ def test_a_file_without_tables_does_not_borrow_those_of_the_file_before(tmp_path
     (tmp_path / "bad.jpg").write_bytes(without_segment(jpeg(progressive=True), 0xDB))
     Image.fromarray(np.zeros((40, 56), np.uint8)).save(tmp_path / "label.png")
     files = [str(tmp_path / name) for name in ("good.jpg", "bad.jpg", "label.png")]
-    loader = SampleLoader(files, Recipe(33, 1.0, 1.0, True, 255), 2, threads=0)
+    loader = SampleLoader(files, CropOptions(33, 1.0, 1.0, True, 255), 2, threads=0)
     extracts = np.array([[0, 0, -1, -1, 2, 0, -1, -1], [1, 0, -1, -1, 2, 0, -1, -1]])
     jobs = Jobs(extracts, np.zeros((2, 4)), np.empty((0, 12), np.int32))
     failures = loader.wait(loader.submit(jobs, loader.new_crops(2)))

@@ -11,7 +11,7 @@ from deeplab_fast.data.augment import Augment, colour_matrix
 from deeplab_fast.data.philox import AUGMENT, uniform
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.ops import augment_ragged, extension, normalise
-from deeplab_fast.ops.input.sample_loader import Jobs, Ragged, Recipe, SampleLoader, ragged_room
+from deeplab_fast.ops.input.sample_loader import CropOptions, Jobs, Ragged, SampleLoader, ragged_room
 
 pytestmark = [
     pytest.mark.gpu,
@@ -30,7 +30,7 @@ def source(builtin):
 
 
 def jobs(source, count, photometric):
-    extracts = np.array([[*a, *b] for a, b in map(source.places, range(count))], np.int64)
+    extracts = np.array([[*a, *b] for a, b in map(source.byte_ranges, range(count))], np.int64)
     colours = np.stack([colour_matrix(3, 0, i).ravel() for i in range(count)])
     return Jobs(
         extracts, uniform(3, 0, np.arange(count), AUGMENT), colours if photometric else np.empty((0, 12), np.int32)
@@ -38,25 +38,25 @@ def jobs(source, count, photometric):
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
-@pytest.mark.parametrize("recipe", [
-    Recipe(65, 0.5, 2.0, True, 255),
-    Recipe(129, 0.25, 0.5, False, 255),
-    Recipe(33, 3.0, 5.0, True, 7),
+@pytest.mark.parametrize("options", [
+    CropOptions(65, 0.5, 2.0, True, 255),
+    CropOptions(129, 0.25, 0.5, False, 255),
+    CropOptions(33, 3.0, 5.0, True, 7),
 ], ids=["recipe", "bilinear, shrunk", "enlarged"])  # fmt: skip
 @pytest.mark.parametrize("photometric", [False, True])
-def test_ragged_equals_crops(source, device, recipe, photometric):
-    loader = SampleLoader(source.files(), recipe, 256, threads=2)
+def test_ragged_equals_crops(source, device, options, photometric):
+    loader = SampleLoader(source.files(), options, 256, threads=2)
     work = jobs(source, 12, photometric)
     crops = loader.new_crops(12)
     assert loader.wait(loader.submit(work, crops)) == []
-    ragged = loader.new_ragged(ragged_room(recipe, work.draws[:, 0]))
+    ragged = loader.new_ragged(ragged_room(options, work.draws[:, 0]))
     assert loader.wait(loader.submit(work, ragged)) == []
     there = Ragged(*(tensor.to(device) for tensor in ragged))
-    found = augment_ragged(there, 12, recipe, MEAN, STD, torch.uint8)
+    found = augment_ragged(there, 12, options, MEAN, STD, torch.uint8)
     for tensor, expected in zip(found, crops, strict=True):
         assert torch.equal(tensor.cpu(), expected)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        found = augment_ragged(there, 12, recipe, MEAN, STD, dtype, channels=4)
+        found = augment_ragged(there, 12, options, MEAN, STD, dtype, channels=4)
         expected = normalise(crops.images, crops.extents, MEAN, STD, dtype).permute(0, 2, 3, 1)
         assert torch.equal(found.images[..., :3].cpu(), expected)
         assert not found.images[..., 3].any()
@@ -67,31 +67,31 @@ def test_the_room_is_enough_for_any_size_and_scale():
     generator = np.random.default_rng(0)
     for _ in range(3000):
         low, high = sorted(generator.uniform(0.2, 4.0, 2))
-        recipe = Recipe(int(generator.integers(17, 200)), low, high, True, 255)
+        options = CropOptions(int(generator.integers(17, 200)), low, high, True, 255)
         draw = generator.random()
         side = int(generator.integers(1, 700))
         scale = low + (high - low) * draw
         resized = max(1, int(scale * side))
-        kept = min(resized, recipe.crop_size)
+        kept = min(resized, options.crop_size)
         step = 1.0 / (resized / side)
         begin = (resized - kept) // 2
         positions = (np.arange(begin, begin + kept) + 0.5) * step - 0.5
         window = min(side, int(np.floor(positions[-1])) + 3) - max(0, int(np.floor(positions[0])) - 1)
-        assert ragged_room(recipe, np.array([draw]))[0, 3] >= window**2
+        assert ragged_room(options, np.array([draw]))[0, 3] >= window**2
 
 
 def test_a_batch_without_room_is_refused_not_overrun(source):
-    recipe = Recipe(65, 0.5, 2.0, True, 255)
-    loader = SampleLoader(source.files(), recipe, 256, threads=0)
+    options = CropOptions(65, 0.5, 2.0, True, 255)
+    loader = SampleLoader(source.files(), options, 256, threads=0)
     work = jobs(source, 2, False)
-    room = ragged_room(recipe, work.draws[:, 0])
+    room = ragged_room(options, work.draws[:, 0])
     room[1, 1] = 10
     failures = loader.wait(loader.submit(work, loader.new_ragged(room)))
     assert [(f.place, f.text) for f in failures] == [(1, "the batch has too little room for this sample's pixels")]
 
 
 def test_memory_serves_again_once_nobody_holds_it(source):
-    loader = SampleLoader(source.files(), Recipe(65, 0.5, 2.0, True, 255), 256, threads=0)
+    loader = SampleLoader(source.files(), CropOptions(65, 0.5, 2.0, True, 255), 256, threads=0)
     first = loader.new_crops(3)
     address, view = first.images.data_ptr(), first.images[1:, 5]
     del first
@@ -132,7 +132,7 @@ def failures_of(loader, extracts):
 def test_more_files_than_may_stay_open(source, tmp_path):
     """Those that were closed are opened again, and must be as they were unless a checksum says more."""
     names, extracts = parts_of_files(source, tmp_path, 300)
-    loader = SampleLoader(names, Recipe(33, 0.5, 2.0, True, 255), 256, threads=2)
+    loader = SampleLoader(names, CropOptions(33, 0.5, 2.0, True, 255), 256, threads=2)
     before = len(os.listdir("/proc/self/fd"))
     assert failures_of(loader, extracts) == []
     assert len(os.listdir("/proc/self/fd")) - before == 256
@@ -147,7 +147,7 @@ def test_more_files_than_may_stay_open(source, tmp_path):
 
 def test_bytes_that_are_not_there_or_not_those_are_a_failure_of_the_sample(source, tmp_path):
     names, extracts = parts_of_files(source, tmp_path, 4)
-    loader = SampleLoader(names, Recipe(33, 0.5, 2.0, True, 255), 256, threads=1)
+    loader = SampleLoader(names, CropOptions(33, 0.5, 2.0, True, 255), 256, threads=1)
     extracts[0, 7] ^= 1
     os.truncate(names[1], 100)
     extracts[2, 0] = extracts[2, 4] = 3
@@ -160,14 +160,14 @@ def test_bytes_that_are_not_there_or_not_those_are_a_failure_of_the_sample(sourc
 
 
 def test_stages_are_timed(source):
-    recipe = Recipe(65, 0.5, 2.0, True, 255)
-    loader = SampleLoader(source.files(), recipe, 256, threads=1)
+    options = CropOptions(65, 0.5, 2.0, True, 255)
+    loader = SampleLoader(source.files(), options, 256, threads=1)
     loader.wait(loader.submit(jobs(source, 8, False), loader.new_crops(8)))
     seconds = loader.seconds()
     assert list(seconds) == ["read", "decode image", "decode label", "augment"]
     assert all(value > 0 for value in seconds.values())
 
 
-def test_the_recipe_here_is_the_augmentation_s():
-    assert Recipe._fields == ("crop_size", "min_scale", "max_scale", "bicubic", "ignore_label")
-    assert {*Recipe._fields} < {*Augment.__dataclass_fields__}
+def test_crop_options_are_fields_of_the_augmentation():
+    assert CropOptions._fields == ("crop_size", "min_scale", "max_scale", "bicubic", "ignore_label")
+    assert {*CropOptions._fields} < {*Augment.__dataclass_fields__}

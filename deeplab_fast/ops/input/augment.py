@@ -19,18 +19,18 @@ _FIRST_SHIFT, _SECOND_SHIFT = 7, 21  # column sums keep 7 of the weights' 14 fra
 
 
 def _step(source: int, target: int) -> float:
-    """Source pixels per target pixel; two roundings, as OpenCV."""
+    """Return the source pixels per target pixel; two roundings, as OpenCV."""
     return 1.0 / (target / source)
 
 
 def nearest_index(source: int, target: int, begin: int, end: int) -> NDArray[np.int64]:
-    """Source index of target pixels ``[begin, end)`` when ``source`` pixels are resized to ``target``."""
+    """Return the nearest source pixels of target pixels ``begin`` to ``end``: ``[end - begin]``."""
     index = np.floor(np.arange(begin, end) * _step(source, target)).astype(np.int64)
     return np.minimum(index, source - 1)
 
 
 def taps(source: int, target: int, begin: int, end: int, bicubic: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Source indexes and weights x 16384 of target pixels ``[begin, end)``: both ``[end - begin, 4]``.
+    """Return source indexes and weights x 16384 of target pixels ``begin`` to ``end``: both ``[end - begin, 4]``.
 
     Pixels beyond the border repeat the border's. Each pixel's weights sum to 16384: what rounding
     lost or gained goes to the heavier of the two inner taps. Bilinear leaves the outer two at 0.
@@ -53,12 +53,15 @@ def taps(source: int, target: int, begin: int, end: int, bicubic: bool) -> tuple
 
 
 def _shifted(sums: NDArray[np.int32], bits: int) -> NDArray[np.int32]:
-    """``sums / 2**bits``, halves upward."""
+    """Return ``sums / 2**bits``, halves upward."""
     return (sums + (1 << (bits - 1))) >> bits
 
 
 def resample_reference(image: Image, size: tuple[int, int], window: tuple[int, int, int, int], bicubic: bool) -> Image:
-    """``window`` (top, bottom, left, right) of ``image`` resized to ``size``: first columns are summed, then rows."""
+    """Resize ``image`` ``[H, W, 3]`` to ``size`` and return ``window`` (top, bottom, left, right) of it.
+
+    First columns are summed, then rows.
+    """
     top, bottom, left, right = window
     row_index, row_weight = taps(image.shape[0], size[0], top, bottom, bicubic)
     col_index, col_weight = taps(image.shape[1], size[1], left, right, bicubic)
@@ -76,7 +79,7 @@ def resample_reference(image: Image, size: tuple[int, int], window: tuple[int, i
 
 
 def resample_label_reference(label: Image, size: tuple[int, int], window: tuple[int, int, int, int]) -> Image:
-    """``window`` of ``label`` resized to ``size``, each pixel the nearest."""
+    """Resize ``label`` ``[H, W]`` to ``size``, each pixel the nearest, and return ``window`` of it."""
     top, bottom, left, right = window
     rows = nearest_index(label.shape[0], size[0], top, bottom)
     cols = nearest_index(label.shape[1], size[1], left, right)
@@ -104,7 +107,7 @@ def crop_resample(
 
 
 def resize_bilinear(image: Image, size: tuple[int, int]) -> Image:
-    """Bilinear resize of a uint8 ``[H, W, 3]`` image to ``size`` (height, width), as ``cv2.resize``."""
+    """Resize a uint8 ``[H, W, 3]`` image bilinearly to ``size`` (height, width), as ``cv2.resize`` does."""
     native = extension.load()[0]
     window = (0, size[0], 0, size[1])
     if native is None:
@@ -113,6 +116,6 @@ def resize_bilinear(image: Image, size: tuple[int, int]) -> Image:
 
 
 def apply_colour(image: Image, matrix: NDArray[np.int32]) -> Image:
-    """An affine map of RGB: ``matrix`` int32 ``[3, 4]`` in units of 1/4096, its last column added, 0-255 scale."""
+    """Map RGB by ``matrix`` int32 ``[3, 4]`` in units of 1/4096, its last column added, on the 0-255 scale."""
     sums = image.astype(np.int32) @ matrix[:, :3].T + matrix[:, 3]
     return np.clip(_shifted(sums, _COLOUR_BITS), 0, 255).astype(np.uint8)

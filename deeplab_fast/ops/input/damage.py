@@ -1,4 +1,4 @@
-"""What a checker of encoded files raises; it knows the place, its caller the file's name."""
+"""The error of a checker of encoded files: it knows the offset, its caller the file's name."""
 
 
 class Damage(Exception):

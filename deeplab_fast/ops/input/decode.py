@@ -50,7 +50,7 @@ def decode_image(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING)
 
 
 def decode_label(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
-    """Label PNG bytes (8-bit grey, palette, or fewer bits) to class indexes, uint8 ``[H, W]``.
+    """Decode label PNG bytes (8-bit grey, palette, or fewer bits) to class indexes, uint8 ``[H, W]``.
 
     A palette file gives its indexes, not its colours. A label is never turned: tools write it as they show it.
 

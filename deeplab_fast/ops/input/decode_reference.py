@@ -27,7 +27,7 @@ _sound: dict[bytes, int] = {}  # digest of a sound JPEG: its needed bytes. To ch
 
 
 def image_size_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> tuple[int, int]:
-    """Do what :func:`~deeplab_fast.ops.image_size` does, in Python."""
+    """Specify :func:`~deeplab_fast.ops.image_size`, in Python."""
     header = _header(data, where, decoding)
     if isinstance(header, PngHeader):
         _check_depth(header, where)
@@ -36,14 +36,14 @@ def image_size_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_D
 
 
 def decode_image_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
-    """Do what :func:`~deeplab_fast.ops.decode_image` does, through Pillow."""
+    """Specify :func:`~deeplab_fast.ops.decode_image`, through Pillow: ``[H, W, 3]``."""
     header = _header(data, where, decoding)
     image = _jpeg_pixels(data, where, header) if isinstance(header, Frame) else _png_pixels(data, where, header)
     return turned(image, exif_orientation(data)) if decoding.apply_exif else image
 
 
 def decode_label_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
-    """Do what :func:`~deeplab_fast.ops.decode_label` does, through Pillow."""
+    """Specify :func:`~deeplab_fast.ops.decode_label`, through Pillow: ``[H, W]``."""
     if _is_jpeg(data):
         raise UserError(f"{where}: label is a JPEG, whose values are not kept exactly; expected PNG")
     header = _header(data, where, decoding)

@@ -1,4 +1,4 @@
-"""How image files become pixels, wherever they are decoded."""
+"""Options of decoding image files, wherever they are decoded."""
 
 from typing import NamedTuple, Protocol, Self
 
@@ -15,19 +15,19 @@ class _Flags(Protocol):
 
 
 class Decoding(NamedTuple):
-    """Whether images are turned as their EXIF orientation says, and how many pixels one may have."""
+    """Options of decoding: turn images as their EXIF orientation says, and the most pixels one may have."""
 
     apply_exif: bool = True
     max_pixels: int = MAX_PIXELS
 
     @classmethod
     def of(cls, flags: _Flags) -> Self:
-        """Decode as ``--exif`` and ``--max_pixels`` say."""
+        """Return what ``--exif`` and ``--max_pixels`` say."""
         return cls(flags.exif == "apply", flags.max_pixels)
 
     @property
     def max_bytes(self) -> int:
-        """Of a file."""
+        """Largest size of a file."""
         return 4 * self.max_pixels if self.max_pixels > MAX_PIXELS else _MAX_BYTES
 
 

@@ -1,7 +1,7 @@
-"""Finds what Pillow passes over in a damaged JPEG: it decodes all the same, with pixels that libjpeg makes up.
+"""A checker that finds what Pillow passes over in a damaged JPEG, which it decodes with pixels that libjpeg makes up.
 
-Goes through a file's segments as libjpeg does (ITU-T T.81, annex B; it passes over what is no marker) and through the
-bits of every scan (:mod:`.jpeg_scan`). The native decoders refuse the same (``csrc/cpu/jpeg.cpp``).
+The checker goes through a file's segments as libjpeg does (ITU-T T.81, annex B; it passes over what is no marker) and
+through the bits of every scan (:mod:`.jpeg_scan`). The native decoders refuse the same (``csrc/cpu/jpeg.cpp``).
 """
 
 import io
@@ -37,7 +37,7 @@ class Component:
 
 @dataclass
 class Frame:
-    """What SOF says."""
+    """The frame header (SOF)."""
 
     is_progressive: bool
     height: int

@@ -10,7 +10,7 @@ from .. import extension
 
 @lru_cache(maxsize=32)
 def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """On the device, copied there once: a copy at each step would wait for the device."""
+    """Return the values on the device, copied there once: a copy at each step would wait for the device."""
     with torch.inference_mode(False):
         return torch.tensor(values, device=device)
 
@@ -18,7 +18,7 @@ def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
 def normalise(
     images: Tensor, extents: Tensor, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype
 ) -> Tensor:
-    """``(image - mean) / std`` per channel, exactly 0 outside the images' valid extents.
+    """Compute ``(image - mean) / std`` per channel, exactly 0 outside the images' valid extents.
 
     Args:
         images: uint8 ``[N, H, W, 3]``, RGB.
@@ -42,7 +42,7 @@ def normalise(
 
 
 def _plain(images: Tensor, extents: Tensor) -> bool:
-    """Whether memory can be handed on as it is: not so under FakeTensor and the like."""
+    """Tell whether memory can be handed on as it is: not so under FakeTensor and the like."""
     ordinary = all(type(t) is Tensor and t.is_contiguous() for t in (images, extents))
     return ordinary and (images.dtype, extents.dtype) == (torch.uint8, torch.int32)
 
@@ -50,7 +50,7 @@ def _plain(images: Tensor, extents: Tensor) -> bool:
 def normalise_reference(
     images: Tensor, extents: Tensor, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype
 ) -> Tensor:
-    """:func:`normalise` in plain torch."""
+    """Specify :func:`normalise`, in plain torch: ``[N, H, W, 3]`` -> ``[N, 3, H, W]``."""
     n, h, w, _ = images.shape
     device = images.device
     x = (images.float() - _constant(mean, device)) / _constant(std, device)

@@ -1,4 +1,4 @@
-"""Finds what Pillow passes over in a damaged PNG; the native decoders refuse the same (``csrc/cpu/png_chunks.cpp``)."""
+"""A checker that finds what Pillow passes over in a damaged PNG; ``csrc/cpu/png_chunks.cpp`` refuses the same."""
 
 import zlib
 from typing import NamedTuple
@@ -14,7 +14,7 @@ _MOST = (1 << 31) - 1  # pixels of a side
 
 
 class PngHeader(NamedTuple):
-    """What IHDR says."""
+    """The header chunk (IHDR)."""
 
     width: int
     height: int

@@ -1,8 +1,8 @@
 """Encoded samples to batches in native threads: decode, check, augment; and the GPU's half of it.
 
-Threads take jobs (where the bytes are, what chance decided) to one of two kinds of batch: finished
-crops, or the decoded pixels that the crops need, one behind the other, for :func:`augment_ragged` to
-finish in one launch on the GPU. Both give the same bits.
+Threads make one of two kinds of batch from jobs (where the bytes are, and what was drawn): whole crops, or the decoded
+pixels that the crops need, one behind the other, which :func:`augment_ragged` augments in one launch on the GPU. Both
+give the same bits.
 """
 
 import itertools
@@ -23,8 +23,8 @@ from .decoding import DEFAULT_DECODING, MAX_PIXELS, Decoding
 from .normalise import normalise
 
 
-class Recipe(NamedTuple):
-    """What is the same for every sample; ``csrc/core/crop.h``."""
+class CropOptions(NamedTuple):
+    """Options that are the same for every sample's crop; ``csrc/core/crop.h``."""
 
     crop_size: int
     min_scale: float
@@ -34,7 +34,7 @@ class Recipe(NamedTuple):
 
 
 class Jobs(NamedTuple):
-    """What to load, a row for each sample.
+    """Samples to load, a row for each.
 
     ``extracts`` int64 ``[N, 8]``: file, offset, size and CRC-32 of the image's bytes, then of the label's (size -1: all
     of the file; CRC-32 -1: not known). ``draws`` float64 ``[N, 4]``: scale, top, left, flip, each in [0, 1).
@@ -72,17 +72,17 @@ class Ragged(NamedTuple):
 
 
 def missing() -> str:
-    """Why there is no native loader here, or nothing."""
+    """Return why there is no native loader here, or nothing."""
     return extension.decoder()[1]
 
 
-def ragged_room(recipe: Recipe, scales: NDArray[np.float64], max_pixels: int = MAX_PIXELS) -> NDArray[np.int64]:
-    """Where each sample's pixels go: offset and room of the image, then of the label, int64 ``[N, 4]``.
+def ragged_room(options: CropOptions, scales: NDArray[np.float64], max_pixels: int = MAX_PIXELS) -> NDArray[np.int64]:
+    """Lay out the samples' pixels: offset and room of the image, then of the label, int64 ``[N, 4]``.
 
     A crop reads at most ``(crop_size + 1) / scale`` source pixels a side, and a few at the border.
     """
-    scale = recipe.min_scale + (recipe.max_scale - recipe.min_scale) * scales
-    side = np.minimum(np.ceil((recipe.crop_size + 1) / scale) + 6, max_pixels).astype(np.int64)
+    scale = options.min_scale + (options.max_scale - options.min_scale) * scales
+    side = np.minimum(np.ceil((options.crop_size + 1) / scale) + 6, max_pixels).astype(np.int64)
     pixels = np.minimum(side * side, max_pixels)  # no image has more
     starts = np.cumsum(pixels) - pixels
     return np.stack([3 * starts, 3 * pixels, starts, pixels], axis=1)
@@ -96,7 +96,7 @@ class _Pool:
         self._free: dict[int, list[NDArray[np.uint8]]] = {}
 
     def take(self, size: int) -> Tensor:
-        """Uninitialised bytes. Their memory comes back when the tensor's storage is freed, views and all."""
+        """Return uninitialised bytes. Their memory comes back when the tensor's storage is freed, views and all."""
         free = self._free.setdefault(size, [])
         try:
             memory = free.pop()
@@ -109,7 +109,7 @@ class _Pool:
 
 
 class SampleLoader:
-    """A pool of native threads. ``threads=0`` works in :meth:`wait`.
+    """A pool of native threads; with ``threads=0`` the work is done in :meth:`wait`.
 
     Args:
         files: paths that jobs name by number; those of which jobs want parts stay open.
@@ -122,7 +122,7 @@ class SampleLoader:
     def __init__(
         self,
         files: list[str],
-        recipe: Recipe,
+        options: CropOptions,
         num_classes: int,
         threads: int,
         decoding: Decoding = DEFAULT_DECODING,
@@ -131,7 +131,7 @@ class SampleLoader:
         native, reason = extension.decoder()
         if native is None:
             raise RuntimeError(f"no native loader: {reason}")
-        self.recipe = recipe
+        self.options = options
         self._native = native
         self._pool = _Pool(native)
         self._loader = native.Loader(
@@ -139,7 +139,7 @@ class SampleLoader:
             stamps=list(stamps),
             classes=num_classes,
             threads=threads,
-            **recipe._asdict(),
+            **options._asdict(),
             **decoding._asdict(),
         )
         self._targets: dict[int, Crops | Ragged] = {}  # memory that threads still write to
@@ -160,18 +160,18 @@ class SampleLoader:
         return ticket
 
     def done(self, ticket: int) -> bool:
-        """Whether :meth:`wait` would return at once."""
+        """Tell whether :meth:`wait` would return at once."""
         return bool(self._loader.done(ticket))
 
     def wait(self, ticket: int) -> list[Failure]:
-        """Wait until all jobs of a ticket are done; those that failed left their place untouched."""
+        """Wait until all jobs of a ticket are done; those that failed wrote nothing."""
         while (failures := self._loader.wait(ticket, 0.2)) is None:
             pass  # back in Python now and then, for Ctrl-C
         del self._targets[ticket]
         return [Failure(*failure) for failure in failures]
 
     def seconds(self) -> dict[str, float]:
-        """Seconds that all threads together spent so far, by stage."""
+        """Return the seconds that all threads together spent so far, by stage."""
         return dict(zip(("read", "decode image", "decode label", "augment"), self._loader.spent(), strict=True))
 
     def close(self) -> None:
@@ -180,8 +180,8 @@ class SampleLoader:
         self._targets.clear()
 
     def new_crops(self, count: int, pin: bool = False) -> Crops:
-        """Memory for ``count`` finished crops."""
-        side = self.recipe.crop_size
+        """Allocate a batch of ``count`` crops."""
+        side = self.options.crop_size
         pixels = count * side * side
         starts = [0, 3 * pixels, 4 * pixels, 4 * pixels + 16 * count]
         memory = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=True) if pin else self._pool.take(starts[-1])
@@ -191,7 +191,7 @@ class SampleLoader:
         )
 
     def new_ragged(self, room: NDArray[np.int64], pin: bool = False, old: Ragged | None = None) -> Ragged:
-        """Memory for a batch with this :func:`ragged_room`; ``old`` serves again if it is enough."""
+        """Allocate a batch with this :func:`ragged_room` ``[N, 4]``, or take ``old`` again if it is enough."""
         images, labels = (int(room[-1, k] + room[-1, k + 1]) for k in (0, 2))
         table = len(room) * self._native.SAMPLE_BYTES
         if old is None or len(old.images) < images or len(old.samples) < table:
@@ -203,13 +203,13 @@ class SampleLoader:
 def augment_ragged(
     batch: Ragged,
     count: int,
-    recipe: Recipe,
+    options: CropOptions,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     dtype: torch.dtype = torch.float32,
     channels: int = 3,
 ) -> Crops:
-    """Finish a ragged batch: resample, flip, distort, pad and normalise; on a GPU in one launch.
+    """Augment a ragged batch: resample, flip, distort, pad and normalise; on a GPU in one launch.
 
     Args:
         batch: on any device.
@@ -223,7 +223,7 @@ def augment_ragged(
     Raises:
         RuntimeError: the batch is on a GPU and the extension has no CUDA part, or CUDA refuses; says which.
     """
-    device, side = batch.images.device, recipe.crop_size
+    device, side = batch.images.device, options.crop_size
     native, reason = extension.cuda_on(device) if device.type == "cuda" else extension.load()
     if native is None:
         raise RuntimeError(f"cannot augment on {device}: {reason}")
@@ -239,8 +239,8 @@ def augment_ragged(
         "samples": batch.samples.data_ptr(),
         "count": count,
         "crop_size": side,
-        "bicubic": recipe.bicubic,
-        "ignore_label": recipe.ignore_label,
+        "bicubic": options.bicubic,
+        "ignore_label": options.ignore_label,
         "out_images": images.data_ptr(),
         "out_labels": labels.data_ptr(),
         "extents": extents.data_ptr(),
