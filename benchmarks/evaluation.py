@@ -22,7 +22,7 @@ from deeplab_fast.evaluation.inference import trained_model
 from deeplab_fast.model import DeepLabV3, build_model
 from deeplab_fast.model.batch_norm import BatchNorm2d
 from deeplab_fast.model.layers import use_fused
-from deeplab_fast.runtime import place, prepare_backends, select_device
+from deeplab_fast.runtime import prepare_backends, select_device, to_channels_last
 
 from .agreement import Check, equal
 from .loader import open_source
@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
         config, trained = trained_model(EvaluationConfig, flags)
     else:
         trained = random_model(config)
-    model = place(trained, device)
+    model = to_channels_last(trained, device)
     source = open_source(config.data_file, config.data_root, config.data_lst)
     protocol = Protocol.of(config, config.precision, config.scales, config.flip)
 

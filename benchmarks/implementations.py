@@ -14,7 +14,7 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.distributed import World
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
-from deeplab_fast.runtime import autocast, place
+from deeplab_fast.runtime import autocast, to_channels_last
 from deeplab_fast.training.state import build_state
 from deeplab_fast.training.step import choose_step
 
@@ -179,7 +179,7 @@ def _torchvision(
     """
     model = Torchvision(config.backbone, config.num_classes, config.model)
     model.load_state_dict(weights)
-    model = without_dropout(place(model, device).train())
+    model = without_dropout(to_channels_last(model, device).train())
     network: Any = model
     mode = KINDS[name].compiled
     if mode is not None:
@@ -224,7 +224,7 @@ def truth(weights: dict[str, Any], config: StepConfig, dtype: torch.dtype, devic
     """
     model = Torchvision(config.backbone, config.num_classes, config.model)
     model.load_state_dict(weights)
-    model = without_dropout(place(model, device).to(dtype).train())
+    model = without_dropout(to_channels_last(model, device).to(dtype).train())
     logits = model(data.images.to(dtype))
     loss = F.cross_entropy(logits, data.labels.long(), ignore_index=IGNORE)
     loss.backward()

@@ -27,11 +27,11 @@ from .runtime import (
     Precision,
     check_precision,
     keep_precision,
-    place,
     prepare_backends,
     resolve_precision,
     select_device,
     sigterm_interrupts,
+    to_channels_last,
     versions,
 )
 from .storage.files import check_folder
@@ -56,7 +56,7 @@ class PredictConfig(ProtocolConfig, DeviceConfig, ImageConfig, ModelConfig):
 
 
 def find_images(given: str) -> list[tuple[Path, Path]]:
-    """Images to segment and where each result goes below the output folder, without suffix."""
+    """Find the images to segment, and where each result goes below the output folder, without suffix."""
     path = Path(given)
     if path.is_file():
         return [(path, Path(path.stem))]
@@ -174,7 +174,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 @dataclass
 class Tally:
-    """How far a prediction has come."""
+    """The progress of a prediction."""
 
     total: int
     before: int  # done by earlier runs
@@ -209,6 +209,7 @@ def segment(segmenter: Segmenter, folder: MaskFolder, pending: list[tuple[Path, 
 
 
 def main(argv: list[str]) -> int:
+    """Segment images as the flags say; return the exit status."""
     flags = parse_flags(PredictConfig, argv, "deeplab_fast.predict", DESCRIPTION)
     asked = PredictConfig(**flags)
     validate(asked)
@@ -232,7 +233,7 @@ def main(argv: list[str]) -> int:
     facts = {"checkpoint": config.ckpt_path, "versions": versions()}
     if not found.conflicts:
         folder.describe(**facts)
-    model = place(model, device)
+    model = to_channels_last(model, device)
     use_fused(model, config.fused)
     if asked.precision == "auto":
         logger.info("speed: %s", precision)

@@ -1,4 +1,4 @@
-"""What the machine offers: device, arithmetic, seeds; and a report of it.
+"""The machine: its device, arithmetic and seeds, and a report of what it offers.
 
 ``python -m deeplab_fast.runtime`` prints the report.
 """
@@ -30,7 +30,7 @@ _BF16_INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512_BF16"}
 
 
 def select_device(target: str, local_rank: int = 0) -> torch.device:
-    """The device that ``--device_target`` names.
+    """Return the device that ``--device_target`` names.
 
     Raises:
         UserError: a GPU is asked for and there is none, or fewer than processes on this host.
@@ -115,17 +115,17 @@ def keep_precision(began: str, here: Precision, device: torch.device, folder: st
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Context in which the network runs in ``precision``."""
+    """Return the context in which the network runs in ``precision``."""
     return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
-def place(model: M, device: torch.device) -> M:
-    """``model`` on ``device``, its convolution weights in channels-last storage."""
+def to_channels_last(model: M, device: torch.device) -> M:
+    """Move ``model`` to ``device``, its convolution weights to channels-last storage."""
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def prepare_backends(device: torch.device) -> None:
-    """Repeatable arithmetic on a GPU, and fp32 that is fp32.
+    """Make arithmetic on a GPU deterministic, and fp32 no less than fp32.
 
     cuDNN must not choose its algorithms by timing them: another process might choose others, and a
     resumed run would not have the same bits.
@@ -142,7 +142,7 @@ def seed_everything(seed: int) -> None:
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """State of the generators that training draws from."""
+    """Return the states of the generators that training draws from: bytes of shape ``[n]``."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -150,13 +150,14 @@ def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def restore_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Set the generators as :func:`rng_state` found them."""
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
 
 
 class StopRequest:
-    """Turns the first SIGTERM or Ctrl-C into a wish to stop; a second one stops at once, but not within a save."""
+    """A wish to stop, from the first SIGTERM or Ctrl-C; a second one stops at once, but not within a save."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -183,6 +184,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
+        """Take the two signals within the block."""
         old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield self
@@ -206,7 +208,7 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
+    """Return the versions that a result depends on."""
     found = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for name in ("deeplab_fast", "numpy", "pillow", "triton"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -215,12 +217,12 @@ def versions() -> dict[str, str]:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def report() -> list[tuple[str, str]]:
-    """(subject, finding) pairs of what this machine offers and, where something is missing, why."""
+    """Return (subject, finding) pairs of what this machine offers and, where something is missing, why."""
     lines: list[tuple[str, str]] = [("versions", ", ".join(f"{k} {v}" for k, v in versions().items()))]
     capability = torch.backends.cpu.get_cpu_capability()
     lines.append(("CPU", f"{_cores()} cores, {capability}"))
@@ -246,6 +248,7 @@ def report() -> list[tuple[str, str]]:
 
 
 def main(argv: list[str]) -> int:
+    """Print the report; return the exit status."""
     from .cli import Parser
 
     Parser(prog="python -m deeplab_fast.runtime", description="What this machine offers, and why not.").parse_args(argv)

@@ -20,9 +20,9 @@ from deeplab_fast.ops.triton.launch import noted
 from deeplab_fast.training import step as step_module
 from deeplab_fast.training.state import build_state
 from deeplab_fast.training.step import GraphedStep, choose_step, train_step, update
+from tests.fake_gpu import DEVICE as FAKE
+from tests.fake_gpu import fake_gpu
 from tests.ops.kernels import DEVICE, needs_kernels
-from tests.pretended_gpu import DEVICE as PRETENDED
-from tests.pretended_gpu import pretended_gpu
 
 pytestmark = pytest.mark.gpu
 
@@ -75,9 +75,9 @@ class Waits(TorchDispatchMode):
 def waits_of(**options):
     """Of the second step: the first may fill caches."""
     model = build_model(TrainConfig(**GIVEN | options))  # of real tensors
-    with pretended_gpu(), FakeTensorMode(allow_non_fake_inputs=True), noted() as launches:
-        state = state_of(PRETENDED, model, **options)
-        batch = batch_on(PRETENDED)
+    with fake_gpu(), FakeTensorMode(allow_non_fake_inputs=True), noted() as launches:
+        state = state_of(FAKE, model, **options)
+        batch = batch_on(FAKE)
         update(state, [batch])
         state.step += 1
         launches.clear()
@@ -211,8 +211,8 @@ class Casts(TorchDispatchMode):
 @pytest.mark.parametrize("fused", ["on", "off"])
 def test_weights_are_cast_by_the_pass_of_the_update(fused):
     model = build_model(TrainConfig(**GIVEN))
-    with pretended_gpu(), FakeTensorMode(allow_non_fake_inputs=True), noted():
-        state, batch = state_of(PRETENDED, model, fused=fused), batch_on(PRETENDED)
+    with fake_gpu(), FakeTensorMode(allow_non_fake_inputs=True), noted():
+        state, batch = state_of(FAKE, model, fused=fused), batch_on(FAKE)
         found = []
         for _ in range(3):
             with Casts(model) as casts:

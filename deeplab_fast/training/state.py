@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..model import DeepLabV3
 from ..model.layers import span_processes, use_fused
 from ..ops.conv.weight_copies import WeightCopies
-from ..runtime import DTYPES, Precision, keep_precision, place, restore_rng_state, rng_state, versions
+from ..runtime import DTYPES, Precision, keep_precision, restore_rng_state, rng_state, to_channels_last, versions
 from .ema import WeightAverage
 from .loss import Criterion, LossOptions, build_criterion
 from .optim import SGD, build_optimiser
@@ -197,7 +197,7 @@ def build_state(
             f" {schedule.samples}"
         )
     total_steps = config.max_steps or config.train_epochs * schedule.steps_per_epoch
-    model = place(model, device)
+    model = to_channels_last(model, device)
     span_processes(model, world.rank, world.size, config.sync_bn)
     use_fused(model, config.fused, config.recompute_activations)
     if config.sync_bn and world.size > 1 and config.fused != "off" and device.type == "cuda":

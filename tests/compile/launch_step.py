@@ -29,7 +29,7 @@ from deeplab_fast.ops.triton.launch import Launch
 from deeplab_fast.ops.upsampling.triton import upsample_argmax, upsample_ce
 from deeplab_fast.training import state as state_module
 from deeplab_fast.training.step import update
-from tests.pretended_gpu import DEVICE, pretended_gpu
+from tests.fake_gpu import DEVICE, fake_gpu
 
 
 class Hopper:
@@ -104,7 +104,7 @@ def main() -> None:
         made.kernel[made.grid](**arguments, **made.constants, **made.tile.options())
         launched[made.kernel.__name__] += 1
 
-    with pretended_gpu(), mock.patch.object(Launch, "run", run):
+    with fake_gpu(), mock.patch.object(Launch, "run", run):
         with FakeTensorMode(allow_non_fake_inputs=True):
             state = state_module.build_state(config, network, DEVICE, World(), Schedule(100, config.batch_size, 1))
             n, side = config.batch_size, config.crop_size

@@ -19,7 +19,7 @@ DEVICE = torch.device("cuda", 0) if torch.version.cuda else torch.device("cpu")
 
 
 def fake_twin(model: nn.Module, device: torch.device) -> nn.Module:
-    """``model`` with FakeTensors of its shapes on ``device``: what ``place`` does, which FakeTensor cannot."""
+    """``model`` with FakeTensors on ``device``: what ``to_channels_last`` does, which FakeTensor cannot."""
     for module in model.modules():
         for kind in (module._parameters, module._buffers):
             for name, value in kind.items():
@@ -31,7 +31,7 @@ def fake_twin(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 @contextlib.contextmanager
-def pretended_gpu() -> Iterator[None]:
+def fake_gpu() -> Iterator[None]:
     """What the package asks about the device is answered as an H200 would; launches are left to the caller."""
     with contextlib.ExitStack() as stack:
         for where, name, value in (
@@ -44,7 +44,7 @@ def pretended_gpu() -> Iterator[None]:
             (gemm_check, "disagreement", lambda device, kind: None),
             (gemm, "_is_native", lambda t: False),
             (atrous_conv, "prefers_taps", lambda x, rate, dtype: False),
-            (state, "place", fake_twin),
+            (state, "to_channels_last", fake_twin),
         ):
             stack.enter_context(mock.patch.object(where, name, value))
         for name, module in list(sys.modules.items()):  # as eager mode does, so that the launchers run too
