@@ -25,7 +25,7 @@ _END_S = 30  # a process whose peers are lost ends within this time, whatever it
 
 @dataclass(frozen=True)
 class World:
-    """This process's place: ``rank`` of ``size`` processes, ``local_rank`` on its host."""
+    """One process among those of a run: ``rank`` of ``size``, ``local_rank`` on its host."""
 
     rank: int = 0
     size: int = 1
@@ -36,7 +36,7 @@ class World:
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Add ``tensor`` over all processes, in place; returns it."""
+        """Add ``tensor``, of any shape, over all processes, in place; returns it."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
@@ -73,7 +73,7 @@ class World:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """A block that either every process completes, or none goes beyond.
+        """Let every process complete the block, or none go beyond it.
 
         Where it raises :class:`UserError` on some, the first of them raises it and the others exit
         with status 2 in silence: a mistake is said once, and nobody waits for those who left.
@@ -96,7 +96,7 @@ class World:
         raise SystemExit(2)
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's ``value``, by rank."""
+        """Return every process's ``value``, by rank."""
         found = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(found, value, group=_hosts)
@@ -109,12 +109,13 @@ class World:
                 dist.broadcast(buffer, 0)
 
     def barrier(self) -> None:
+        """Wait for all processes."""
         if self.size > 1:
             self.gather(None)
 
 
 def world_from_environment() -> World:
-    """What torchrun's environment says; one process where there is none."""
+    """Read torchrun's environment; one process where there is none."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     return (
         World(int(os.environ.get("RANK", "0")), size, int(os.environ.get("LOCAL_RANK", "0"))) if size > 1 else World()
@@ -215,11 +216,11 @@ def _lost(error: BaseException, roll: RollCall, timeout_s: float) -> BaseExcepti
     if missing.is_said or not missing.speaks:
         return SystemExit(2)
     again = "what was saved stands: give the same command again to continue"
-    if not missing.places:
+    if not missing.ranks:
         return UserError(f"the processes lost their connection ({_first_line(error)}); {again}")
     waited = f"did not answer for {timeout_s:g} s (--process_timeout)"
     what = waited if missing.timed_out else "ended without a word"
-    return UserError(f"{' and '.join(missing.places)} {what}, so all processes end; {again}")
+    return UserError(f"{' and '.join(missing.ranks)} {what}, so all processes end; {again}")
 
 
 def _first_line(error: BaseException) -> str:

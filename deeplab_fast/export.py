@@ -127,6 +127,7 @@ def check_output(path: Path, ckpt_path: str) -> None:
 
 
 def main(argv: list[str]) -> int:
+    """Export as the flags say; return the exit status."""
     flags = parse_flags(ExportConfig, argv, "deeplab_fast.export", DESCRIPTION)
     validate(ExportConfig(**flags))
     if not flags.get("output"):

@@ -88,7 +88,7 @@ class CheckConfig(LabelConfig, DecodingConfig, InputConfig):
 
 
 def open_files(config: InputConfig, must_exist: bool = True) -> FileSource:
-    """The samples that the flags name; ``must_exist`` as in :func:`list_source`.
+    """Open the samples that the flags name; ``must_exist`` as in :func:`list_source`.
 
     Raises:
         UserError: flags missing or contradictory, or files that are not there.
@@ -109,6 +109,7 @@ def open_files(config: InputConfig, must_exist: bool = True) -> FileSource:
 
 
 def lists(argv: list[str]) -> int:
+    """Write list files of VOC or of two folders; return the exit status."""
     config = ListsConfig(
         **parse_flags(ListsConfig, argv, "deeplab_fast.prepare lists", "Convert labels and write list files.")
     )
@@ -135,6 +136,7 @@ def _own_lists(config: ListsConfig) -> int:
 
 
 def records(argv: list[str]) -> int:
+    """Pack samples into tar shards; return the exit status."""
     flags = parse_flags(RecordsConfig, argv, "deeplab_fast.prepare records", "Pack samples into tar shards.")
     config = RecordsConfig(**flags)
     validate(config)
@@ -167,7 +169,7 @@ def _unfit(shards: list[Path], config: RecordsConfig) -> str | None:
 
 
 def _root(config: InputConfig) -> str:
-    """Where ``classes.txt`` may be: the data's root, or the folder above that of the images."""
+    """Return the folder where ``classes.txt`` may be: the data's root, or the one above that of the images."""
     return config.data_root or (str(Path(config.image_dir).parent) if config.image_dir else "")
 
 
@@ -188,6 +190,7 @@ def _with_names(config: RecordsConfig, flags: dict[str, Any]) -> tuple[RecordsCo
 
 
 def check(argv: list[str]) -> int:
+    """Read every file as training will, and print what was found; return the exit status."""
     flags = parse_flags(CheckConfig, argv, "deeplab_fast.prepare check", "Read every file as training will.")
     config = CheckConfig(**flags)
     validate(config)
@@ -247,6 +250,7 @@ COMMANDS = {"lists": lists, "records": records, "check": check}
 
 
 def main(argv: list[str]) -> int:
+    """Run the command that the first argument names; return the exit status."""
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0

@@ -27,7 +27,7 @@ logger = logging.getLogger("deeplab_fast")
 
 
 def palette(n: int = 256) -> NDArray[np.uint8]:
-    """VOC's colours: uint8 ``[n, 3]``; the bits of a class index spread over the channels' high bits."""
+    """Return VOC's colours: uint8 ``[n, 3]``; the bits of a class index spread over the channels' high bits."""
     colours = np.zeros((n, 3), np.uint8)
     for i in range(n):
         for bit in range(8):
@@ -43,7 +43,7 @@ def predict(
     device: torch.device,
     fused: str = "auto",
 ) -> list[NDArray[np.uint8]]:
-    """Classes of uint8 ``[H, W, 3]`` images at their own sizes, by the evaluation's protocol."""
+    """Predict the classes of uint8 ``[H, W, 3]`` images at their own sizes, by the evaluation's protocol."""
     views = []
     for size in protocol.sizes:
         squares, extents = zip(*(view_of(image, size) for image in images), strict=True)

@@ -1,8 +1,8 @@
-"""Who is missing where processes that wait for each other no longer get an answer.
+"""A roll call: who is missing where processes that wait for each other no longer get an answer.
 
-Each process leaves notes in the store that they met through (torchrun's, which outlives them): its place when it comes,
-that it waits when an exchange failed, that it leaves when it ends on an error, which it says itself. From the notes
-those that wait learn whether there is anything left to say, and who has neither left nor answers.
+Each process leaves notes in the store that they met through (torchrun's, which outlives them): its number and host when
+it comes, that it waits when an exchange failed, that it leaves when it ends on an error, which it says itself. From the
+notes those that wait learn whether there is anything left to say, and who has neither left nor answers.
 
 Where a connection breaks, those beside the process that died notice first; the others still wait for one that waits for
 it, and answer from a thread of their own.
@@ -22,13 +22,13 @@ _STORE_S = 10.0  # longest a look takes, unless the store's host hangs: then it 
 
 @dataclass(frozen=True)
 class Missing:
-    """What a roll call found: ``places`` of those who neither wait nor left, in words.
+    """The result of a roll call: those who neither wait nor left, each as its rank, process and host.
 
     ``is_said``: one left on an error of its own, which it says. ``timed_out``: one waited for all the time that there
     is; else a connection broke. ``speaks``: this process, the first to find out, says what is to be said.
     """
 
-    places: list[str]
+    ranks: list[str]
     is_said: bool
     timed_out: bool
     speaks: bool
@@ -39,7 +39,7 @@ class RollCall:
 
     def __init__(self, store: dist.Store, rank: int, size: int) -> None:
         self.store, self.rank, self.size = store, rank, size
-        self._note("place", f"process {os.getpid()} on {socket.gethostname()}")
+        self._note("address", f"process {os.getpid()} on {socket.gethostname()}")
         self._ended = threading.Event()
         self._answers = threading.Thread(target=self._answer, daemon=True)
         self._answers.start()
@@ -81,12 +81,12 @@ class RollCall:
             here = [] if timed_out else [rank for rank in range(self.size) if self._has("here", rank)]
             silent = sorted({*range(self.size)} - {*left, *waits, *here, self.rank})
             if not silent or time.monotonic() > until:
-                return Missing([self._place(rank) for rank in silent], bool(left), timed_out, self._is_first())
+                return Missing([self._words(rank) for rank in silent], bool(left), timed_out, self._is_first())
             time.sleep(0.1)
 
-    def _place(self, rank: int) -> str:
-        place = self._read("place", rank)
-        return f"rank {rank} ({place})" if place else f"rank {rank}, which never came"
+    def _words(self, rank: int) -> str:
+        address = self._read("address", rank)
+        return f"rank {rank} ({address})" if address else f"rank {rank}, which never came"
 
     def _is_first(self) -> bool:
         """Tell whether no process asked this before, which is then the one to speak."""

@@ -24,7 +24,7 @@ def test_the_first_that_waits_names_those_that_do_not_answer():
         thread.join()
     place = f"process {os.getpid()} on {os.uname().nodename}"
     expected = [f"rank 0 ({place})", f"rank 2 ({place})", "rank 4, which never came"]
-    assert found[1].places == found[3].places == expected
+    assert found[1].ranks == found[3].ranks == expected
     assert {found[1].speaks, found[3].speaks} == {True, False}
     assert found[1].timed_out
     assert not found[1].is_said
@@ -35,7 +35,7 @@ def test_one_that_still_waits_for_another_is_there():
     asks, waits_elsewhere = RollCall(store, 0, 3), RollCall(store, 1, 3)
     found = asks.missing(timed_out=False, grace_s=4)
     waits_elsewhere.end()
-    assert found.places == ["rank 2, which never came"]
+    assert found.ranks == ["rank 2, which never came"]
 
 
 def test_one_that_left_says_its_own_error():
@@ -44,7 +44,7 @@ def test_one_that_left_says_its_own_error():
     first.leave()
     found = second.missing(timed_out=False, grace_s=10)
     assert found.is_said
-    assert found.places == []
+    assert found.ranks == []
 
 
 class SlowStore(dist.Store):

@@ -32,7 +32,7 @@ logger = logging.getLogger("deeplab_fast")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How an image becomes a prediction."""
+    """The way from an image to its prediction: sizes, flip, normalisation, precision, decoding."""
 
     crop_size: int
     scales: tuple[float, ...]
@@ -62,14 +62,14 @@ class View(NamedTuple):
 
 
 def longest_side_to(size: int, height: int, width: int) -> tuple[int, int]:
-    """Height and width after scaling the longest side to ``size``, the other truncated, at least 1."""
+    """Return height and width after scaling the longest side to ``size``, the other truncated, at least 1."""
     if height > width:
         return size, max(1, int(size * width / height))
     return max(1, int(size * height / width)), size
 
 
 def view_of(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """One image in its padded square: uint8 ``[S, S, 3]`` and its extent, int32 ``[4]``."""
+    """Resize one image into its padded square: uint8 ``[S, S, 3]`` and its extent, int32 ``[4]``."""
     height, width = longest_side_to(size, *image.shape[:2])
     square = np.zeros((size, size, 3), np.uint8)
     square[:height, :width] = resize_bilinear(image, (height, width))
@@ -84,7 +84,7 @@ def scores(
     device: torch.device,
     images_at_once: int | None = None,
 ) -> list[LogitsView]:
-    """The network's scores of a batch at every scale, and of its mirror image where the protocol asks for it.
+    """Return the network's scores of a batch at every scale, and of its mirror image where the protocol asks for it.
 
     ``images_at_once``: most images of the crop size that go through the network together; of a larger scale fewer, so
     that no pass has more pixels. None for no limit.
@@ -105,7 +105,7 @@ def scores(
 def _network_scores(
     model: torch.nn.Module, images: Tensor, extents: Tensor, protocol: Protocol, device: torch.device
 ) -> list[Tensor]:
-    """Of one pass, and of its mirror image."""
+    """Return the scores of one pass, and those of its mirror image."""
     there = (images.to(device, non_blocking=True), extents.to(device, non_blocking=True))
     x = normalise(*there, protocol.mean_rgb, protocol.std_rgb, torch.float32)
     with autocast(protocol.precision, device):
@@ -122,7 +122,7 @@ def predictions(
     fused: str = "auto",
     images_at_once: int | None = None,
 ) -> list[Tensor]:
-    """The class of each pixel of each image at its original size: uint8 ``[H, W]``. Does not wait for a GPU.
+    """Return the class of each pixel of each image at its original size: uint8 ``[H, W]``. Does not wait for a GPU.
 
     ``views`` holds the batch at every scale; ``targets`` the original (height, width) of each image.
     """
@@ -147,7 +147,7 @@ def _load(source: Source, protocol: Protocol, num_classes: int, ignore_label: in
 
 
 def _stack(arrays: Sequence[np.ndarray], pinned: bool) -> Tensor:
-    """Along a new first axis; pinned: where a GPU copies from while the host goes on."""
+    """Stack along a new first axis; pinned: where a GPU copies from while the host goes on."""
     dtype = torch.from_numpy(arrays[0]).dtype
     out = torch.empty(len(arrays), *arrays[0].shape, dtype=dtype, pin_memory=pinned)
     np.stack(arrays, out=out.numpy())
@@ -155,7 +155,7 @@ def _stack(arrays: Sequence[np.ndarray], pinned: bool) -> Tensor:
 
 
 class _Batches:
-    """Predicts batch by batch, with fewer images at a time once the GPU's memory was not enough for as many."""
+    """A predictor of batches, with fewer images at a time once the GPU's memory was not enough for as many."""
 
     def __init__(
         self, model: torch.nn.Module, protocol: Protocol, device: torch.device, batch_size: int, fused: str
@@ -167,7 +167,7 @@ class _Batches:
         while True:
             try:
                 return predictions(
-                    *(self.model, views, targets, self.protocol, self.device, self.fused, self.images_at_once)
+                    self.model, views, targets, self.protocol, self.device, self.fused, self.images_at_once
                 )
             except torch.OutOfMemoryError:
                 if self.images_at_once == 1:
@@ -195,7 +195,7 @@ def evaluate(
     fused: str = "auto",
     skip_bad: bool = False,
 ) -> Scores:
-    """Scores of ``model`` on every sample of ``source``, each counted once over all processes.
+    """Score ``model`` on every sample of ``source``, each counted once over all processes.
 
     ``skip_bad``: a sample that cannot be used is left out, named, and listed in the scores; else it is an error.
 
@@ -209,10 +209,10 @@ def evaluate(
             process raises the same.
     """
     world = world or World()
-    places = range(world.rank, len(source), world.size)
+    indexes = range(world.rank, len(source), world.size)
     rounds = -(-len(range(0, len(source), world.size)) // batch_size)  # as many on every process
     load = partial(_load, source, protocol, num_classes, ignore_label)
-    loaded = ordered_map(load, places, num_workers, batch_size)
+    loaded = ordered_map(load, indexes, num_workers, batch_size)
     counter = ConfusionCounter(num_classes, ignore_label, device)
     batches = _Batches(model, protocol, device, batch_size, fused)
     was_training = model.training
@@ -220,7 +220,7 @@ def evaluate(
     skipped: list[str] = []
     try:
         hidden = None if world.is_main else True  # None: where stderr is not a terminal
-        with tqdm(total=len(places), desc="evaluate", unit="image", leave=False, disable=hidden) as bar:
+        with tqdm(total=len(indexes), desc="evaluate", unit="image", leave=False, disable=hidden) as bar:
             for _ in range(rounds):
                 taken = list(islice(loaded, batch_size))
                 with world.alike():
@@ -269,7 +269,7 @@ def _count(loaded: Sequence[_Loaded], batches: _Batches, counter: ConfusionCount
 
 
 def _flat(labels: Sequence[np.ndarray], pinned: bool) -> Tensor:
-    """uint8 labels of any sizes, one behind the other."""
+    """Concatenate uint8 labels ``[H, W]`` of any sizes: ``[pixels]``."""
     out = torch.empty(sum(label.size for label in labels), dtype=torch.uint8, pin_memory=pinned)
     np.concatenate([label.reshape(-1) for label in labels], out=out.numpy())
     return out

@@ -1,4 +1,4 @@
-"""What evaluation, prediction and export share: a trained model as its checkpoint describes it."""
+"""A trained model as its checkpoint describes it: for evaluation, prediction and export."""
 
 import dataclasses
 import typing
@@ -18,14 +18,14 @@ _STORED = {f.name: f for c in (ModelConfig, ImageConfig) for f in dataclasses.fi
 
 
 def trained_model(config_class: type[C], flags: dict[str, Any]) -> tuple[C, DeepLabV3]:
-    """Configuration and model (fp32, CPU, in evaluation mode) of ``--ckpt_path``.
+    """Load the configuration and the model (fp32, CPU, in evaluation mode) of ``--ckpt_path``.
 
     A run folder stands for its ``best.pt``. Flags not given take the values stored in the checkpoint
     or, where it is not one of ours, what its tensors and its origin say.
 
     Raises:
         UserError: no checkpoint given, not readable, of another network than ours or than the flags say, or with a
-            weight that is no number.
+            non-finite weight.
     """
     if not flags.get("ckpt_path"):
         raise UserError("--ckpt_path: missing; expected a checkpoint (.pt, .pth or .safetensors)")

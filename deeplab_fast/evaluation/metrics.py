@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix (rows: truth, columns: prediction) says.
+    """Scores of a confusion matrix ``[C, C]`` (rows: truth, columns: prediction).
 
     ``iou`` is NaN for a class that neither truth nor prediction contains; ``miou`` is the mean over
     the others (Everingham et al., "The PASCAL visual object classes challenge", section 4.3). Where the truth holds one
@@ -40,6 +40,7 @@ class Scores:
 
     @property
     def pixel_accuracy(self) -> float:
+        """Share of the labelled pixels whose class was found; 0 where there is none."""
         total = self.confusion.sum()
         return float(np.diag(self.confusion).sum() / total) if total else 0.0
 
@@ -62,7 +63,7 @@ class Scores:
         }
 
     def table(self, names: list[str]) -> str:
-        """One line a class: name, IoU, accuracy, share of the labelled pixels."""
+        """Return one line a class: name, IoU, accuracy, share of the labelled pixels."""
         width = max(len(name) for name in [*names, "class"])
         lines = [f"{'class':<{width}}     IoU  accuracy  pixels"]  # each value ends where its heading does
         truth = self.confusion.sum(1)

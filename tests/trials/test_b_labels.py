@@ -49,7 +49,7 @@ def test_b1_an_absent_class_must_be_listed_by_number_or_name(samples, capsys):
         refused("check", *folders(samples, "--absent_classes=3")) and capsys.readouterr().out
     )
     assert prepare.main(["check", *folders(samples, "--absent_classes=3,bus")]) == 0
-    assert "'lorry' is no class" in refused("check", *folders(samples, "--absent_classes=lorry"))
+    assert "'lorry' is not a class" in refused("check", *folders(samples, "--absent_classes=lorry"))
 
 
 def test_b2_labels_that_are_ignored_whole_are_named(samples, capsys):

@@ -21,6 +21,7 @@ class Family:
     refused: str = ""  # what makes it another network although all names fit
 
     def rename(self, key: str) -> str:
+        """Return the name that our networks give to a tensor of these files."""
         for old, new in self.renamed:
             if key.startswith(old):
                 return new + key[len(old) :]

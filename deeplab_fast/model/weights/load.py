@@ -136,7 +136,9 @@ def _leave_classifier(match: Match, path: Path, filter_weight: bool) -> None:
         logger.warning(
             "%s %s 3x3 convolution before its classifier, unlike this model: the classifier starts anew; all of it"
             " loads with --head=%s",
-            *(path, has, flag),
+            path,
+            has,
+            flag,
         )
 
 

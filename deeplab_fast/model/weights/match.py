@@ -1,4 +1,4 @@
-"""What of a file goes into a network: chosen tensors, and the table that says so."""
+"""Tensors of a file that go into a network, and the table of what matched."""
 
 from collections.abc import Collection
 

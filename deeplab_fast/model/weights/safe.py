@@ -1,4 +1,4 @@
-"""What a file may hold beside tensors and plain values: classes that store data and, when they are read, do nothing.
+"""Classes that a file may hold beside tensors and plain values: they store data and, when they are read, do nothing.
 
 Training scripts save the parsed arguments (an ``argparse.Namespace``) and their best score (a numpy number) with the
 weights. ``torch.load(weights_only=True)`` refuses those until they are named; everything else it goes on refusing.

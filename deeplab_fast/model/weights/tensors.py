@@ -16,7 +16,7 @@ def shape(tensor: Tensor) -> str:
 
 
 def usable(path: Path, key: str, tensor: Tensor) -> Tensor:
-    """Return a dense, finite fp32 tensor of the same values; BatchNorm's count of batches as it is.
+    """Return a dense, finite fp32 tensor of the same shape and values; BatchNorm's count of batches as it is.
 
     Raises:
         UserError: the tensor has no values, is of another kind or type, or holds a value that cannot be a weight.

@@ -12,7 +12,7 @@ NONE_WRONG = torch.iinfo(torch.int64).max  # no pixel is out of range
 
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int, ignore_label: int) -> Tensor:
-    """Number of pixels of true class ``i`` predicted as ``j``.
+    """Count the pixels of true class ``i`` predicted as ``j``.
 
     Args:
         labels: integer tensor of any shape and integer dtype; ``ignore_label`` does not count.
@@ -22,7 +22,7 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int, igno
         int64 ``[num_classes, num_classes]`` on the inputs' device. Waits for the device.
 
     Raises:
-        UserError: a label is neither a class nor the ignore label, or a prediction is no class (names the
+        UserError: a label is neither a class nor the ignore label, or a prediction is not a class (names the
             first such value); or the tensors differ in shape or device.
     """
     counter = ConfusionCounter(num_classes, ignore_label, labels.device)
@@ -39,11 +39,11 @@ class ConfusionCounter:
     def __init__(self, num_classes: int, ignore_label: int, device: torch.device) -> None:
         self.num_classes, self.ignore_label = num_classes, ignore_label
         self._counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
-        # The least place, in its own batch, of a pair that is out of range.
+        # The least index, in its own batch, of a pair that is out of range.
         self._wrong = torch.full((), NONE_WRONG, dtype=torch.int64, device=device) if device.type == "cuda" else None
 
     def add(self, labels: Tensor, predictions: Tensor) -> None:
-        """Count the pairs of two tensors, as :func:`confusion_matrix` takes them.
+        """Count the pairs of two tensors of one shape, as :func:`confusion_matrix` takes them.
 
         Raises:
             UserError: they differ in shape or device; on a CPU, or without the extension, also a value out of range.
@@ -81,12 +81,12 @@ class ConfusionCounter:
             )
 
     def first_wrong(self) -> int | None:
-        """The least place of a pair that is out of range, or None. Waits for the device."""
+        """Return the least index of a pair that is out of range, or None. Waits for the device."""
         found = NONE_WRONG if self._wrong is None else int(self._wrong)
         return None if found == NONE_WRONG else found
 
     def total(self) -> Tensor:
-        """int64 ``[num_classes, num_classes]``, rows truth. Waits for the device.
+        """Return the counts: int64 ``[num_classes, num_classes]``, rows truth. Waits for the device.
 
         Raises:
             UserError: a pair was out of range.
@@ -111,7 +111,7 @@ def refuse(label: int, prediction: int, num_classes: int, ignore_label: int) -> 
 
 
 def confusion_matrix_reference(labels: Tensor, predictions: Tensor, num_classes: int, ignore_label: int) -> Tensor:
-    """:func:`confusion_matrix` in plain torch."""
+    """Specify :func:`confusion_matrix`, in plain torch: ``[num_classes, num_classes]``."""
     labels, predictions = labels.reshape(-1).long(), predictions.reshape(-1).long()
     keep = labels != ignore_label
     labels, predictions = labels[keep], predictions[keep]

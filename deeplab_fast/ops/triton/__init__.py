@@ -18,7 +18,7 @@ _INSTALLED = importlib.util.find_spec("triton") is not None
 
 
 def missing(device: torch.device) -> str | None:
-    """Why no kernel can run on ``device``, or None where they can."""
+    """Return why no kernel can run on ``device``, or None where they can."""
     if not _INSTALLED:
         return "Triton is not installed (pip install triton; Linux on x86-64 only)"
     if device.type == "cpu":

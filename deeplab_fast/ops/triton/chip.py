@@ -1,4 +1,4 @@
-"""What the launchers of convolutions need to know of a GPU; where there is none (interpreted), an H200's."""
+"""Facts about a GPU that the launchers of convolutions need; where there is none (interpreted), an H200's."""
 
 import torch
 
@@ -9,7 +9,7 @@ _H200_NAME, _H200_MULTIPROCESSORS = "NVIDIA H200", 132
 
 
 def architecture(device: torch.device) -> int:
-    """The compute capability, 10 * major + minor."""
+    """Return the compute capability, 10 * major + minor."""
     if device.type != "cuda" or INTERPRETED:
         return HOPPER
     major, minor = torch.cuda.get_device_capability(device)
@@ -24,7 +24,7 @@ def name(device: torch.device) -> str:
 
 
 def has_tma(device: torch.device) -> bool:
-    """Whether kernels get descriptors, for the tensor memory accelerator, or pointers.
+    """Tell whether kernels get descriptors, for the tensor memory accelerator, or pointers.
 
     Consumer GPUs of compute capability 12 have it, but less than half the shared memory that the tiles then need.
     """
@@ -32,12 +32,12 @@ def has_tma(device: torch.device) -> bool:
 
 
 def is_wide(x: torch.Tensor) -> bool:
-    """Whether ``x`` is fp32, which has tiles of its own, but in the interpreter, where no register runs out."""
+    """Tell whether ``x``, of any shape, is fp32, which has tiles of its own; not so in the interpreter."""
     return x.dtype == torch.float32 and not INTERPRETED
 
 
 def multiprocessors(device: torch.device) -> int:
-    """How many persistent programs the GPU runs at a time, if one fills a multiprocessor."""
+    """Count the persistent programs that the GPU runs at a time, if one fills a multiprocessor."""
     if device.type != "cuda":
         return _H200_MULTIPROCESSORS
     return torch.cuda.get_device_properties(device).multi_processor_count

@@ -1,4 +1,4 @@
-"""Launching a kernel, or only noting the launch: tests compile and count what was noted, without a GPU."""
+"""Launches of kernels, run or only noted: tests compile and count what was noted, without a GPU."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ class Launch:
     tile: Tile
 
     def run(self) -> None:
+        """Launch the kernel on the device of its tensors."""
         device = next(a.device for a in self.arguments.values() if isinstance(a, torch.Tensor))
         guard = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
         with guard:
@@ -41,7 +42,7 @@ def launch(kernel: Any, grid: tuple[int, ...], tile: Tile, constants: dict[str, 
 
 @contextlib.contextmanager
 def noted() -> Iterator[list[Launch]]:
-    """Collects the launches made within, none of which runs; the tensors may then be on the meta device."""
+    """Collect the launches made within, none of which runs; the tensors may then be on the meta device."""
     _notes.append([])
     try:
         yield _notes[-1]

@@ -23,7 +23,7 @@ class Tile:
     registers: int | None = None
 
     def options(self) -> dict[str, int]:
-        """The compile options of this tile."""
+        """Return the compile options of this tile."""
         most = {} if self.registers is None else {"maxnreg": self.registers}
         return {"num_warps": self.warps, "num_stages": self.stages, **most}
 
@@ -41,7 +41,7 @@ class ConvTile(Tile):
 
     @property
     def label(self) -> str:
-        """The name that a measurement keeps it under."""
+        """Name that a measurement keeps it under."""
         return f"{self.rows}x{self.columns}x{self.deep} w{self.warps} s{self.stages} r{self.resident}"
 
 
@@ -170,12 +170,12 @@ _Tile = TypeVar("_Tile", bound=Tile)
 
 
 def choose(table: tuple[tuple[int, _Tile], ...], size: int) -> _Tile:
-    """The first entry that is large enough."""
+    """Return the first entry that is large enough."""
     return next(tile for largest, tile in table if size <= largest)
 
 
 def conv_tiles(channels: int, architecture: int, is_fp32: bool) -> tuple[ConvTile, ...]:
-    """For so many output channels, on a GPU of compute capability ``architecture`` / 10: none is twice too wide."""
+    """Return the tiles for so many output channels, none twice too wide; compute capability ``architecture`` / 10."""
     table: tuple[tuple[int, ConvTile], ...] = CONV_HOPPER if HOPPER <= architecture < BLACKWELL else CONV
     if is_fp32:
         table = CONV_FP32
@@ -187,7 +187,7 @@ FORWARD, INPUT_GRADIENT = "forward", "input gradient"
 
 
 def candidates(columns: int, architecture: int) -> tuple[ConvTile, ...]:
-    """Tiles that a measurement chooses from, for a result of so many channels; without one, the first or a model's."""
+    """Return the tiles that a measurement chooses from, for a result of so many channels."""
     tiles = conv_tiles(columns, architecture, False)
     if not HOPPER <= architecture < BLACKWELL:
         return tiles

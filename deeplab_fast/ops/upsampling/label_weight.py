@@ -1,4 +1,4 @@
-"""The weight of a batch's labels, the divisor that makes a sum of losses a mean; and labels that are no class."""
+"""The weight of a batch's labels, the divisor that makes a sum of losses a mean; and the invalid labels."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from .labels import LABEL_TYPES, bad_labels, targets
 def label_weight_reference(
     labels: Tensor, num_classes: int, class_weights: Tensor | None, ignore_label: int
 ) -> tuple[Tensor, Tensor]:
-    """The specification of :func:`label_weight`."""
+    """Specify :func:`label_weight`: a 0-dim weight and ``bad`` ``[2]``."""
     valid, target = targets(labels, num_classes, ignore_label)
     if class_weights is None:
         return valid.sum().float(), bad_labels(labels, valid, ignore_label)
@@ -25,7 +25,7 @@ def label_weight(
     ignore_label: int = 255,
     fused: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """What a mean over labelled pixels divides by, and the labels that are no class.
+    """Sum the weights of the labels, by which a mean over labelled pixels divides, and count the invalid labels.
 
     Args:
         labels: integers ``[N, H, W]``.

@@ -1,4 +1,4 @@
-"""What counts as a label, for every op that reads them."""
+"""Valid and invalid labels, for every op that reads them."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,14 @@ LABEL_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def targets(labels: Tensor, num_classes: int, ignore_label: int) -> tuple[Tensor, Tensor]:
-    """Which pixels count, and int64 class indexes that are in range everywhere (0 where they do not)."""
+    """Return which pixels count, and int64 class indexes, 0 where they do not: both of the shape of ``labels``."""
     wide = labels.long()  # first: 256 classes do not fit a comparison in uint8
     valid = (wide != ignore_label) & (wide >= 0) & (wide < num_classes)
     return valid, torch.where(valid, wide, 0)
 
 
 def bad_labels(labels: Tensor, valid: Tensor, ignore_label: int) -> Tensor:
-    """int32 ``[2]``: how many labels are neither a class nor the ignore label, and the largest of them."""
+    """Count the labels that are neither a class nor the ignore label, and find the largest of them: int32 ``[2]``."""
     wide = labels.long().clamp(min=NO_LABEL, max=torch.iinfo(torch.int32).max)
     bad = ~valid & (wide != ignore_label)
     return torch.stack([bad.sum(), torch.where(bad, wide, NO_LABEL).amax()]).to(torch.int32)

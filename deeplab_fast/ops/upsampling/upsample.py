@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 
 def upsample(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Bilinear: ``[N, C, h, w]`` -> ``[N, C, *size]``, in the dtype of ``logits``."""
+    """Upsample bilinearly: ``[N, C, h, w]`` -> ``[N, C, *size]``, in the dtype of ``logits``."""
     return F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
 
 
 def positions(source: int, target: int, align_corners: bool) -> Tensor:
-    """fp64 ``[target]``: where each output pixel lies on one axis of the input, not clamped to it."""
+    """Return where each output pixel lies on one axis of the input, not clamped to it: fp64 ``[target]``."""
     i = torch.arange(target, dtype=torch.float64)
     if align_corners:
         return i * ((source - 1) / (target - 1) if target > 1 else 0.0)
@@ -25,7 +25,7 @@ def positions(source: int, target: int, align_corners: bool) -> Tensor:
 def interpolation_matrix(
     source: int, target: int, align_corners: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Dense ``[target, source]`` matrix of one axis of bilinear interpolation.
+    """Make the dense ``[target, source]`` matrix of one axis of bilinear interpolation.
 
     ``F.interpolate(x)`` equals ``A_rows @ x @ A_cols.T`` for every channel; its adjoint is the
     transposed product, which needs no scattered additions. Positions as in
@@ -54,7 +54,7 @@ class Cells(NamedTuple):
 
 @cache  # none is ever freed: a captured graph may still read it
 def cells(source: int, target: int, align_corners: bool, device: torch.device) -> Cells:
-    """One axis of bilinear interpolation by cells, the intervals between neighbouring input pixels.
+    """Describe one axis of bilinear interpolation by cells, the intervals between neighbouring input pixels.
 
     Cell ``k`` of ``0 .. source`` holds the outputs between input pixels ``k - 1`` and ``k``; the first
     and the last lie at the borders, where only one of the two exists and has the whole weight.

@@ -29,7 +29,7 @@ class LogitsView(NamedTuple):
 def upsample_softmax(
     logits: Tensor, size: int, extent: tuple[int, int], target: tuple[int, int], align_corners: bool
 ) -> Tensor:
-    """Class probabilities of one padded image at its original size.
+    """Compute the class probabilities of one padded image at its original size.
 
     Upsamples ``logits`` ``[C, h, w]`` to the padded square ``size``, takes the softmax over
     classes, keeps the top-left ``extent`` (height, width) that is image rather than padding, and
@@ -44,7 +44,7 @@ def upsample_softmax(
 def summed_probabilities(
     views: Sequence[LogitsView], targets: Sequence[tuple[int, int]], align_corners: bool
 ) -> Iterator[Tensor]:
-    """The views' probabilities of each image at its own size, added up: fp32 ``[C, H, W]``, one image at a time."""
+    """Yield the views' probabilities of each image at its own size, added up: fp32 ``[C, H, W]``."""
     for i, target in enumerate(targets):
         total = None
         for view in views:
@@ -58,14 +58,14 @@ def summed_probabilities(
 def upsample_argmax_reference(
     views: Sequence[LogitsView], targets: Sequence[tuple[int, int]], align_corners: bool
 ) -> list[Tensor]:
-    """The specification of :func:`upsample_argmax`."""
+    """Specify :func:`upsample_argmax`: uint8 ``[H, W]`` for each image."""
     return [p.argmax(0).to(torch.uint8) for p in summed_probabilities(views, targets, align_corners)]
 
 
 def upsample_argmax(
     views: Sequence[LogitsView], targets: Sequence[tuple[int, int]], align_corners: bool, fused: str = "auto"
 ) -> list[Tensor]:
-    """The class of each pixel of each image: the largest of the views' summed probabilities.
+    """Return the class of each pixel of each image: the largest of the views' summed probabilities.
 
     Args:
         views: at least one, all of the same images; at most 256 classes.
@@ -124,7 +124,7 @@ def _by_extension(
 
 
 def _images(flat: Tensor, targets: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Each image's pixels as ``[H, W]``."""
+    """Part the pixels into images ``[H, W]``."""
     pixels = [height * width for height, width in targets]
     return [part.view(target) for part, target in zip(flat.split(pixels), targets, strict=True)]
 
@@ -138,7 +138,7 @@ def _upsample_argmax(
     align_corners: bool,
     plain: bool,
 ) -> Tensor:
-    """uint8 of all images' pixels, one image behind the other.
+    """Return the classes of all images' pixels, one image behind the other: uint8 ``[pixels]``.
 
     ``sizes`` (height, width) of each view, ``targets`` of each image, ``extents`` int32 ``[V, N, 2]`` on the host.
     ``plain``: one view, whose images are wanted at its own size.
@@ -160,7 +160,7 @@ def _pixels(targets: Sequence[int]) -> int:
 
 
 def supports(logits: Tensor) -> str | None:
-    """Why the kernels cannot take these, or None."""
+    """Return why the kernels cannot take ``logits`` ``[N, C, h, w]``, or None."""
     if logits.dtype not in DTYPES:
         return f"logits are {logits.dtype}; expected fp32, fp16 or bf16"
     return None if logits.shape[1] <= MOST_CLASSES else f"{logits.shape[1]} classes; expected at most {MOST_CLASSES}"

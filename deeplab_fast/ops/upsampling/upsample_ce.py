@@ -23,7 +23,7 @@ from .upsample_ce_bands import sweep
 
 
 class SummedLoss(NamedTuple):
-    """Result of :func:`upsample_ce`: fp32 0-d ``total`` and ``weight``, their quotient being the mean loss; and
+    """Result of :func:`upsample_ce`: fp32 0-dim ``total`` and ``weight``, their quotient being the mean loss; and
     ``bad`` as of :func:`~deeplab_fast.ops.label_weight`."""
 
     total: Tensor
@@ -39,7 +39,7 @@ def upsample_ce_reference(
     label_smoothing: float,
     align_corners: bool,
 ) -> SummedLoss:
-    """The specification of :func:`upsample_ce`, with every intermediate at full resolution."""
+    """Specify :func:`upsample_ce`, with logits of full resolution ``[N, C, H, W]``."""
     full = upsample(logits, (labels.shape[1], labels.shape[2]), align_corners)
     valid, target = targets(labels, logits.shape[1], ignore_label)
     total = F.cross_entropy(
@@ -62,7 +62,7 @@ def upsample_ce(
     align_corners: bool = True,
     fused: str = "auto",
 ) -> SummedLoss:
-    """Sum of the cross-entropy of ``upsample(logits)`` over the labelled pixels, and their weight.
+    """Sum the cross-entropy of ``upsample(logits)`` over the labelled pixels, and their weight.
 
     Args:
         logits: ``[N, C, h, w]``, any float dtype and strides; arithmetic is fp32 (fp64 for fp64).
@@ -90,14 +90,14 @@ def upsample_ce(
 
 
 def wants_kernels(op: str, logits: Tensor, labels: Tensor, fused: str) -> bool:
-    """As :func:`~deeplab_fast.ops.dispatch.use_kernels`, but on a CPU the extension is a fast path too."""
+    """Tell whether the kernels take ``logits`` ``[N, C, h, w]``; with ``fused=on`` the extension may do it on a CPU."""
     if fused == "on" and not INTERPRETED and has_native(logits):
         return False
     return use_kernels(op, fused, logits.device, supports(logits, labels))
 
 
 def supports(logits: Tensor, labels: Tensor) -> str | None:
-    """Why the kernels cannot take these, or None."""
+    """Return why the kernels cannot take ``logits`` ``[N, C, h, w]`` and ``labels`` ``[N, H, W]``, or None."""
     if logits.dtype not in DTYPES:
         return f"logits are {logits.dtype}; expected fp32, fp16 or bf16"
     if labels.dtype not in LABEL_TYPES:
@@ -118,7 +118,7 @@ def _upsample_ce(
     with_gradient: bool,
     kernels: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Total, weight, bad labels, and the gradient of the total (empty unless asked for)."""
+    """Return total, weight, bad labels, and the gradient of the total (empty unless asked for)."""
     gradient = _gradient_like(logits, with_gradient)
     filled = gradient if with_gradient else None
     settings = (class_weights, ignore_label, label_smoothing, align_corners)
@@ -134,7 +134,7 @@ def _upsample_ce(
 
 
 def has_native(logits: Tensor) -> bool:
-    """Whether the extension takes these logits."""
+    """Tell whether the extension takes ``logits`` ``[N, C, h, w]``."""
     fits = logits.device.type == "cpu" and logits.dtype != torch.float64 and 2 <= logits.shape[1] <= MOST_CLASSES
     return fits and extension.load()[0] is not None
 
@@ -148,7 +148,7 @@ def _native_sweep(
     align_corners: bool,
     gradient: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Total, weight and bad labels from the extension, on the CPU; fills ``gradient``."""
+    """Return total, weight and bad labels from the extension, on the CPU; fills ``gradient``."""
     native = extension.load()[0]
     assert native is not None
     pixels = logits.float().permute(0, 2, 3, 1).contiguous()
@@ -170,14 +170,16 @@ def _native_sweep(
 
 
 def native_labels(labels: Tensor) -> np.ndarray:
-    """As the extension takes them: uint8 or int64, contiguous."""
+    """Return labels ``[N, H, W]`` as the extension takes them: uint8 or int64, contiguous."""
     wide = labels if labels.dtype == torch.uint8 else labels.long()
     return wide.contiguous().numpy()
 
 
 def _gradient_like(logits: Tensor, wanted: bool) -> Tensor:
-    """Stored as the logits are where they are dense, and of their type; but fp16 ends below a sum of 256 pixels'
-    slopes with a large class weight."""
+    """Make a gradient stored as the logits are where they are dense, and of their type.
+
+    Of fp16 it is fp32: a sum of 256 pixels' slopes with a large class weight exceeds fp16's range.
+    """
     dtype = torch.float32 if logits.dtype == torch.float16 else logits.dtype
     return torch.empty_like(logits, dtype=dtype) if wanted else logits.new_empty(0, dtype=dtype)
 
@@ -209,7 +211,7 @@ def _backward(ctx, grad_total, *_):  # type: ignore[no-untyped-def]
 
 @torch.library.custom_op("deeplab_fast::upsample_ce_scale", mutates_args=())
 def _scale(gradient: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
-    """``gradient * factor`` without a wider copy between."""
+    """Return ``gradient * factor`` without a wider copy between."""
     from .triton import upsample_ce as fast
 
     scaled = torch.empty_like(gradient, dtype=dtype)

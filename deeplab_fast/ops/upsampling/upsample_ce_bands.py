@@ -1,6 +1,6 @@
 """Loss and gradient of upsampling + cross-entropy through torch operations, a band of output rows at a time.
 
-What serves where neither the kernels nor the extension do, in fp64 too.
+It serves where neither the kernels nor the extension do, in fp64 too.
 """
 
 import torch
@@ -21,7 +21,7 @@ def sweep(
     align_corners: bool,
     gradient: Tensor | None,
 ) -> Tensor:
-    """Summed loss, 0-d, in the dtype of ``logits`` ``[N, C, h, w]``; fills ``gradient``, which is like them."""
+    """Sum the loss, 0-dim, in the dtype of ``logits`` ``[N, C, h, w]``; fills ``gradient``, which is like them."""
     work, device = logits.dtype, logits.device
     n, c, h, w = logits.shape
     height, width = labels.shape[1], labels.shape[2]
@@ -50,7 +50,7 @@ def sweep(
 def _pixel_loss(
     scores: Tensor, labels: Tensor, weights: Tensor | None, ignore_label: int, smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """Summed loss of a band and its slope: ``scores`` ``[b, C, W]``, ``labels`` ``[b, W]`` -> 0-d, ``[b, C, W]``."""
+    """Return a band's loss, 0-dim, and slope ``[b, C, W]`` from ``scores`` ``[b, C, W]`` and ``labels`` ``[b, W]``."""
     c = scores.shape[1]
     valid, target = targets(labels, c, ignore_label)
     target = target.unsqueeze(1)

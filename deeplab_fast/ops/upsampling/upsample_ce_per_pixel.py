@@ -11,7 +11,7 @@ from .upsample_ce import has_native, native_labels, wants_kernels
 
 
 def upsample_ce_per_pixel_reference(logits: Tensor, labels: Tensor, ignore_label: int, align_corners: bool) -> Tensor:
-    """The specification of :func:`upsample_ce_per_pixel`; one image at full resolution at a time."""
+    """Specify :func:`upsample_ce_per_pixel` ``[N, H, W]``; one image at full resolution at a time."""
     size = (labels.shape[1], labels.shape[2])
     wide = logits if logits.dtype == torch.float64 else logits.float()
     losses = torch.empty(labels.shape, dtype=torch.float32, device=logits.device)
@@ -26,7 +26,7 @@ def upsample_ce_per_pixel_reference(logits: Tensor, labels: Tensor, ignore_label
 def upsample_ce_per_pixel(
     logits: Tensor, labels: Tensor, ignore_label: int = 255, align_corners: bool = True, fused: str = "auto"
 ) -> Tensor:
-    """Cross-entropy of every pixel, 0 where it does not count: ``[N, C, h, w]``, ``[N, H, W]`` -> fp32 ``[N, H, W]``.
+    """Compute every pixel's cross-entropy, 0 where it does not count: fp32 ``[N, H, W]``.
 
     Arguments as of :func:`~deeplab_fast.ops.upsample_ce`; not differentiable. The fast path writes one
     float a pixel and no logits.

@@ -1,4 +1,4 @@
-"""Kernels that look at labels alone: which count, with what weight, and which are no class."""
+"""Kernels that look at labels alone: which count, with what weight, and which are invalid."""
 
 import torch
 import triton
@@ -72,7 +72,7 @@ def finish_kernel(losses, bad, total, weight, bad_out, programs, ROWS: tl.conste
 
 
 def label_weight(labels: Tensor, classes: int, weights: Tensor | None, ignore_label: int) -> tuple[Tensor, Tensor]:
-    """The weight of all labels that count, fp32 0-d; the bad ones and the largest of them, int32 ``[2]``."""
+    """Sum the weights of the labels that count, fp32 0-dim; count the bad, and find the largest: int32 ``[2]``."""
     tile = choose(LABELS, labels.numel())
     programs = max(1, min(LABEL_PROGRAMS, triton.cdiv(labels.numel(), tile.rows)))
     losses = torch.empty(programs, 2, dtype=torch.float32, device=labels.device)
@@ -82,12 +82,12 @@ def label_weight(labels: Tensor, classes: int, weights: Tensor | None, ignore_la
         labels=labels, weights=weights, losses=losses, bad=bad, pixels=labels.numel(), classes=classes,
         ignore_label=ignore_label,
     )  # fmt: skip
-    _, weight, found = finish(losses, bad)
+    _, weight, found = sum_programs(losses, bad)
     return weight, found
 
 
-def finish(losses: Tensor, bad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The sums of all programs' results."""
+def sum_programs(losses: Tensor, bad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Add up all programs' results: loss and weight, fp32 0-dim; bad labels and the largest, int32 ``[2]``."""
     total, weight, found = losses.new_empty(()), losses.new_empty(()), bad.new_empty(2)
     programs = losses.shape[0]
     tile = choose(FINISH, programs)

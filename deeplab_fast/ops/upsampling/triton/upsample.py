@@ -1,4 +1,4 @@
-"""What the upsampling kernels share: bilinear interpolation of class scores, and their softmax."""
+"""Parts that the upsampling kernels share: bilinear interpolation of class scores, and their softmax."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def strides(logits: Tensor) -> dict[str, int]:
-    """The strides of ``[N, C, h, w]``, in elements, as the kernels name them."""
+    """Return the strides of ``[N, C, h, w]``, in elements, as the kernels name them."""
     return dict(zip(("stride_n", "stride_c", "stride_h", "stride_w"), logits.stride(), strict=True))
 
 

@@ -104,7 +104,7 @@ def upsample_argmax(
     logits: Sequence[Tensor], sizes: Sequence[int], extents: Tensor, targets: Sequence[int], align_corners: bool,
     plain: bool, out: Tensor,
 ) -> None:  # fmt: skip
-    """Fills ``out``; ``logits`` of each view ``[N, C, h, w]``, the rest as of ``ops/upsampling/upsample_argmax.py``."""
+    """Fill ``out``; ``logits`` of each view ``[N, C, h, w]``, the rest as of ``ops/upsampling/upsample_argmax.py``."""
     device, dtype = logits[0].device, logits[0].dtype
     images, classes = logits[0].shape[:2]
     flat = torch.cat([view.permute(0, 2, 3, 1).reshape(-1).to(dtype) for view in logits])

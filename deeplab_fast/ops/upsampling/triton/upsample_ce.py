@@ -18,7 +18,7 @@ from torch import Tensor
 from ...triton.launch import launch
 from ...triton.tiles import CELL, CELL_SMOOTH, ELEMENTS, GATHER, STRIP_PROGRAMS, choose
 from ..upsample import cells
-from .label_weight import NO_LABEL, finish, pixel_weights
+from .label_weight import NO_LABEL, pixel_weights, sum_programs
 from .upsample import class_scores, strides
 
 LOG_2 = tl.constexpr(math.log(2))
@@ -178,13 +178,13 @@ def scale_kernel(gradient, factor, scaled, elements, ELEMENTS: tl.constexpr):
 
 
 def column_runs(images: int, h: int, w: int) -> int:
-    """Column cells a program takes: few enough for the GPU to be full."""
+    """Return how many column cells a program takes: few enough for the GPU to be full."""
     runs = max(1, min(w + 1, triton.cdiv(STRIP_PROGRAMS, images * (h + 1))))
     return triton.cdiv(w + 1, runs)
 
 
 def images_at_once(n: int, h: int, w: int, classes: int, run: int, most: int) -> int:
-    """Images whose workspace is at most ``most`` bytes, at least one."""
+    """Return how many images have a workspace of at most ``most`` bytes, at least one."""
     each = 4 * (h + 1) * 2 * (w + triton.cdiv(w + 1, run) - 1) * classes
     return max(1, min(n, most // each))
 
@@ -193,7 +193,7 @@ def upsample_ce(
     logits: Tensor, labels: Tensor, weights: Tensor | None, ignore_label: int, smoothing: float,
     align_corners: bool, gradient: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Loss and weight, fp32 0-d; labels that are no class and the largest of them, int32 ``[2]``.
+    """Compute loss and weight, fp32 0-dim; count invalid labels, and find the largest of them: int32 ``[2]``.
 
     ``logits`` ``[N, C, h, w]``, any strides; ``labels`` ``[N, H, W]``, contiguous; fills ``gradient``, as the
     logits. Works through groups of images, so that the workspace is no larger than the inputs are.
@@ -233,11 +233,11 @@ def upsample_ce(
                 {"ROWS": over.rows, "COLUMNS": over.columns},
                 workspace=workspace, gradient=gradient[part], **strides(gradient), **sizes,
             )  # fmt: skip
-    return finish(losses.view(-1, 2), bad.view(-1, 2))
+    return sum_programs(losses.view(-1, 2), bad.view(-1, 2))
 
 
 def scale(gradient: Tensor, factor: Tensor, scaled: Tensor) -> None:
-    """Fills ``scaled``; both dense and stored alike, ``factor`` fp32 0-d."""
+    """Fill ``scaled`` with ``gradient * factor``; both dense and stored alike, ``factor`` fp32 0-dim."""
     tile = choose(ELEMENTS, gradient.numel())
     launch(
         scale_kernel, (triton.cdiv(gradient.numel(), tile.rows),), tile, {"ELEMENTS": tile.rows},

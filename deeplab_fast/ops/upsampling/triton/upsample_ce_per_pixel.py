@@ -43,7 +43,7 @@ def per_pixel_kernel(
 def upsample_ce_per_pixel(
     logits: Tensor, labels: Tensor, ignore_label: int, align_corners: bool, losses: Tensor
 ) -> None:
-    """Fills ``losses`` fp32 ``[N, H, W]``, contiguous; ``logits`` ``[N, C, h, w]``, ``labels`` as above."""
+    """Fill ``losses`` fp32 ``[N, H, W]``, contiguous; ``logits`` ``[N, C, h, w]``, ``labels`` as above."""
     _, classes, h, w = logits.shape
     n, height, width = labels.shape
     rows = cells(h, height, align_corners, logits.device)
