@@ -166,7 +166,7 @@ def _converter(annotation: Any) -> Callable[[str], Any]:
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
-    """One option for each field, under its class's heading. Options not given are absent from the result."""
+    """Add an option for each field, under its class's heading. Options not given are absent from the result."""
     hints = typing.get_type_hints(config_class)
     fields = {field.name: field for field in dataclasses.fields(config_class)}  # with the defaults of this class
     seen: set[str] = set()

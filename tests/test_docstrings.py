@@ -9,19 +9,16 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
 
 # Rooms that do not keep to this yet: files, and folders with all below them.
-EXEMPT = (
-    "cli.py", "config.py", "model/aspp.py", "model/deeplabv3.py", "model/layers.py", "model/resnet.py",
-    "ops/choice.py", "ops/conv/", "ops/decode_gpu.py", "ops/extension.py", "ops/layout.py", "ops/norm/",
-    "ops/upsample_confusion.py", "train.py", "training/",
-)  # fmt: skip
+EXEMPT = ("ops/decode_gpu.py", "ops/upsample_confusion.py")
 
 # What a docstring of a function may begin with. A new verb is added here on purpose.
 VERBS = [
-    "Add", "Allocate", "Answer", "Augment", "Begin", "Bring", "Check", "Choose", "Close", "Collect", "Compare",
-    "Compute", "Convert", "Copy", "Count", "Decode", "Describe", "Draw", "Drop", "Evaluate", "Export", "Fill", "Find",
-    "Give", "Join", "Keep", "Launch", "Lay", "Leave", "Let", "List", "Load", "Log", "Look", "Make", "Map", "Move",
-    "Name", "Note", "Open", "Pack", "Predict", "Print", "Raise", "Read", "Remove", "Resize", "Return", "Run", "Say",
-    "Score", "Seed", "Segment", "Set", "Sort", "Specify", "Start", "Sum", "Take", "Tell", "Turn", "Upsample", "Wait",
+    "Add", "Allocate", "Answer", "Assign", "Augment", "Average", "Begin", "Bring", "Build", "Call", "Check", "Choose",
+    "Close", "Collect", "Compare", "Compute", "Continue", "Convert", "Convolve", "Copy", "Count", "Decode", "Describe",
+    "Do", "Draw", "Drop", "Evaluate", "Export", "Fill", "Find", "Give", "Join", "Keep", "Launch", "Lay", "Leave", "Let",
+    "List", "Load", "Lock", "Log", "Look", "Make", "Map", "Measure", "Merge", "Move", "Name", "Note", "Open", "Pack",
+    "Parse", "Predict", "Print", "Put", "Raise", "Read", "Refuse", "Remove", "Resize", "Return", "Run", "Say", "Score",
+    "Seed", "Segment", "Set", "Sort", "Specify", "Start", "Sum", "Take", "Tell", "Train", "Turn", "Upsample", "Wait",
     "Write", "Yield",
 ]  # fmt: skip
 

@@ -129,6 +129,7 @@ class ProtocolConfig:
 
 
 def validate_image(config: ImageConfig) -> None:
+    """Check that means and deviations are of three channels; raise :class:`UserError` that names the flag."""
     for name in ("image_mean", "image_std"):
         if len(getattr(config, name)) != 3:
             raise UserError(f"--{name}={getattr(config, name)}: expected 3 numbers, one for each channel")

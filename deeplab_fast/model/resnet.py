@@ -102,6 +102,8 @@ def _shortcut_of(shortcut: nn.Sequential | None, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Architecture:
+    """The block of a ResNet, and how many of them each stage has."""
+
     block: type[BasicBlock] | type[Bottleneck]
     blocks: tuple[int, int, int, int]
 

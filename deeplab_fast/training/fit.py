@@ -45,7 +45,7 @@ logger = logging.getLogger("deeplab_fast")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
+    """The end of a run.
 
     ``step``: the last one done. ``stopped_by``: the signal that ended it early, or None. ``best``: the weights of the
     best evaluation and ``best_miou``, ``best_epoch`` of it; ``miou`` at the last step; None where none was measured.

@@ -14,7 +14,7 @@ _TINY = 1e-30  # divides 0 to 0 where no pixel counts
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What a loss needs to know beyond its own configuration."""
+    """Options of a loss beyond its own configuration."""
 
     ignore_label: int
     align_corners: bool

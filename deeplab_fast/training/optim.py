@@ -11,7 +11,7 @@ from ..config import OptimiserConfig
 
 
 def learning_rate(config: OptimiserConfig, step: int, total_steps: int) -> float:
-    """Rate of update ``step`` (from 0) of ``total_steps``.
+    """Return the rate of update ``step`` (from 0) of ``total_steps``.
 
     * cos: ``base * 0.5 * (1 + cos(pi * t / T))``
     * poly: ``base * (1 - t / T) ** 0.9``
@@ -65,7 +65,7 @@ class SGD(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient. ``closure`` is not supported."""
+        """Do one update of every parameter that has a gradient. ``closure`` is not supported."""
         assert closure is None
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]

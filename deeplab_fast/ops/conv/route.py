@@ -15,7 +15,7 @@ from .measurements import ATROUS, CONV1X1, CONV3X3, reason_for_library
 
 
 class Route(Enum):
-    """Who computes."""
+    """The kernels or the library that compute."""
 
     LIBRARY = "cuDNN or oneDNN, then a pass for the statistics"
     PRODUCT_1X1 = "CUTLASS, the statistics in its epilogue"

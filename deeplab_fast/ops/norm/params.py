@@ -15,7 +15,7 @@ class NormParams(NamedTuple):
 
 
 class NormConstants(NamedTuple):
-    """What normalises each channel: statistics fp32 ``[C]``, weight and bias ``[C]``, the variance's addend."""
+    """The constants that normalise each channel: statistics fp32 ``[C]``, weight and bias ``[C]``, the variance's addend."""
 
     mean: Tensor
     variance: Tensor
