@@ -15,7 +15,7 @@ class NormParams(NamedTuple):
 
 
 class NormConstants(NamedTuple):
-    """The constants that normalise each channel: statistics fp32 ``[C]``, weight and bias ``[C]``, the variance's addend."""
+    """Constants of each channel: statistics fp32 ``[C]``, weight and bias ``[C]``, and the variance's addend."""
 
     mean: Tensor
     variance: Tensor
