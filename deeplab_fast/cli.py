@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .config.flags import choices_of
+from .config.yaml_flags import read_yaml_flags
 from .errors import Interrupted, TrainingDiverged, UserError
-from .yaml_flags import read_yaml_flags
 
 C = TypeVar("C")
 

@@ -7,9 +7,16 @@ import logging
 import pytest
 import torch
 
-from deeplab_fast import runtime
 from deeplab_fast.errors import UserError
-from deeplab_fast.runtime import Precision, common_precision, cpu_bf16_instructions, keep_precision, resolve_precision
+from deeplab_fast.runtime import (
+    Precision,
+    common_precision,
+    cpu_bf16_instructions,
+    keep_precision,
+    precision,
+    resolve_precision,
+)
+from deeplab_fast.runtime import __main__ as report_of_machine
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 NOT_ON_THIS_CPU = "this CPU does not multiply bf16 natively: no AMX, no AVX512_BF16"
@@ -18,7 +25,7 @@ NOT_ON_THIS_CPU = "this CPU does not multiply bf16 natively: no AMX, no AVX512_B
 @pytest.fixture
 def cpu(monkeypatch):
     """Let the CPU have these instructions for bf16."""
-    return lambda name: monkeypatch.setattr(runtime, "cpu_bf16_instructions", lambda: name)
+    return lambda name: monkeypatch.setattr(precision, "cpu_bf16_instructions", lambda: name)
 
 
 @pytest.mark.parametrize(
@@ -116,5 +123,5 @@ def test_fp16_does_not_go_on_without_a_gpu():
 def test_the_machine_s_report_says_what_auto_is(cpu, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     cpu("AMX")
-    assert runtime.main([]) == 0
+    assert report_of_machine.main([]) == 0
     assert "\nprecision  auto is bf16 (AMX)\n" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import time
 
 import torch.distributed as dist
 
-from deeplab_fast.roll_call import RollCall
+from deeplab_fast.distributed.roll_call import RollCall
 
 
 def test_the_first_that_waits_names_those_that_do_not_answer():
@@ -64,7 +64,7 @@ class SlowStore(dist.Store):
 
 
 def test_nothing_asks_the_store_after_the_end(monkeypatch):
-    monkeypatch.setattr("deeplab_fast.roll_call._ANSWERS_S", 1e-3)
+    monkeypatch.setattr("deeplab_fast.distributed.roll_call._ANSWERS_S", 1e-3)
     store = SlowStore()
     roll = RollCall(store, 0, 2)
     assert store.asked.wait(10)

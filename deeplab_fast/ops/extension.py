@@ -6,7 +6,7 @@ from types import ModuleType
 
 import torch
 
-from ..switches import environment_switch
+from ..runtime.switches import environment_switch
 
 _PARTS = ("JPEG", "PNG", "deflate", "CUDA", "GEMM")
 _MISSING = "missing: "

@@ -13,8 +13,9 @@ import torch
 import torch.multiprocessing as mp
 
 from deeplab_fast import eval as evaluate_program
-from deeplab_fast import predict, runtime, train
+from deeplab_fast import predict, train
 from deeplab_fast.errors import UserError
+from deeplab_fast.runtime import precision
 from deeplab_fast.training import fit
 from tests.faults.tiny import make_tiny
 from tests.integration.test_distributed import free_port
@@ -33,7 +34,7 @@ def samples(tmp_path_factory):
 @pytest.fixture
 def auto_is(monkeypatch):
     """Make auto this precision, by the CPU's instructions."""
-    return lambda name: monkeypatch.setattr(runtime, "cpu_bf16_instructions", lambda: INSTRUCTIONS[name])
+    return lambda name: monkeypatch.setattr(precision, "cpu_bf16_instructions", lambda: INSTRUCTIONS[name])
 
 
 def flags_of(samples, folder, *flags):
@@ -188,7 +189,7 @@ def train_as_rank(rank, port, samples, folder, instructions):
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     os.environ.update(place, RANK=str(rank), LOCAL_RANK=str(rank))
     make_tiny()
-    runtime.cpu_bf16_instructions = lambda: instructions[rank]
+    precision.cpu_bf16_instructions = lambda: instructions[rank]
     fit.write_report = lambda folder, *_, **__: folder / "report"
     logging.basicConfig(filename=f"{folder}.{rank}", format="%(message)s", level=logging.INFO)
     train.main(flags_of(samples, folder, "--batch_size=2", "--max_steps=1", "--num_workers=0"))

@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from deeplab_fast import eval as evaluate_program
-from deeplab_fast import export, predict, prepare, runtime
+from deeplab_fast import export, predict, prepare
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
+from deeplab_fast.runtime import __main__ as report_of_machine
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_prepare_lists_on_real_data(shared_data, tmp_path, capsys):
 
 
 def test_runtime_report(capsys):
-    assert runtime.main([]) == 0
+    assert report_of_machine.main([]) == 0
     out = capsys.readouterr().out
     for subject in ("versions", "CPU", "GPU", "extension"):
         assert f"\n{subject}" in f"\n{out}"

@@ -8,7 +8,7 @@ import os
 
 import torch
 
-from ...switches import ON
+from ...runtime.switches import ON
 
 # Triton reads the variable when a kernel is decorated, so it must not change afterwards.
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ON

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .errors import UserError
+from ..errors import UserError
 from .roll_call import RollCall
 
 # Exchanges of what the hosts know, not the devices: small, over gloo, and nothing waits for a GPU. None: the default

@@ -2,7 +2,7 @@
 
 import os
 
-from .errors import UserError
+from ..errors import UserError
 
 ON = ("1", "true", "yes", "y", "on")  # Triton's words, too
 OFF = ("", "0", "false", "no", "n", "off")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from .errors import UserError
+from ..errors import UserError
 
 MOST_BYTES = 1 << 16  # a file of every flag there is takes a tenth
 

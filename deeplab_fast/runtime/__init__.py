@@ -1,0 +1,42 @@
+"""The machine: its device, the network's arithmetic, and the signals that a run is sent."""
+
+from .device import (
+    prepare_backends,
+    restore_rng_state,
+    rng_state,
+    seed_everything,
+    select_device,
+    to_channels_last,
+    versions,
+)
+from .precision import (
+    DTYPES,
+    Precision,
+    autocast,
+    check_precision,
+    common_precision,
+    cpu_bf16_instructions,
+    keep_precision,
+    resolve_precision,
+)
+from .signals import StopRequest, sigterm_interrupts
+
+__all__ = [
+    "DTYPES",
+    "Precision",
+    "StopRequest",
+    "autocast",
+    "check_precision",
+    "common_precision",
+    "cpu_bf16_instructions",
+    "keep_precision",
+    "prepare_backends",
+    "resolve_precision",
+    "restore_rng_state",
+    "rng_state",
+    "seed_everything",
+    "select_device",
+    "sigterm_interrupts",
+    "to_channels_last",
+    "versions",
+]
