@@ -11,7 +11,8 @@ from functools import lru_cache
 from PIL import Image
 
 from .damage import Damage
-from .jpeg_scan import CodeTable, Scan, ScanComponent, check_scan, code_table
+from .jpeg_codes import CodeTable, code_table
+from .jpeg_scan import Scan, ScanComponent, check_scan
 
 END = b"\xff\xd9"
 _MAX_SCANS = 100
