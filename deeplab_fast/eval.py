@@ -17,9 +17,10 @@ from .data.records import RecordSource
 from .data.sources import Source, keys_digest, list_source
 from .distributed import process_group, world_from_environment
 from .errors import UserError
-from .evaluation.evaluator import Protocol, evaluate
+from .evaluation.evaluator import evaluate
 from .evaluation.inference import trained_model
 from .evaluation.metrics import Scores
+from .evaluation.protocol import Protocol
 from .model.layers import use_fused
 from .runtime import (
     check_precision,

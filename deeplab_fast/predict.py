@@ -18,11 +18,11 @@ from .data.folders import IMAGE_SUFFIXES
 from .data.folders import find_images as search
 from .data.sources import read_bytes
 from .errors import UserError
-from .evaluation.evaluator import Protocol
 from .evaluation.inference import trained_model
+from .evaluation.palette import palette
+from .evaluation.protocol import Protocol, segment_images
 from .model.layers import use_fused
 from .ops import decode_image
-from .report import palette, predict
 from .runtime import (
     Precision,
     check_precision,
@@ -156,7 +156,7 @@ class Segmenter:
         if opacity and max(image.shape[:2]) > JPEG_MAX_SIDE:
             size = f"{image.shape[1]}x{image.shape[0]} pixels"
             raise UserError(f"{path}: {size}; a JPEG has at most {JPEG_MAX_SIDE} a side, expected --overlay=0")
-        classes = predict(self.model, [image], protocol, self.device, self.config.fused)[0]
+        classes = segment_images(self.model, [image], protocol, self.device, self.config.fused)[0]
         mask = Image.fromarray(classes).convert("P")
         mask.putpalette(self.colours.tobytes())
         if not opacity:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from .data.pairs import Image as Pixels
 from .data.pairs import read_pair
 from .data.sources import Source
 from .errors import UserError
-from .evaluation.evaluator import Protocol, View, predictions, view_of
+from .evaluation.palette import palette
+from .evaluation.protocol import Protocol, segment_images
 from .ops import Decoding
 from .storage.files import make_folder, replace_file
 from .storage.log import METRICS, read_json_lines
@@ -24,32 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 logger = logging.getLogger("deeplab_fast")
-
-
-def palette(n: int = 256) -> NDArray[np.uint8]:
-    """Return VOC's colours: uint8 ``[n, 3]``; the bits of a class index spread over the channels' high bits."""
-    colours = np.zeros((n, 3), np.uint8)
-    for i in range(n):
-        for bit in range(8):
-            for channel in range(3):
-                colours[i, channel] |= ((i >> (3 * bit + channel)) & 1) << (7 - bit)
-    return colours
-
-
-def predict(
-    model: torch.nn.Module,
-    images: Sequence[np.ndarray],
-    protocol: Protocol,
-    device: torch.device,
-    fused: str = "auto",
-) -> list[NDArray[np.uint8]]:
-    """Predict the classes of uint8 ``[H, W, 3]`` images at their own sizes, by the evaluation's protocol."""
-    views = []
-    for size in protocol.sizes:
-        squares, extents = zip(*(view_of(image, size) for image in images), strict=True)
-        views.append(View(torch.from_numpy(np.stack(squares)), torch.from_numpy(np.stack(extents))))
-    targets = [(image.shape[0], image.shape[1]) for image in images]
-    return [classes.cpu().numpy() for classes in predictions(model, views, targets, protocol, device, fused)]
 
 
 def write_report(
@@ -161,7 +135,7 @@ def draw_predictions(
             panels[0].text(0, 0.5, words, va="center", fontsize=8).set_in_layout(False)
             continue
         image, label = sample
-        prediction = predict(model, [image], protocol, device, fused)[0]
+        prediction = segment_images(model, [image], protocol, device, fused)[0]
         shown |= set(np.unique(label)) | set(np.unique(prediction))
         for axis, picture in zip(panels, (image, colours[label], colours[prediction]), strict=True):
             axis.imshow(picture)

@@ -9,7 +9,8 @@ from deeplab_fast.config import EvalConfig, ModelConfig
 from deeplab_fast.data.pairs import decode_pair
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.errors import UserError
-from deeplab_fast.evaluation.evaluator import Protocol, View, aligns_corners, evaluate, longest_side_to, scores, view_of
+from deeplab_fast.evaluation.evaluator import evaluate
+from deeplab_fast.evaluation.protocol import Protocol, View, aligns_corners, longest_side_to, scores, view_of
 from deeplab_fast.model import build_model
 from deeplab_fast.ops import summed_probabilities
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from deeplab_fast.config import EvalConfig, ModelConfig
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.errors import UserError
-from deeplab_fast.evaluation.evaluator import Protocol
+from deeplab_fast.evaluation.protocol import Protocol
 from deeplab_fast.model import build_model
 from deeplab_fast.report import draw_predictions
 from tests.trials.samples import CLASSES, write_samples

@@ -15,7 +15,7 @@ from ..config import TrainConfig, validate_train
 from ..data.schedule import Schedule
 from ..distributed import World, process_group
 from ..errors import UserError
-from ..evaluation.evaluator import Protocol
+from ..evaluation.protocol import Protocol
 from ..model import build_model
 from ..model.weights import load_pretrained
 from ..report import write_report

@@ -18,8 +18,9 @@ from ..data.native_loader import GpuAugment
 from ..data.schedule import Schedule
 from ..data.sources import Source
 from ..errors import UserError
-from ..evaluation.evaluator import Protocol, evaluate
+from ..evaluation.evaluator import evaluate
 from ..evaluation.metrics import Scores
+from ..evaluation.protocol import Protocol
 from ..ops import Decoding
 from ..runtime import DTYPES, StopRequest, versions
 from ..storage.checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically

@@ -75,10 +75,10 @@ def test_e7_the_report_obeys_fused_off_and_names_its_weights(samples, tmp_path, 
     from matplotlib.figure import Figure
 
     from deeplab_fast import train
-    from deeplab_fast.evaluation import evaluator
+    from deeplab_fast.evaluation import protocol
 
     asked, titles = [], []
-    upsample, save = evaluator.upsample_argmax, Figure.savefig
+    upsample, save = protocol.upsample_argmax, Figure.savefig
 
     def upsample_argmax(views, targets, align_corners, fused="auto"):
         asked.append(fused)
@@ -88,7 +88,7 @@ def test_e7_the_report_obeys_fused_off_and_names_its_weights(samples, tmp_path, 
         titles.append(self.get_suptitle())
         return save(self, *args, **options)
 
-    monkeypatch.setattr(evaluator, "upsample_argmax", upsample_argmax)
+    monkeypatch.setattr(protocol, "upsample_argmax", upsample_argmax)
     monkeypatch.setattr(Figure, "savefig", savefig)
     data = [f"--data_root={samples}", f"--data_lst={samples}/train.txt", f"--val_data_lst={samples}/val.txt"]
     train.main(small(*data, f"--train_dir={tmp_path / 'run'}", "--fused=off", "--max_steps=1", "--eval_epochs=0"))
