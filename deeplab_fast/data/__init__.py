@@ -1,1 +1,1 @@
-"""From files to batches: sources, records, decoding, augmentation, loading."""
+"""Data, from files to batches: sources, records, decoding, augmentation, loading."""

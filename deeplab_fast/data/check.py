@@ -123,7 +123,7 @@ class _Result:
 
 @dataclass
 class _Turns:
-    """Which images have an EXIF orientation, and which labels fit only what ``--exif`` makes of it."""
+    """Images that have an EXIF orientation, and labels that fit only what ``--exif`` makes of it."""
 
     is_applied: bool
     images: list[str] = field(default_factory=list)

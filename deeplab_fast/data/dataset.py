@@ -1,4 +1,4 @@
-"""What a loader takes and gives: the training set, a batch, and what becomes of a sample that cannot be used."""
+"""Input and output of a loader: the training set, a batch, and the rule for samples that cannot be used."""
 
 import logging
 from dataclasses import dataclass, field

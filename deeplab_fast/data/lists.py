@@ -92,7 +92,7 @@ def resolve(root: str | Path, names: Sequence[str]) -> tuple[list[str], list[str
 
 
 class _Files:
-    """Which files there are below ``base``. Each folder is listed once: a million single looks take a minute."""
+    """Files below ``base``. Each folder is listed once: a million single looks take a minute."""
 
     def __init__(self, base: str) -> None:
         self.base = base

@@ -44,7 +44,7 @@ def match_labels(image_dir: str | Path, label_dir: str | Path, suffix: str = "")
 
 
 def _apart(files: Sequence[Path], suffix: str) -> tuple[list[Path], list[Path]]:
-    """Part images from labels in one folder: labels are the PNG files, with a suffix those whose names end in it."""
+    """Separate images from labels in one folder: labels are PNG files, with a suffix those whose names end in it."""
     are_labels = [path.suffix.lower() == ".png" and path.stem.endswith(suffix) for path in files]
     images = [path for path, is_label in zip(files, are_labels, strict=True) if not is_label]
     return images, [path for path, is_label in zip(files, are_labels, strict=True) if is_label]

@@ -99,14 +99,14 @@ def draw_sample(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _colour(rng: np.random.Generator, low: float, high: float, hue: float | None = None) -> Array:
-    """A colour of brightness between ``low`` and ``high`` and the given or a random hue, on the 0-255 scale."""
+    """Draw a colour of brightness between ``low`` and ``high`` and the given or a random hue, on the 0-255 scale."""
     hue = rng.random() if hue is None else hue % 1.0
     saturation, value = rng.uniform(0.25, 0.9), rng.uniform(low, high)
     return np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32) * 255
 
 
 def _smooth_noise(rng: np.random.Generator, h: int, w: int, cells: int) -> Array:
-    """Noise in [0, 1] whose features are about ``1 / cells`` of the image."""
+    """Draw noise in [0, 1] whose features are about ``1 / cells`` of the image."""
     coarse = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
     return (np.asarray(coarse.resize((w, h), Image.Resampling.BICUBIC)) / 255).astype(np.float32)
 
@@ -130,7 +130,7 @@ def _background(rng: np.random.Generator, h: int, w: int) -> Array:
 
 
 def _outline(rng: np.random.Generator, kind: int, h: int, w: int) -> Image.Image:
-    """A mask (0 or 255) of the shape of class ``kind`` at a random place, size and angle."""
+    """Draw a mask (0 or 255) of the shape of class ``kind`` at a random position, size and angle."""
     mask = Image.new("L", (w, h), 0)
     draw = ImageDraw.Draw(mask)
     radius = math.exp(rng.uniform(math.log(0.18), math.log(0.5))) * min(h, w)

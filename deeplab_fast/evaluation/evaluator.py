@@ -130,7 +130,7 @@ def evaluate(
 
 
 def _usable(loaded: Sequence[_Loaded | UserError], skip_bad: bool) -> tuple[list[_Loaded], list[str]]:
-    """Part what could be loaded from the reasons why the rest could not, which are said.
+    """Separate what could be loaded from the reasons why the rest could not, which are said.
 
     Raises:
         UserError: there is one, and ``skip_bad`` is False.

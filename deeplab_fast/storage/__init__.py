@@ -1,1 +1,1 @@
-"""What is written to disk and read back: whole or not at all, and nothing that another wrote is replaced."""
+"""Files that are written and read back: whole or not at all, and none that another wrote is replaced."""

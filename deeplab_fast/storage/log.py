@@ -101,7 +101,7 @@ class JsonLines:
 
 
 def _split(content: bytes) -> list[tuple[bytes, dict[str, Any] | None]]:
-    """Part the lines, with their ends, and read the object that each holds: None where it is torn."""
+    """Split the lines, with their ends, and read the object that each holds: None where it is torn."""
     return [(line, _parsed(line)) for line in content.splitlines(keepends=True)]
 
 

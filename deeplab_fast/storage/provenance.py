@@ -1,4 +1,4 @@
-"""What a result was made from, stored beside it: two results with the same provenance are the same result."""
+"""Provenance, what a result was made from, stored beside it: two results of the same provenance are the same."""
 
 import dataclasses
 import hashlib

@@ -115,10 +115,8 @@ def test_native_loops_equal_the_reference_bit_for_bit(limit, bicubic):
             scale = np.exp(generator.uniform(np.log(0.1), np.log(5)))
             size = max(1, int(h * scale)), max(1, int(w * scale * generator.uniform(0.7, 1.4)))
             top, left = generator.integers(0, size[0]), generator.integers(0, size[1])
-            window = (
-                *(int(top), int(generator.integers(top + 1, size[0] + 1))),
-                *(int(left), int(generator.integers(left + 1, size[1] + 1))),
-            )
+            bottom, right = generator.integers(top + 1, size[0] + 1), generator.integers(left + 1, size[1] + 1)
+            window = (int(top), int(bottom), int(left), int(right))
             image = generator.integers(0, 256, (h, w, 3), np.uint8)
             label = generator.integers(0, 256, (h, w), np.uint8)
             found = NATIVE.resample_image(image, size, window, bicubic)

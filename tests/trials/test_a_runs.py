@@ -340,8 +340,12 @@ def test_a9_two_signals_within_a_save_let_it_end(start, folder, samples, monkeyp
 
     monkeypatch.setattr(torch, "save", interrupted)
     flags = small(
-        *(f"--train_dir={folder}", f"--data_root={samples}", f"--data_lst={samples}/train.txt", "--crop_size=33"),
-        *("--save_steps=1", "--max_steps=3"),
+        f"--train_dir={folder}",
+        f"--data_root={samples}",
+        f"--data_lst={samples}/train.txt",
+        "--crop_size=33",
+        "--save_steps=1",
+        "--max_steps=3",
     )
     monkeypatch.setattr("sys.argv", ["train", *flags])
     with pytest.raises(SystemExit) as ended:

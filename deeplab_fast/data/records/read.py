@@ -57,7 +57,7 @@ class _OpenShard:
 
 
 class _Content(NamedTuple):
-    """What opening a shard finds."""
+    """The samples of an opened shard, and its state."""
 
     entries: list[Entry]
     stamp: _Stamp

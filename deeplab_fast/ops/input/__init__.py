@@ -1,1 +1,1 @@
-"""From encoded files to a batch: decoding, checks, augmentation, normalising."""
+"""Ops of the input, from encoded files to a batch: decoding, checks, augmentation, normalising."""

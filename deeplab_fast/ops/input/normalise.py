@@ -1,4 +1,4 @@
-"""From the loader's uint8 images to the network's input."""
+"""Normalisation: the loader's uint8 images to the network's input."""
 
 from functools import lru_cache
 

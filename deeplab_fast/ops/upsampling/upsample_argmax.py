@@ -1,4 +1,4 @@
-"""From the network's scores to the class of each pixel, as evaluation does it: probabilities summed over views."""
+"""The class of each pixel from the network's scores, as evaluation does it: probabilities summed over views."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -124,7 +124,7 @@ def _by_extension(
 
 
 def _images(flat: Tensor, targets: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Part the pixels into images ``[H, W]``."""
+    """Split the pixels into images ``[H, W]``."""
     pixels = [height * width for height, width in targets]
     return [part.view(target) for part, target in zip(flat.split(pixels), targets, strict=True)]
 

@@ -19,7 +19,7 @@ from ..triton import DTYPES, INTERPRETED
 from .label_weight import label_weight_reference
 from .labels import LABEL_TYPES, MOST_CLASSES, NO_LABEL, targets
 from .upsample import upsample
-from .upsample_ce_bands import sweep
+from .upsample_ce_bands import LossSettings, sweep
 
 
 class SummedLoss(NamedTuple):
@@ -121,15 +121,15 @@ def _upsample_ce(
     """Return total, weight, bad labels, and the gradient of the total (empty unless asked for)."""
     gradient = _gradient_like(logits, with_gradient)
     filled = gradient if with_gradient else None
-    settings = (class_weights, ignore_label, label_smoothing, align_corners)
+    settings = LossSettings(class_weights, ignore_label, label_smoothing, align_corners)
     if kernels:
         from .triton import upsample_ce as fast
 
         return *fast.upsample_ce(logits, labels.contiguous(), *settings, filled), gradient
     if has_native(logits):
-        return *_native_sweep(logits, labels, *settings, filled), gradient
+        return *_native_sweep(logits, labels, settings, filled), gradient
     with torch.autocast(logits.device.type, enabled=False):
-        total = sweep(logits if logits.dtype == torch.float64 else logits.float(), labels, *settings, filled)
+        total = sweep(logits if logits.dtype == torch.float64 else logits.float(), labels, settings, filled)
     return total, *label_weight_reference(labels, logits.shape[1], class_weights, ignore_label), gradient
 
 
@@ -140,17 +140,12 @@ def has_native(logits: Tensor) -> bool:
 
 
 def _native_sweep(
-    logits: Tensor,
-    labels: Tensor,
-    class_weights: Tensor | None,
-    ignore_label: int,
-    label_smoothing: float,
-    align_corners: bool,
-    gradient: Tensor | None,
+    logits: Tensor, labels: Tensor, settings: LossSettings, gradient: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return total, weight and bad labels from the extension, on the CPU; fills ``gradient``."""
     native = extension.load()[0]
     assert native is not None
+    class_weights, ignore_label, label_smoothing, align_corners = settings
     pixels = logits.float().permute(0, 2, 3, 1).contiguous()
     slopes = torch.empty_like(pixels)
     total, weight, count, largest = native.upsample_ce(

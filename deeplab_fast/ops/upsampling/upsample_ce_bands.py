@@ -3,6 +3,8 @@
 It serves where neither the kernels nor the extension do, in fp64 too.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -12,16 +14,18 @@ from .upsample import interpolation_matrix
 _BAND_BYTES = 4 << 20  # a band's probabilities stay in a CPU core's cache
 
 
-def sweep(
-    logits: Tensor,
-    labels: Tensor,
-    class_weights: Tensor | None,
-    ignore_label: int,
-    label_smoothing: float,
-    align_corners: bool,
-    gradient: Tensor | None,
-) -> Tensor:
+class LossSettings(NamedTuple):
+    """Arguments of :func:`~deeplab_fast.ops.upsample_ce` beside its two inputs."""
+
+    class_weights: Tensor | None
+    ignore_label: int
+    label_smoothing: float
+    align_corners: bool
+
+
+def sweep(logits: Tensor, labels: Tensor, settings: LossSettings, gradient: Tensor | None) -> Tensor:
     """Sum the loss, 0-dim, in the dtype of ``logits`` ``[N, C, h, w]``; fills ``gradient``, which is like them."""
+    class_weights, ignore_label, label_smoothing, align_corners = settings
     work, device = logits.dtype, logits.device
     n, c, h, w = logits.shape
     height, width = labels.shape[1], labels.shape[2]

@@ -88,7 +88,7 @@ def resized(b_place, source, target):
 def _tables(
     shapes: tuple[tuple[int, int, int, int, int], ...], align_corners: bool, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``views``, ``index`` and ``shares`` of the kernel for views of (elements, h, w, height, width)."""
+    """Make ``views``, ``index`` and ``shares`` of the kernel for views of (elements, h, w, height, width)."""
     views, index, shares, begin, place = [], [], [], 0, 0
     for elements, h, w, height, width in shapes:
         views.append([begin, h, w, place, place + height])
