@@ -26,7 +26,7 @@ from setuptools import setup
 
 BINDING_SOURCES = sorted(str(path) for path in Path("csrc/bindings").glob("*.cpp"))
 CPU_SOURCES = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))
-CUDA_SOURCES = ["csrc/cuda/augment.cu", "csrc/cuda/confusion.cu", "csrc/cuda/nvjpeg.cpp"]
+CUDA_SOURCES = ["csrc/cuda/augment.cu", "csrc/cuda/confusion.cu"]
 GEMM_SOURCES = sorted(str(path) for path in Path("csrc/cuda/gemm").glob("*.cu"))
 ARCHITECTURES = (80, 90, 100, 120)
 KEPT = Path("build", "cuda")

@@ -16,7 +16,7 @@ from deeplab_fast.ops import atrous_conv2d, extension, folded_conv
 from deeplab_fast.ops.conv.atrous_conv import atrous_conv2d_reference
 from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
 
-from . import upsample_ce, upsample_confusion
+from . import upsample_ce
 
 OURS, TORCH = "ours", "torch"
 Results = list[Tensor]
@@ -36,15 +36,6 @@ def loss_and_gradient() -> Pair:
         return [torch.tensor(loss), gradient]
 
     return {OURS: ours, TORCH: plain}
-
-
-def counts_from_logits() -> Pair:
-    logits, labels = upsample_ce.case(2, 33, 513)
-    wide, last = labels.long(), logits.permute(0, 2, 3, 1).contiguous()
-    return {
-        OURS: lambda: [upsample_confusion.by_us(last, labels)],
-        TORCH: lambda: [upsample_confusion.with_ignored(logits, wide)],
-    }
 
 
 def convolution_of_rate_12() -> Pair:
@@ -82,7 +73,7 @@ def convolution_norm_relu() -> Pair:
     return {OURS: ours, TORCH: plain}
 
 
-OPERATIONS = [loss_and_gradient, counts_from_logits, convolution_of_rate_12, convolution_norm_relu]
+OPERATIONS = [loss_and_gradient, convolution_of_rate_12, convolution_norm_relu]
 
 
 @pytest.mark.parametrize("who", [OURS, TORCH])

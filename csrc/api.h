@@ -139,11 +139,6 @@ struct UpsampleShape {
   bool align_corners;
 };
 
-// The class of the largest upsampled logit, counted against the label (cpu/upsample_confusion.cpp). Logits
-// fp32 [N, h, w, C], labels uint8 [N, H, W], counts int64 [C, C], C <= 256. A tie goes to the lower class.
-OutOfRange count_upsampled(const float* logits, const UpsampleShape& shape, const uint8_t* labels,
-                           int ignore_label, int threads, int64_t* counts);
-
 // Sums over the pixels that count, and labels that are neither a class nor the ignore label: how many, and
 // the largest (the smallest number there is where there is none).
 struct CrossEntropy {
@@ -258,7 +253,7 @@ class Loader {
 // ---------------------------------------------------------------- CUDA (cuda/)
 //
 // Pointers are device pointers unless said otherwise. All throw DeviceError: what CUDA said or, in a build
-// without CUDA (cuda/unavailable.cpp), why. Nothing here waits for the device but decode_jpegs_cuda.
+// without CUDA (cuda/unavailable.cpp), why. Nothing here waits for the device.
 
 struct DeviceError : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -270,22 +265,16 @@ enum class Element { uint8, float16, bfloat16, float32 };
 // driver.
 std::string cuda_missing();
 
-// One launch for a ragged batch (see Target): `samples` on the device. out_images [N, S, S, channels] of
-// `type`: uint8 as it is, or (pixel - mean) / std, 0 in the padding; a fourth channel is 0. out_labels uint8
+// One launch for a ragged batch (see Target): `samples` on the device. out_images [N, S, S, 3] of
+// `type`: uint8 as it is, or (pixel - mean) / std, 0 in the padding. out_labels uint8
 // [N, S, S], extents int32 [N, 4]. mean and std are host arrays in RGB order.
 void augment_cuda(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
                   const CropOptions& options, const float mean[3], const float std[3], Element type,
-                  int channels, void* out_images, uint8_t* out_labels, int32_t* extents, void* stream);
+                  void* out_images, uint8_t* out_labels, int32_t* extents, void* stream);
 
 // As count_pairs. `wrong` uint64: the smallest index of a pair out of range; set it to all ones before.
 void count_pairs_cuda(const Integers& labels, const Integers& predictions, int64_t pixels, int classes,
                       int64_t ignore_label, int64_t* counts, uint64_t* wrong, void* stream);
-
-// As count_upsampled, for a batch: logits [N, h, w, classes] of `type` with these strides in elements,
-// labels uint8 [N, height, width] (contiguous).
-void count_upsampled_cuda(const void* logits, Element type, const int64_t strides[4], int count, int h, int w,
-                          int classes, const uint8_t* labels, int height, int width, bool align_corners,
-                          int ignore_label, int64_t* counts, uint64_t* wrong, void* stream);
 
 // 1x1 convolutions with BatchNorm's share in the epilogue (cuda/gemm/, by CUTLASS, for Hopper alone). Rows
 // are pixels; all maps are [rows, channels], contiguous, float16 or bfloat16, weights [out, in] of the same
@@ -328,16 +317,5 @@ void conv1x1_gradient_cuda(Element type, const void* dy, const void* weight, con
 // The same of a 3x3 convolution, of a z without residual.
 void conv3x3_gradient_cuda(Element type, const void* dy, const void* weight, const NormInput& norm, void* dz,
                            float* parts, const ConvWindow& window, int in, int out, void* stream);
-
-// "" where nvJPEG can decode here, else why not. Looks for the library once.
-std::string nvjpeg_missing();
-// "hardware engine" or "CUDA": what decode_jpegs_cuda runs on.
-std::string nvjpeg_backend();
-// Sizes from the headers of JPEG files in host memory.
-std::vector<Size> jpeg_sizes_cuda(const std::vector<const uint8_t*>& data, const std::vector<size_t>& sizes);
-// Decodes JPEG files in host memory to RGB, uint8 [H, W, 3] (contiguous) at out[i]. Waits until the files
-// were read.
-void decode_jpegs_cuda(const std::vector<const uint8_t*>& data, const std::vector<size_t>& sizes,
-                       const std::vector<Size>& images, const std::vector<uint8_t*>& out, void* stream);
 
 }  // namespace deeplab_fast

@@ -16,13 +16,11 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from .config.flags import choices_of
 from .config.yaml_flags import read_yaml_flags
 from .errors import Interrupted, TrainingDiverged, UserError
-
-C = TypeVar("C")
 
 
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
@@ -233,8 +231,3 @@ def parse_flags(
     given = vars(parser.parse_args(list(argv)))
     from_file = _read_yaml(parser, given.pop("config")) if "config" in given else {}
     return {**from_file, **given}
-
-
-def build(config_class: type[C], flags: dict[str, Any]) -> C:
-    """Return the configuration of flags already converted; fields not given keep their defaults."""
-    return config_class(**flags)

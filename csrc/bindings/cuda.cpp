@@ -21,20 +21,6 @@ Integer integer_of(const std::string& name) {
   throw py::type_error(name + ": expected uint8 or a signed integer type");
 }
 
-struct Files {
-  std::vector<py::buffer_info> infos;
-  std::vector<const uint8_t*> data;
-  std::vector<size_t> sizes;
-
-  explicit Files(const std::vector<py::buffer>& files) {
-    for (const py::buffer& file : files) {
-      infos.push_back(bytes_of(file));
-      data.push_back(pointer(infos.back()));
-      sizes.push_back(static_cast<size_t>(infos.back().size));
-    }
-  }
-};
-
 }  // namespace
 
 void bind_cuda(py::module_& m) {
@@ -43,17 +29,17 @@ void bind_cuda(py::module_& m) {
       "augment_cuda",
       [](uintptr_t images, uintptr_t labels, uintptr_t samples, int count, int crop_size, bool bicubic,
          int ignore_label, const std::array<float, 3>& mean, const std::array<float, 3>& std,
-         const std::string& type, int channels, uintptr_t out_images, uintptr_t out_labels, uintptr_t extents,
+         const std::string& type, uintptr_t out_images, uintptr_t out_labels, uintptr_t extents,
          uintptr_t stream) {
         const CropOptions options{crop_size, 1.0, 1.0, bicubic, ignore_label};
         augment_cuda(at_address<const uint8_t>(images), at_address<const uint8_t>(labels),
                      at_address<const Sample>(samples), count, options, mean.data(), std.data(),
-                     element_of(type), channels, at_address<void>(out_images),
-                     at_address<uint8_t>(out_labels), at_address<int32_t>(extents), at_address<void>(stream));
+                     element_of(type), at_address<void>(out_images), at_address<uint8_t>(out_labels),
+                     at_address<int32_t>(extents), at_address<void>(stream));
       },
       arg("images"), arg("labels"), arg("samples"), arg("count"), arg("crop_size"), arg("bicubic"),
-      arg("ignore_label"), arg("mean"), arg("std"), arg("type"), arg("channels"), arg("out_images"),
-      arg("out_labels"), arg("extents"), arg("stream"));
+      arg("ignore_label"), arg("mean"), arg("std"), arg("type"), arg("out_images"), arg("out_labels"),
+      arg("extents"), arg("stream"));
   m.def(
       "count_pairs_cuda",
       [](uintptr_t labels, const std::string& label_type, uintptr_t predictions,
@@ -66,48 +52,7 @@ void bind_cuda(py::module_& m) {
       },
       arg("labels"), arg("label_type"), arg("predictions"), arg("prediction_type"), arg("pixels"),
       arg("classes"), arg("ignore_label"), arg("counts"), arg("wrong"), arg("stream"));
-  m.def(
-      "count_upsampled_cuda",
-      [](uintptr_t logits, const std::string& type, const std::array<int64_t, 4>& strides,
-         const std::array<int, 4>& shape, uintptr_t labels, const std::array<int, 2>& size,
-         bool align_corners, int ignore_label, uintptr_t counts, uintptr_t wrong, uintptr_t stream) {
-        count_upsampled_cuda(at_address<void>(logits), element_of(type), strides.data(), shape[0], shape[1],
-                             shape[2], shape[3], at_address<const uint8_t>(labels), size[0], size[1],
-                             align_corners, ignore_label, at_address<int64_t>(counts),
-                             at_address<uint64_t>(wrong), at_address<void>(stream));
-      },
-      arg("logits"), arg("type"), arg("strides"), arg("shape"), arg("labels"), arg("size"),
-      arg("align_corners"), arg("ignore_label"), arg("counts"), arg("wrong"), arg("stream"));
   m.def("cuda_missing", &cuda_missing, "'' where the kernels run on the current device, else why not.");
-  m.def("nvjpeg_missing", &nvjpeg_missing, "'' where nvJPEG can decode here, else why not.");
-  m.def("nvjpeg_backend", &nvjpeg_backend);
-  m.def(
-      "jpeg_sizes_cuda",
-      [](const std::vector<py::buffer>& files) {
-        const Files all(files);
-        py::list sizes;
-        for (const Size& size : jpeg_sizes_cuda(all.data, all.sizes)) {
-          sizes.append(py::make_tuple(size.height, size.width));
-        }
-        return sizes;
-      },
-      arg("files"));
-  m.def(
-      "decode_jpegs_cuda",
-      [](const std::vector<py::buffer>& files, const std::vector<std::array<int, 2>>& sizes,
-         const std::vector<uintptr_t>& out, uintptr_t stream) {
-        const Files all(files);
-        if (sizes.size() != files.size() || out.size() != files.size()) {
-          throw py::value_error("files, sizes and out: expected the same length");
-        }
-        std::vector<Size> images;
-        std::vector<uint8_t*> targets;
-        for (const std::array<int, 2>& size : sizes) images.push_back({size[0], size[1]});
-        for (const uintptr_t address : out) targets.push_back(at_address<uint8_t>(address));
-        const py::gil_scoped_release release;
-        decode_jpegs_cuda(all.data, all.sizes, images, targets, at_address<void>(stream));
-      },
-      arg("files"), arg("sizes"), arg("out"), arg("stream"));
 }
 
 }  // namespace deeplab_fast

@@ -36,20 +36,6 @@ float* output_like(Floats& output, const py::array& other, const char* what) {
   return output.mutable_data();
 }
 
-py::object count_upsampled_cpu(const Floats& logits, const Array& labels, bool align_corners,
-                               int ignore_label, int threads, Counts counts) {
-  const UpsampleShape shape = shape_of(logits, labels, align_corners);
-  const float* from = logits.data();
-  const uint8_t* truth = labels.data();
-  int64_t* to = counts_of(counts, shape.classes);
-  OutOfRange wrong;
-  {
-    const py::gil_scoped_release release;
-    wrong = count_upsampled(from, shape, truth, ignore_label, threads, to);
-  }
-  return as_python(wrong);
-}
-
 py::tuple upsample_ce_cpu(const Floats& logits, const py::array& labels,
                           const std::optional<Floats>& class_weights, int64_t ignore_label, float smoothing,
                           bool align_corners, int threads, Floats gradient) {
@@ -136,8 +122,6 @@ void upsample_argmax_cpu(const std::vector<Floats>& scores, const std::vector<in
 
 void bind_upsample(py::module_& m) {
   using py::arg;
-  m.def("count_upsampled", &count_upsampled_cpu, arg("logits").noconvert(), arg("labels").noconvert(),
-        arg("align_corners"), arg("ignore_label"), arg("threads"), arg("counts").noconvert());
   m.def("upsample_argmax", &upsample_argmax_cpu, arg("scores").noconvert(), arg("sizes"),
         arg("extents").noconvert(), arg("targets").noconvert(), arg("align_corners"), arg("threads"),
         arg("out").noconvert(), "Writes the class of each pixel, one image after the other.");

@@ -71,7 +71,7 @@ __device__ uint8_t sample_label(const uint8_t* label, const Sample& sample, int 
 // Grid: columns / kThreads, rows, samples.
 template <typename T>
 __global__ void augment_kernel(const uint8_t* images, const uint8_t* labels, const Sample* samples,
-                               CropOptions options, Normalisation normalisation, int channels, T* out_images,
+                               CropOptions options, Normalisation normalisation, T* out_images,
                                uint8_t* out_labels, int32_t* extents) {
   const Sample& sample = samples[blockIdx.z];
   const Crop& crop = sample.crop;
@@ -85,26 +85,25 @@ __global__ void augment_kernel(const uint8_t* images, const uint8_t* labels, con
   __syncthreads();
   if (x >= options.crop_size) return;
   const int64_t pixel = (static_cast<int64_t>(blockIdx.z) * options.crop_size + y) * options.crop_size + x;
-  T* out = out_images + pixel * channels;
+  T* out = out_images + 3 * pixel;
   const int column = x - crop.column;
   if (y >= rows || column < 0 || column >= columns) {
-    for (int c = 0; c < channels; ++c) out[c] = T(0);
+    for (int c = 0; c < 3; ++c) out[c] = T(0);
     out_labels[pixel] = static_cast<uint8_t>(options.ignore_label);
     return;
   }
   uint8_t rgb[3];
   sample_pixel(images + sample.image_offset, sample, row_taps, column, options.bicubic, rgb);
   for (int c = 0; c < 3; ++c) store(out + c, rgb[c], normalisation.mean[c], normalisation.std[c]);
-  if (channels == 4) out[3] = T(0);
   out_labels[pixel] = sample_label(labels + sample.label_offset, sample, y, column);
 }
 
 template <typename T>
 void launch(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
-            const CropOptions& options, const Normalisation& normalisation, int channels, void* out_images,
+            const CropOptions& options, const Normalisation& normalisation, void* out_images,
             uint8_t* out_labels, int32_t* extents, cudaStream_t stream) {
   const dim3 grid((options.crop_size + kThreads - 1) / kThreads, options.crop_size, count);
-  augment_kernel<T><<<grid, kThreads, 0, stream>>>(images, labels, samples, options, normalisation, channels,
+  augment_kernel<T><<<grid, kThreads, 0, stream>>>(images, labels, samples, options, normalisation,
                                                    static_cast<T*>(out_images), out_labels, extents);
   check(cudaGetLastError(), "augment");
 }
@@ -121,7 +120,7 @@ std::string cuda_missing() {
 
 void augment_cuda(const uint8_t* images, const uint8_t* labels, const Sample* samples, int count,
                   const CropOptions& options, const float mean[3], const float std[3], Element type,
-                  int channels, void* out_images, uint8_t* out_labels, int32_t* extents, void* stream) {
+                  void* out_images, uint8_t* out_labels, int32_t* extents, void* stream) {
   if (count == 0) return;
   Normalisation normalisation;
   for (int c = 0; c < 3; ++c) {
@@ -129,8 +128,8 @@ void augment_cuda(const uint8_t* images, const uint8_t* labels, const Sample* sa
     normalisation.std[c] = std[c];
   }
   const auto run = [&](auto launcher) {
-    launcher(images, labels, samples, count, options, normalisation, channels, out_images, out_labels,
-             extents, static_cast<cudaStream_t>(stream));
+    launcher(images, labels, samples, count, options, normalisation, out_images, out_labels, extents,
+             static_cast<cudaStream_t>(stream));
   };
   switch (type) {
     case Element::uint8:

@@ -13,28 +13,11 @@ namespace {
 std::string cuda_missing() { return build_info().at("CUDA"); }
 
 void augment_cuda(const uint8_t*, const uint8_t*, const Sample*, int, const CropOptions&, const float[3],
-                  const float[3], Element, int, void*, uint8_t*, int32_t*, void*) {
+                  const float[3], Element, void*, uint8_t*, int32_t*, void*) {
   unavailable();
 }
 
 void count_pairs_cuda(const Integers&, const Integers&, int64_t, int, int64_t, int64_t*, uint64_t*, void*) {
-  unavailable();
-}
-
-void count_upsampled_cuda(const void*, Element, const int64_t[4], int, int, int, int, const uint8_t*, int,
-                          int, bool, int, int64_t*, uint64_t*, void*) {
-  unavailable();
-}
-
-std::string nvjpeg_missing() { return "this build has no CUDA part: " + build_info().at("CUDA"); }
-std::string nvjpeg_backend() { return ""; }
-
-std::vector<Size> jpeg_sizes_cuda(const std::vector<const uint8_t*>&, const std::vector<size_t>&) {
-  unavailable();
-}
-
-void decode_jpegs_cuda(const std::vector<const uint8_t*>&, const std::vector<size_t>&,
-                       const std::vector<Size>&, const std::vector<uint8_t*>&, void*) {
   unavailable();
 }
 

@@ -8,7 +8,6 @@ from .conv.atrous_conv import atrous_conv2d
 from .conv.atrous_conv_bn_relu import atrous_conv_bn, atrous_conv_bn_relu
 from .conv.conv_bn import conv_bn
 from .conv.folded_conv import can_fold_bn, folded_conv
-from .decode_gpu import decode_jpegs
 from .dispatch import use_kernels
 from .input.augment import apply_colour, crop_resample, resize_bilinear
 from .input.decode import decode_image, decode_label, image_size
@@ -23,7 +22,6 @@ from .norm.norm_relu import norm_relu
 from .norm.norm_relu_pool import norm_relu_pool
 from .norm.params import NormConstants, NormParams
 from .norm.sync_batch_norm import sync_batch_norm
-from .upsample_confusion import upsample_confusion
 from .upsampling.label_weight import label_weight
 from .upsampling.labels import NO_LABEL
 from .upsampling.upsample import upsample
@@ -52,7 +50,6 @@ __all__ = [
     "conv_bn",
     "crop_resample",
     "decode_image",
-    "decode_jpegs",
     "decode_label",
     "defer_norm",
     "exif_orientation",
@@ -72,6 +69,5 @@ __all__ = [
     "upsample_argmax",
     "upsample_ce",
     "upsample_ce_per_pixel",
-    "upsample_confusion",
     "use_kernels",
 ]

@@ -80,6 +80,4 @@ def status() -> list[tuple[str, str]]:
     if cuda()[0] is not None and torch.cuda.is_available():
         reason = cuda_on(torch.device("cuda", torch.cuda.current_device()))[1]
         found.append(("  kernels", f"not used: {reason}" if reason else "run on the current GPU"))
-    missing = module.nvjpeg_missing()
-    found.append(("  nvJPEG", f"missing: {missing}" if missing else f"decodes on the {module.nvjpeg_backend()}"))
     return found

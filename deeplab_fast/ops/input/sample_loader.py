@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from .. import extension
 from .decoding import DEFAULT_DECODING, MAX_PIXELS, Decoding
@@ -207,7 +206,6 @@ def augment_ragged(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     dtype: torch.dtype = torch.float32,
-    channels: int = 3,
 ) -> Crops:
     """Augment a ragged batch: resample, flip, distort, pad and normalise; on a GPU in one launch.
 
@@ -215,10 +213,9 @@ def augment_ragged(
         batch: on any device.
         mean, std: per channel in RGB order, on the 0-255 scale; not used where ``dtype`` is uint8.
         dtype: of the images: uint8 as they are, or normalised bf16, fp16 or fp32.
-        channels: 3, or 4 with a channel of zeros, which makes each pixel's bytes a power of two.
 
     Returns:
-        Images ``[N, S, S, channels]``, labels and extents as :class:`Crops`; every device gives the same bits.
+        Images ``[N, S, S, 3]``, labels and extents as :class:`Crops`; every device gives the same bits.
 
     Raises:
         RuntimeError: the batch is on a GPU and the extension has no CUDA part, or CUDA refuses; says which.
@@ -228,9 +225,7 @@ def augment_ragged(
     if native is None:
         raise RuntimeError(f"cannot augment on {device}: {reason}")
     on_gpu = device.type == "cuda"
-    images = torch.empty(
-        count, side, side, channels if on_gpu else 3, dtype=dtype if on_gpu else torch.uint8, device=device
-    )
+    images = torch.empty(count, side, side, 3, dtype=dtype if on_gpu else torch.uint8, device=device)
     labels = torch.empty(count, side, side, dtype=torch.uint8, device=device)
     extents = torch.empty(count, 4, dtype=torch.int32, device=device)
     shared = {
@@ -252,11 +247,10 @@ def augment_ragged(
                 mean=mean,
                 std=std,
                 type=str(dtype).removeprefix("torch."),
-                channels=channels,
                 stream=torch.cuda.current_stream(device).cuda_stream,
             )
         return Crops(images, labels, extents)
     native.augment_ragged(**shared)
     if dtype != torch.uint8:
         images = normalise(images, extents, mean, std, dtype).permute(0, 2, 3, 1)
-    return Crops(F.pad(images, (0, channels - 3)), labels, extents)
+    return Crops(images, labels, extents)
