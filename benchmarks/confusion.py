@@ -19,9 +19,9 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import confusion_matrix
 
 from .agreement import Check, equal
-from .measure import Timing, environment, interleave, write_results
 from .peers import import_torchvision
 from .pipeline import held_to
+from .report import Timing, environment, interleave, write_results
 
 CLASSES, IGNORE = 21, 255
 OURS = "ours"

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from .measure import Timing
+from .report import Timing
 
 K = TypeVar("K")
 _FLUSH_BYTES = 256 << 20  # several times any L2

@@ -26,7 +26,7 @@ from deeplab_fast.runtime import prepare_backends, select_device, to_channels_la
 
 from .agreement import Check, equal
 from .loader import open_source
-from .measure import Timing, environment, write_results
+from .report import Timing, environment, write_results
 
 OURS, REFERENCE = "ours", "reference"
 EXACT = "reference in fp32"

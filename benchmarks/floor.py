@@ -16,7 +16,7 @@ from deeplab_fast.ops.triton.tiles import CONV_PIXELS, CONV_WEIGHT, choose
 from deeplab_fast.training import roofline
 from deeplab_fast.training.roofline import H200, Conv, Roof
 
-from .measure import write_results
+from .report import write_results
 
 ELEMENT = 2  # bytes of an activation
 

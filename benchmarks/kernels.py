@@ -19,12 +19,12 @@ from deeplab_fast.ops.triton import missing
 from deeplab_fast.runtime import DTYPES
 
 from .agreement import Check, relative
+from .cases.conv import conv_cases
+from .cases.kernel import COMPILED, EAGER, OURS, Case, KernelsConfig, sides
+from .cases.loss import argmax_case, loss_case
+from .cases.norm import norm_cases, pool_case
 from .device_timing import captured, interleave_on_device
-from .kernel_cases import COMPILED, EAGER, OURS, Case, KernelsConfig, sides
-from .kernel_cases.conv import conv_cases
-from .kernel_cases.loss import argmax_case, loss_case
-from .kernel_cases.norm import norm_cases, pool_case
-from .measure import Timing, environment, save_results
+from .report import Timing, environment, save_results
 
 COPY = "copy"
 _TIES = 1e-3

@@ -25,8 +25,8 @@ from deeplab_fast.ops import extension
 from deeplab_fast.ops.input.sample_loader import missing
 from deeplab_fast.runtime import select_device
 
-from .data_peers import MEAN_RGB, STD_RGB
-from .measure import environment, write_results
+from .cases.data_peers import MEAN_RGB, STD_RGB
+from .report import environment, write_results
 
 # Stages of the threads by what a user could do about them.
 KINDS = {"read": "disk", "decode image": "decode", "decode label": "decode", "augment": "augment"}

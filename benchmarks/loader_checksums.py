@@ -22,7 +22,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops.input.sample_loader import missing
 
 from .agreement import Check, equal
-from .measure import Timing, environment, write_results
+from .report import Timing, environment, write_results
 
 CPU = torch.device("cpu")
 WAYS = ("always", "never")

@@ -30,7 +30,7 @@ from deeplab_fast.training.trainer import build_loader
 
 from .agreement import Check, equal
 from .loader import open_source
-from .measure import Timing, environment, write_results
+from .report import Timing, environment, write_results
 
 _WARM_UP = 5
 

@@ -36,8 +36,8 @@ from deeplab_fast.ops import extension, normalise
 from deeplab_fast.ops.input.sample_loader import missing
 
 from .agreement import Check, equal
-from .data_peers import CROP, HIGH, IGNORE, LOW, MEAN_RGB, PEERS, STD_RGB, Pipeline
-from .measure import Timing, environment, interleave, write_results
+from .cases.data_peers import CROP, HIGH, IGNORE, LOW, MEAN_RGB, PEERS, STD_RGB, Pipeline
+from .report import Timing, environment, interleave, write_results
 
 BATCH = 8
 CLASSES = 256  # any label will do

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import environment
+from benchmarks.report import environment
 
 
 def main(folder: str, gpu: str, part: str) -> int:

@@ -12,9 +12,9 @@ from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import flag, validate
 from deeplab_fast.runtime import prepare_backends, select_device
 
+from .cases.implementations import EAGER, NAMES, OURS, StepConfig, some_of
 from .chart import Bar, bar_chart
-from .implementations import EAGER, NAMES, OURS, StepConfig, some_of
-from .measure import environment, write_results
+from .report import environment, write_results
 from .train_step import Bench, TrainStepConfig
 
 

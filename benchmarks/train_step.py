@@ -27,8 +27,7 @@ from deeplab_fast.runtime import DTYPES, check_precision, prepare_backends, sele
 from deeplab_fast.training import roofline
 
 from .agreement import Check, Errors, checks_of, parameter_check
-from .chart import Bar, bar_chart
-from .implementations import (
+from .cases.implementations import (
     AUTOTUNED,
     COMPILED,
     COMPILED_GRAPHED,
@@ -47,8 +46,9 @@ from .implementations import (
     some_of,
     truth,
 )
-from .measure import Timing, environment, interleave, save_results
+from .chart import Bar, bar_chart
 from .regression import compare
+from .report import Timing, environment, interleave, save_results
 
 _WARM_UP = 5  # steps: a graph is recorded in the fourth
 _BATCHES = 6  # at most, of the check of each parameter

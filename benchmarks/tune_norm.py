@@ -19,7 +19,7 @@ from deeplab_fast.ops.triton.tiles import Tile
 
 from .device_timing import captured, interleave_on_device
 from .kernels import copy_bandwidth
-from .measure import environment, write_results
+from .report import environment, write_results
 
 # (rows, channels) at batch 32, crop 513: layer3, its inner ones, layer2, layer1, its inner ones
 SHAPES = ((34848, 1024), (34848, 256), (135200, 512), (532512, 256), (532512, 64))

@@ -28,9 +28,9 @@ from deeplab_fast.runtime import DTYPES, prepare_backends
 from deeplab_fast.storage.files import replace_file
 
 from .agreement import Check, relative
-from .conv_cases import OURS, VENDOR, Layer, Step, both, kernel, layers, with_tiles
+from .cases.layers import OURS, VENDOR, Layer, Step, both, kernel, layers, with_tiles
 from .device_timing import captured, interleave_on_device
-from .measure import environment, save_results
+from .report import environment, save_results
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import extension
 
 from .agreement import Check, relative
-from .measure import Timing, environment, interleave, write_results
+from .report import Timing, environment, interleave, write_results
 
 CLASSES, IGNORE = 21, 255
 OURS = "ours"

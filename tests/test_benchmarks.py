@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import agreement, curves, evaluation, implementations, measure, regression, train_step
+from benchmarks import agreement, curves, evaluation, regression, report, train_step
+from benchmarks.cases import implementations
 from benchmarks.chart import Bar, bar_chart
 from deeplab_fast.errors import UserError
 
@@ -183,16 +184,16 @@ def test_a_result_says_which_commit_it_is_of(tmp_path):
     def git(*command):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True, capture_output=True)
 
-    assert measure.commit(tmp_path) == {"commit": "not recorded"}
+    assert report.commit(tmp_path) == {"commit": "not recorded"}
     git("init")
     (tmp_path / "file").write_text("one")
     git("add", "file")
     git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "one")
-    found = measure.commit(tmp_path)
+    found = report.commit(tmp_path)
     assert re.fullmatch("[0-9a-f]{12}", found["commit"])
     assert found["dirty"] is False
     (tmp_path / "file").write_text("two")
-    assert measure.commit(tmp_path) == found | {"dirty": True}
+    assert report.commit(tmp_path) == found | {"dirty": True}
 
 
 def test_an_evaluation_that_predicts_other_classes_disagrees():

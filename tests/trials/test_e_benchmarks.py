@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import implementations, readme, train_step
+from benchmarks import readme, train_step
+from benchmarks.cases import implementations
 from benchmarks.peers import Torchvision
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import DeepLabV3, resnet

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from deeplab_fast.ops import LogitsView, upsample_argmax, upsample_ce
 
-from . import EAGER, OURS, Case, KernelsConfig, activation, gradients, sides, widen, with_compiled
+from .kernel import EAGER, OURS, Case, KernelsConfig, activation, gradients, sides, widen, with_compiled
 
 IGNORE = 255
 

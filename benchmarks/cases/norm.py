@@ -11,7 +11,7 @@ from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
 from deeplab_fast.ops.norm.norm_relu_pool import norm_relu_pool_reference
 from deeplab_fast.ops.triton.launch import noted
 
-from . import OURS, Case, KernelsConfig, activation, gradients, widen, with_compiled
+from .kernel import OURS, Case, KernelsConfig, activation, gradients, widen, with_compiled
 
 
 def norm_cases(

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from deeplab_fast.ops import Norm, aspp, atrous_conv_bn_relu, conv_bn, pending
 from deeplab_fast.ops.layout import pixel_major
 
-from . import Case, KernelsConfig, activation, gradients, sides, widen, with_compiled
+from .kernel import Case, KernelsConfig, activation, gradients, sides, widen, with_compiled
 
 Function = Callable[[Sequence[Tensor]], Tensor]
 MOMENTUM, EPS = 0.1, 1e-5

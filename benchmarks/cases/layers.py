@@ -18,7 +18,7 @@ from deeplab_fast.ops.layout import as_rows, empty_pixel_major, pixel_major
 from deeplab_fast.ops.norm.batch_norm_stats import batch_moments, merge_moments
 from deeplab_fast.ops.triton.tiles import FORWARD, INPUT_GRADIENT, ConvTile
 
-from .kernel_cases import activation, sides
+from .kernel import activation, sides
 
 OURS, VENDOR = "ours", "library"
 Step = Callable[[], list[Tensor]]

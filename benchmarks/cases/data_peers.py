@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .peers import import_torchvision
+from ..peers import import_torchvision
 
 CROP, LOW, HIGH, IGNORE = 513, 0.5, 2.0, 255
 MEAN_RGB = (123.675, 116.28, 103.53)

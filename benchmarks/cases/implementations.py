@@ -18,9 +18,9 @@ from deeplab_fast.runtime import autocast, to_channels_last
 from deeplab_fast.training.state import build_state
 from deeplab_fast.training.step import choose_step
 
-from .agreement import Truth, gradients_of
-from .graphed import GraphedCallable
-from .peers import Torchvision
+from ..agreement import Truth, gradients_of
+from ..graphed import GraphedCallable
+from ..peers import Torchvision
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the kernels are timed on: the network's own layers, one file a kind; here what they share."""
+"""What the kernels are timed on: what their cases share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
