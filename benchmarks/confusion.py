@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import flag, validate
+from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import confusion_matrix

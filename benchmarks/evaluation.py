@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import PRECISIONS, EvalConfig, flag, validate
+from deeplab_fast.config import EvalConfig
+from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.config.shared import Precision
 from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.evaluator import Protocol, evaluate
 from deeplab_fast.evaluation.inference import trained_model
@@ -37,7 +39,7 @@ _TIES = 1e-4  # the share of pixels that may be counted as another class in fp32
 class EvaluationConfig(EvalConfig):
     """Evaluation benchmark"""
 
-    precision: str = flag("fp32", "Precision of both.", choices=PRECISIONS)
+    precision: Precision = flag("fp32", "Precision of both.")
     rounds: int = flag(4, "Evaluations of all images by each.", minimum=4)
     out: str = flag("", "Folder for evaluation.json and evaluation.md.")
 

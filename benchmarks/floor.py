@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import ModelConfig, flag, validate
+from deeplab_fast.config import ModelConfig
+from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.model import build_model
 from deeplab_fast.ops.conv.triton.schedule import PixelMap, Source, conv_schedule, weight_schedule
 from deeplab_fast.ops.triton.tiles import CONV_PIXELS, CONV_WEIGHT, choose

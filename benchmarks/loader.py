@@ -7,12 +7,13 @@ number of threads, and names the bottleneck: disk, decode, augment or copy.
 import os
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import flag, validate
+from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.config.shared import Device
 from deeplab_fast.data.augment import Augment
 from deeplab_fast.data.dataset import BadSamples, TrainingSet
 from deeplab_fast.data.native_loader import GpuAugment, NativeLoader
@@ -49,9 +50,9 @@ class LoaderConfig:
     num_workers: tuple[int, ...] = flag((), "Numbers of threads; default 1, 2, ... up to the cores.", minimum=1)
     batch_size: int = flag(32, "Images a batch.", minimum=1)
     crop_size: int = flag(513, "Side of the crops.", minimum=17)
-    interpolation: str = flag("bicubic", "Resampling.", choices=("bicubic", "bilinear"))
-    device_target: str = flag("auto", "Where batches are sent.", choices=("auto", "GPU", "CPU"))
-    augment_on: str = flag("cpu", "Where crops are made.", choices=("cpu", "gpu"))
+    interpolation: Literal["bicubic", "bilinear"] = flag("bicubic", "Resampling.")
+    device_target: Device = flag("auto", "Where batches are sent.")
+    augment_on: Literal["cpu", "gpu"] = flag("cpu", "Where crops are made.")
     seconds: float = flag(3.0, "Measured for each number of threads.", above=0)
     out: str = flag("", "Folder for loader.json and loader.md.")
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import flag, validate
+from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.data.augment import Augment
 from deeplab_fast.data.dataset import BadSamples, Batch, TrainingSet
 from deeplab_fast.data.native_loader import NativeLoader

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import MODELS, PRECISIONS, TrainConfig, flag, validate
+from deeplab_fast.config import TrainConfig
+from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.config.shared import Backbone, Device, Model, Precision
 from deeplab_fast.data.augment import Augment
 from deeplab_fast.data.dataset import BadSamples, Batch, TrainingSet
 from deeplab_fast.data.reference_loader import ReferenceLoader
@@ -42,14 +44,14 @@ class LoaderStepConfig:
     data_file: str = flag("", "Records: the name given to prepare --dst_path, a shard, a glob or the folder.")
     data_root: str = flag("", "Folder that the paths in --data_lst start from.")
     data_lst: str = flag("", "List file, instead of records; without either, the built-in data set.")
-    model: str = flag("deeplab_v3_s16", "Output stride 16 or 8.", choices=MODELS)
-    backbone: str = flag("resnet101", "ResNet depth.", choices=("resnet18", "resnet34", "resnet50", "resnet101"))
+    model: Model = flag("deeplab_v3_s16", "Output stride 16 or 8.")
+    backbone: Backbone = flag("resnet101", "ResNet depth.")
     num_classes: int = flag(21, "Classes.", minimum=2, maximum=256)
     batch_size: int = flag(32, "Images a step.", minimum=1)
     crop_size: int = flag(513, "Side of the crops.", minimum=17)
-    precision: str = flag("bf16", "Precision.", choices=PRECISIONS)
+    precision: Precision = flag("bf16", "Precision.")
     num_workers: int = flag(2, "Threads that decode and augment.", minimum=0)
-    device_target: str = flag("auto", "Device.", choices=("auto", "GPU", "CPU"))
+    device_target: Device = flag("auto", "Device.")
     steps: int = flag(30, "Timed steps of each kind.", minimum=4)
     out: str = flag("", "Folder for loader_step.json and loader_step.md.")
 

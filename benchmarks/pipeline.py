@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import flag, validate
+from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.data.augment import Augment
 from deeplab_fast.data.dataset import BadSamples, Batch, TrainingSet
 from deeplab_fast.data.native_loader import NativeLoader

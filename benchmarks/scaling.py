@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import flag, validate
+from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.config.shared import Precision
 from deeplab_fast.runtime import prepare_backends, select_device
 
 from .cases.implementations import EAGER, NAMES, OURS, StepConfig, some_of
@@ -23,7 +24,7 @@ class ScalingConfig(StepConfig):
     """Scaling"""
 
     implementations: str = flag(f"{OURS},{EAGER}", "Those to time, commas between.")
-    precision: str = flag("bf16", "Precision.", choices=("fp32", "bf16", "fp16"))
+    precision: Precision = flag("bf16", "Precision.")
     batches: tuple[int, ...] = flag((2, 8, 16, 32, 64), "Images a step.", minimum=2)
     crops: tuple[int, ...] = flag((257, 513, 769, 1025), "Sides of the images.", minimum=33)
     rounds: int = flag(10, "Timed steps of each.", minimum=4)

@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import PRECISIONS, ModelConfig, flag, validate
+from deeplab_fast.config import PRECISIONS, ModelConfig
+from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.runtime import DTYPES, check_precision, prepare_backends, select_device

@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import flag, validate
+from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops.triton import missing
 from deeplab_fast.ops.triton.tiles import Tile

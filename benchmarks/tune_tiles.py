@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import flag, validate
+from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops.conv import gemm, gemm_check
 from deeplab_fast.ops.conv.measurements import MEASURED, predicted, shape_class
@@ -39,7 +39,7 @@ class TuneConfig:
 
     batch_size: int = flag(32, "Images.", minimum=1)
     crop_size: int = flag(513, "Side of the images.", minimum=17)
-    precision: str = flag("bf16", "Type of the activations.", choices=("bf16", "fp16"))
+    precision: Literal["bf16", "fp16"] = flag("bf16", "Type of the activations.")
     rounds: int = flag(30, "Timed rounds.", minimum=4)
     table: str = flag(str(MEASURED), "The table to write.")
     dry_run: bool = flag(False, "Tiny shapes, fp32, in the interpreter where there is no GPU; writes no table.")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import flag, validate
+from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import extension
 

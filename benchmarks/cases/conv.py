@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deeplab_fast.ops import Norm, aspp, atrous_conv_bn_relu, conv_bn, pending
+from deeplab_fast.ops import NormParams, aspp, atrous_conv_bn_relu, conv_bn, defer_norm
 from deeplab_fast.ops.layout import pixel_major
 
 from .kernel import Case, KernelsConfig, activation, gradients, sides, widen, with_compiled
@@ -22,14 +22,14 @@ def weight(out: int, c: int, size: int, dtype: torch.dtype, device: torch.device
     return values.to(dtype, memory_format=torch.channels_last)
 
 
-def norm_of(channels: int, like: Tensor) -> Norm:
+def norm_of(channels: int, like: Tensor) -> NormParams:
     """Fresh running statistics, of fp64 where the rest is."""
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     zeros, ones = (f(channels, dtype=dtype, device=like.device) for f in (torch.zeros, torch.ones))
-    return Norm(ones.clone(), zeros, zeros.clone(), ones)
+    return NormParams(ones.clone(), zeros, zeros.clone(), ones)
 
 
-def plain_norm(x: Tensor, norm: Norm, scale: Tensor | None = None) -> Tensor:
+def plain_norm(x: Tensor, norm: NormParams, scale: Tensor | None = None) -> Tensor:
     scale = norm.weight if scale is None else scale
     return F.batch_norm(x, norm.running_mean, norm.running_var, scale, norm.bias, True, MOMENTUM, EPS)
 
@@ -63,11 +63,11 @@ def pointwise_case(
     before, after = norm_of(c, x), norm_of(k, x)
 
     def ours(leaves: Sequence[Tensor]) -> Tensor:
-        first = pending(leaves[0], None, *before, True, MOMENTUM, EPS)
+        first = defer_norm(leaves[0], None, *before, True, MOMENTUM, EPS)
         if has_residual:
             first = replace(first, residual=leaves[3])
         _, second = conv_bn(first, leaves[1], leaves[2], *after[1:], keep=has_residual)
-        return second.done()
+        return second.apply()
 
     def plain(leaves: Sequence[Tensor]) -> Tensor:
         z = plain_norm(leaves[0], norm_of(c, leaves[0]))

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deeplab_fast.config import MODELS, TrainConfig, flag
+from deeplab_fast.config import TrainConfig
+from deeplab_fast.config.flags import flag
+from deeplab_fast.config.shared import Device, Fused, Model
 from deeplab_fast.data.dataset import Batch
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.distributed import World
@@ -57,13 +59,13 @@ _LR, _MOMENTUM, _DECAY = 1e-4, 0.9, 1e-4
 class StepConfig:
     """Step"""
 
-    model: str = flag("deeplab_v3_s16", "Output stride 16 or 8.", choices=MODELS)
-    backbone: str = flag("resnet101", "ResNet depth.", choices=("resnet50", "resnet101"))
+    model: Model = flag("deeplab_v3_s16", "Output stride 16 or 8.")
+    backbone: Literal["resnet50", "resnet101"] = flag("resnet101", "ResNet depth.")
     batch_size: int = flag(2, "Images a step.", minimum=2)
     crop_size: int = flag(257, "Side of the images.", minimum=33)
     num_classes: int = flag(21, "Classes.", minimum=2, maximum=255)
-    device_target: str = flag("auto", "Device.", choices=("auto", "GPU", "CPU"))
-    fused: str = flag("auto", "Our fused kernels.", choices=("auto", "on", "off"))
+    device_target: Device = flag("auto", "Device.")
+    fused: Fused = flag("auto", "Our fused kernels.")
 
 
 @dataclass
@@ -149,9 +151,13 @@ def _ours(
     fixed: dict[str, Any] = {"head": "torchvision", "dropout": 0.0, "max_steps": 10**6, "weight_decay": _DECAY}
     fixed["decay_norm"] = True  # as the peers: the same work
     given = {k: getattr(config, k) for k in ("model", "backbone", "num_classes", "batch_size", "crop_size", "fused")}
-    speed = "auto" if KINDS[name].compiled is None else ("compile+graph" if device.type == "cuda" else "compile")
+    fixed["precision"] = precision
+    if KINDS[name].compiled is None:
+        fixed["speed"] = "auto"
+    else:
+        fixed["speed"] = "compile+graph" if device.type == "cuda" else "compile"
     fixed["recompute_activations"] = KINDS[name].recomputes
-    train = TrainConfig(**fixed, **given, precision=precision, base_lr=_LR, momentum=_MOMENTUM, speed=speed)
+    train = TrainConfig(**fixed, **given, base_lr=_LR, momentum=_MOMENTUM)
     model = build_model(train)
     model.load_state_dict(weights)
     state = build_state(train, model, device, World(), Schedule(config.batch_size, config.batch_size, 1))

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplab_fast.config import flag
+from deeplab_fast.config.flags import flag
+from deeplab_fast.config.shared import Precision
 from deeplab_fast.ops.triton.launch import Launch
-from deeplab_fast.runtime import DTYPES
 
 OURS, EAGER, COMPILED = "ours", "torch eager", "torch.compile"
 
@@ -20,7 +20,7 @@ class KernelsConfig:
 
     batch_size: int = flag(32, "Images.", minimum=1)
     crop_size: int = flag(513, "Side of the images.", minimum=17)
-    precision: str = flag("bf16", "Type of the activations.", choices=tuple(DTYPES))
+    precision: Precision = flag("bf16", "Type of the activations.")
     rounds: int = flag(50, "Timed rounds.", minimum=4)
     only: str = flag("", "Only the cases whose name contains this.")
     compile: bool = flag(True, "Time torch.compile too.")

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deeplab_fast.ops import Pending, conv_bn, pending
-from deeplab_fast.ops.conv import measurements as conv_choice
+from deeplab_fast.ops import DeferredNorm, NormConstants, conv_bn, defer_norm
+from deeplab_fast.ops.conv import measurements
 from deeplab_fast.ops.conv.conv_moments import conv_moments
 from deeplab_fast.ops.conv.measurements import ATROUS, CONV1X1, CONV3X3
-from deeplab_fast.ops.conv.parallel_convs import as_map, conv_branches, conv_branches_reference, input_gradient
+from deeplab_fast.ops.conv.parallel_convs import as_map, input_gradient, parallel_convs, parallel_convs_reference
 from deeplab_fast.ops.conv.triton.schedule import PixelMap
 from deeplab_fast.ops.layout import as_rows, empty_pixel_major, pixel_major
-from deeplab_fast.ops.norm.batch_norm_stats import batch_moments, merge_moments
+from deeplab_fast.ops.norm.batch_norm_stats import batch_norm_stats, merge_stats_and_update_running
 from deeplab_fast.ops.triton.tiles import FORWARD, INPUT_GRADIENT, ConvTile
 
 from .kernel import activation, sides
@@ -95,15 +95,15 @@ def _plain(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) -> di
 
     def ours() -> list[Tensor]:
         if any(layer.rates):
-            y, parts = conv_branches(leaves[0], weights, layer.rates)
+            y, parts = parallel_convs(leaves[0], weights, layer.rates)
         else:
             y, parts = conv_moments(leaves[0], weights[0])
-        moments = merge_moments(parts, *statistics, 0.1)
+        moments = merge_stats_and_update_running(parts, *statistics, 0.1)
         return [y.detach(), *moments, *torch.autograd.grad(y, [leaves[0], *weights], dy_ours)]
 
     def library() -> list[Tensor]:
-        y = conv_branches_reference(leaves[1], weights, layer.rates)
-        moments = batch_moments(y.detach(), *statistics, 0.1)
+        y = parallel_convs_reference(leaves[1], weights, layer.rates)
+        moments = batch_norm_stats(y.detach(), *statistics, 0.1)
         return [y.detach(), *moments, *torch.autograd.grad(y, [leaves[1], *weights], dy)]
 
     return {OURS: ours, VENDOR: library}
@@ -121,24 +121,25 @@ def _bottleneck(layer: Layer, n: int, dtype: torch.dtype, device: torch.device) 
         leaf.requires_grad_()
     dy = activation((n, layer.k, layer.side, layer.side), dtype, device)
     (weight,) = _weights(layer, dtype, device)
-    mean, variance = batch_moments(
+    mean, variance = batch_norm_stats(
         y.detach(), torch.zeros(layer.c, device=device), torch.ones(layer.c, device=device), 0.1
     )
-    before = Pending(mean=mean, variance=variance, eps=EPS, batch=True, **leaves)
+    constants = NormConstants(mean, variance, leaves["weight"], leaves["bias"], EPS)
+    before = DeferredNorm(y, constants, batch=True, residual=leaves.get("residual"))
     after = (*(torch.ones(layer.k, device=device), torch.zeros(layer.k, device=device)) * 2,)
 
-    def results(z: Tensor | None, raw: Pending) -> list[Tensor]:
+    def results(z: Tensor | None, raw: DeferredNorm) -> list[Tensor]:
         outputs = {raw.y: dy} | ({z: dz} if is_first and z is not None else {})
         gradients = torch.autograd.grad(list(outputs), [*leaves.values(), weight], list(outputs.values()))
-        return [raw.y.detach(), raw.mean.detach(), raw.variance.detach(), *gradients]
+        return [raw.y.detach(), raw.constants.mean.detach(), raw.constants.variance.detach(), *gradients]
 
     def ours() -> list[Tensor]:
         return results(*conv_bn(before, weight, *after, eps=EPS, keep=is_first, rate=rate))
 
     def library() -> list[Tensor]:
-        read, z = before.done_twice() if is_first else (before.done(),) * 2
+        read, z = before.apply_shared() if is_first else (before.apply(),) * 2
         raw = F.conv2d(read, weight, padding=rate, dilation=max(rate, 1))
-        return results(z, pending(raw, None, *after, True, 0.1, EPS))
+        return results(z, defer_norm(raw, None, *after, True, 0.1, EPS))
 
     return {OURS: ours, VENDOR: library}
 
@@ -150,7 +151,7 @@ def kernel(layer: Layer, use: str, n: int, dtype: torch.dtype, device: torch.dev
     x, dy = pixel_major(x), pixel_major(dy)
     weights = [w.detach() for w in _weights(layer, dtype, device)]
     if use == FORWARD:
-        return lambda tile: _with_tile(tile, lambda: conv_branches(x, weights, layer.rates))
+        return lambda tile: _with_tile(tile, lambda: parallel_convs(x, weights, layer.rates))
     dx = empty_pixel_major(x, *x.shape)
     map_x, map_ = as_map(dx, layer.rates)
     map_dy = as_rows(dy, dx).view(*map_x.shape[:2], len(weights), -1)
@@ -158,7 +159,7 @@ def kernel(layer: Layer, use: str, n: int, dtype: torch.dtype, device: torch.dev
 
 
 def _with_tile(tile: ConvTile, work: Callable[[], Any]) -> None:
-    with mock.patch.object(conv_choice, "measured_tile", return_value=tile), torch.no_grad():
+    with mock.patch.object(measurements, "measured_tile", return_value=tile), torch.no_grad():
         work()
 
 
@@ -166,7 +167,7 @@ def with_tiles(tiles: Mapping[str, ConvTile], step: Step) -> Step:
     """``step`` by these, of each use."""
 
     def run() -> list[Tensor]:
-        with mock.patch.object(conv_choice, "measured_tile", lambda use, *_: tiles.get(use)):
+        with mock.patch.object(measurements, "measured_tile", lambda use, *_: tiles.get(use)):
             return step()
 
     return run

@@ -179,7 +179,7 @@ def test_e2_gpu_sh_runs_every_test_of_an_op_and_of_whoever_uses_the_kernels(tmp_
         for path in (REPO / "tests").rglob("test_*.py")
         if re.search(r"^from tests\.ops\.kernels import", path.read_text(), re.MULTILINE)
     }
-    assert {"tests/ops/test_norm_pair.py", "tests/ops/test_sync_batch_norm.py"} <= ops
+    assert {"tests/ops/test_dual_norm_add_relu.py", "tests/ops/test_sync_batch_norm.py"} <= ops
     assert {"tests/model/test_torchvision.py", "tests/integration/test_fused_training.py"} <= users
     assert sorted((ops | users) - files_that_gpu_sh_runs(tmp_path)) == []
 
