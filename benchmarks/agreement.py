@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from deeplab_fast.errors import UserError
 from deeplab_fast.runtime import DTYPES
 
 _ALL_WRONG = 1.0  # the relative error of a result of zeros: a limit of this or more finds nothing
@@ -50,6 +51,23 @@ def relative(what: str, found: float, limit: float) -> Check:
 def equal(what: str, differing: int, compared: int) -> Check:
     """Make a check of so many values that must be the same; it could not fail where there were none."""
     return Check(what, differing, 0, compared > 0)
+
+
+def require(check: Check, message: str) -> Check:
+    """Return the check.
+
+    Raises:
+        UserError: it failed; says ``message``.
+    """
+    if check.failed:
+        raise UserError(message)
+    return check
+
+
+def same(what: str, pairs: Iterable[tuple[Tensor, Tensor]]) -> Check:
+    """Make a check of pairs of tensors whose every value must be the same."""
+    both = list(pairs)
+    return equal(what, sum(int((a != b).sum()) for a, b in both), sum(a.numel() for a, _ in both))
 
 
 class Errors(NamedTuple):

@@ -4,7 +4,7 @@
 are the labels, moved by a few pixels and with holes of another class. Counts are compared before timing.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.cli import run
+from deeplab_fast.config.flags import flag
 from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import confusion_matrix
 
-from .agreement import Check, equal
+from .agreement import Check, require, same
 from .peers import import_torchvision
 from .pipeline import held_to
-from .report import Timing, environment, interleave, write_results
+from .report import as_table, as_text, beside, configure, environment, settings, spread, times, write_results
+from .timing import Timing, interleave
 
 CLASSES, IGNORE = 21, 255
 OURS = "ours"
@@ -87,10 +88,8 @@ def count_checks(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> list[Check]:
     checks = []
     for name in COUNTERS.keys() - {OURS}:
         cells = [(COUNTERS[name](*pair).long(), by_us(*pair)) for pair in pairs]
-        differing = sum(int((theirs != ours).sum()) for theirs, ours in cells)
-        checks.append(equal(f"{pairs[0][0].dtype} counts by {name}", differing, sum(ours.numel() for _, ours in cells)))
-        if checks[-1].failed:
-            raise UserError(f"{name}: {differing} cells differ from ours")
+        check = same(f"{pairs[0][0].dtype} counts by {name}", cells)
+        checks.append(require(check, f"{name}: {check.found} cells differ from ours"))
     return checks
 
 
@@ -111,44 +110,36 @@ def measure(
             runs = {name: lambda count=count, once=once: once(count) for name, count in COUNTERS.items()}
             timings = interleave(runs, rounds, 2, CPU)
             name = str(dtype).removeprefix("torch.")
-            found[name] = {n: Timing(tuple(s / len(pairs) for s in t.values)) for n, t in timings.items()}
+            found[name] = {n: t.per(len(pairs)) for n, t in timings.items()}
     return found, checks
 
 
 def as_markdown(results: dict[str, Any]) -> str:
     where = results["environment"]
-    lines = [
+    title = (
         f"Confusion matrix of {results['maps']} label maps, {CLASSES} classes, one core of {where['device']},"
-        f" {where['date']}. numpy {where['numpy']}, torchmetrics {where['torchmetrics']}.",
-        "",
-        "| labels and predictions | counted by | median, ms a map | quartiles | ours is faster by |",
-        "|---|---|---|---|---|",
+        f" {where['date']}. numpy {where['numpy']}, torchmetrics {where['torchmetrics']}."
+    )
+    rows = [
+        (dtype, name, times(t, 4), spread(results["ratios"][dtype].get(name), 1))
+        for dtype, timings in results["timings"].items()
+        for name, t in timings.items()
     ]
-    for dtype, timings in results["timings"].items():
-        for name, t in timings.items():
-            found = results["ratios"][dtype].get(name)
-            faster = f"{found['median']:.1f} ({found['q1']:.1f} - {found['q3']:.1f})" if found else ""
-            lines.append(
-                f"| {dtype} | {name} | {t['median_ms']:.4f} | {t['q1_ms']:.4f} - {t['q3_ms']:.4f} | {faster} |"
-            )
-    return "\n".join(lines) + "\n"
+    header = "labels and predictions | counted by | median, ms a map | quartiles | ours is faster by"
+    return as_text(title, as_table(header, rows))
 
 
 def main(argv: list[str]) -> int:
-    config = ConfusionConfig(**parse_flags(ConfusionConfig, argv, "benchmarks.confusion", "Time the counting."))
-    validate(config)
+    config = configure(ConfusionConfig, argv, "confusion")
     pairs = label_maps(Path(config.label_dir) if config.label_dir else builtin_data("") / "labels", config.images)
     timings, checks = measure(pairs, config.rounds)
+    by_dtype = {dtype: beside(found, OURS) for dtype, found in timings.items()}
     results = {
         "environment": environment(CPU, "torchmetrics"),
-        "config": {k: v for k, v in asdict(config).items() if k not in ("label_dir", "out")},
+        "config": settings(config, "label_dir"),
         "maps": len(pairs),
         "checks": [one.as_dict() for one in checks],
-        "timings": {dtype: {name: t.in_ms() for name, t in found.items()} for dtype, found in timings.items()},
-        "ratios": {
-            dtype: {name: t.over(found[OURS]).summary() for name, t in found.items() if name != OURS}
-            for dtype, found in timings.items()
-        },
+        **{key: {dtype: found[key] for dtype, found in by_dtype.items()} for key in ("timings", "ratios")},
     }
     write_results(config.out, "confusion", results, as_markdown(results))
     return 0

@@ -102,6 +102,9 @@ def _draw_mean_and_range(axes: Axes, at: NDArray[np.int64], values: NDArray[np.f
 
 
 def main(argv: list[str]) -> int:
+    if argv and argv[0] in ("-h", "--help"):
+        print(__doc__.strip())
+        return 0
     if len(argv) not in (2, 3):
         raise UserError("expected RUN REFERENCE [PICTURE.png], or several runs on either side with commas between")
     ours, reference = (read_runs([Path(name) for name in names.split(",")]) for names in argv[:2])

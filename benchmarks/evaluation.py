@@ -7,7 +7,8 @@ upsampling, softmax, resizing and argmax, and counting by the extension.
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import EvalConfig
 from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.config.shared import Precision
-from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.evaluator import Protocol, evaluate
 from deeplab_fast.evaluation.inference import trained_model
 from deeplab_fast.model import DeepLabV3, build_model
@@ -26,9 +26,11 @@ from deeplab_fast.model.batch_norm import BatchNorm2d
 from deeplab_fast.model.layers import use_fused
 from deeplab_fast.runtime import prepare_backends, select_device, to_channels_last
 
-from .agreement import Check, equal
+from .agreement import Check, equal, require
 from .loader import open_source
-from .report import Timing, environment, write_results
+from .registry import BENCHMARKS
+from .report import as_table, as_text, environment, settings, spread, write_results
+from .timing import Timing, take_turns
 
 OURS, REFERENCE = "ours", "reference"
 EXACT = "reference in fp32"
@@ -79,30 +81,26 @@ def checks_of(counts: dict[str, NDArray[np.int64]], precision: str) -> list[Chec
 
 def as_markdown(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
-    lines = [
+    title = (
         f"Evaluation, {config['backbone']}, crop {config['crop_size']}, {config['precision']}, scales"
         f" {config['scales_type']}, flip {config['flip']}, {results['images']} images: {where['device']}, torch"
-        f" {where['torch']}, {where['date']}.",
-        "",
-        "| path | images/s | median, s | quartiles, s |",
-        "|---|---|---|---|",
-    ]
-    for name, t in results["timings"].items():
-        quartiles = f"{t['q1_ms'] / 1e3:.2f} - {t['q3_ms'] / 1e3:.2f}"
-        lines.append(
-            f"| {name} | {1e3 * results['images'] / t['median_ms']:.2f} | {t['median_ms'] / 1e3:.2f} | {quartiles} |"
-        )
-    r = results["ratio"]
-    lines.append(
-        f"\nOurs is faster by {r['median']:.2f} ({r['q1']:.2f} - {r['q3']:.2f}); of {results['pixels']:,} pixels"
-        f" {results['differing']:,} count in another cell of the confusion matrix"
-        f" (limit {results['checks'][1]['limit']:,.0f}), whose sum is the same."
+        f" {where['torch']}, {where['date']}."
     )
-    return "\n".join(lines) + "\n"
+    rows = []
+    for name, t in results["timings"].items():
+        median, low, high = (t[key] / 1e3 for key in ("median_ms", "q1_ms", "q3_ms"))
+        rows.append((name, f"{results['images'] / median:.2f}", f"{median:.2f}", f"{low:.2f} - {high:.2f}"))
+    return as_text(
+        title,
+        as_table("path | images/s | median, s | quartiles, s", rows),
+        f"Ours is faster by {spread(results['ratio'])}; of {results['pixels']:,} pixels"
+        f" {results['differing']:,} count in another cell of the confusion matrix"
+        f" (limit {results['checks'][1]['limit']:,.0f}), whose sum is the same.",
+    )
 
 
 def main(argv: list[str]) -> int:
-    flags = parse_flags(EvaluationConfig, argv, "benchmarks.evaluation", "Time evaluation beside its reference.")
+    flags = parse_flags(EvaluationConfig, argv, "benchmarks.evaluation", BENCHMARKS["evaluation"].measures)
     config = EvaluationConfig(**flags)
     validate(config)
     device = select_device(config.device_target)
@@ -126,22 +124,17 @@ def main(argv: list[str]) -> int:
         )
         return time.perf_counter() - start, scores.confusion
 
-    names = (OURS, REFERENCE)
-    counts = {name: once(name)[1] for name in names}
+    counts = {name: once(name)[1] for name in (OURS, REFERENCE)}
     if config.precision != "fp32":
         counts[EXACT] = once(EXACT, Protocol.of(config, "fp32", config.scales, config.flip))[1]
     checks = checks_of(counts, config.precision)
-    for check in checks:
-        if check.failed:
-            raise UserError(f"{check.what}: {check.found:,} differ from the reference; at most {check.limit:,.0f} may")
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for i in range(config.rounds):
-        for name in names if i % 2 == 0 else reversed(names):
-            seconds[name].append(once(name)[0])
-    timings = {name: Timing(tuple(values)) for name, values in seconds.items()}
+    for one in checks:
+        require(one, f"{one.what}: {one.found:,} differ from the reference; at most {one.limit:,.0f} may")
+    steps = {name: partial(once, name) for name in (OURS, REFERENCE)}
+    timings = {n: Timing(seconds) for n, seconds in take_turns(steps, config.rounds, 0, lambda step: step()[0]).items()}
     results = {
         "environment": environment(device),
-        "config": {k: v for k, v in asdict(config).items() if not k.startswith(("data_", "ckpt_")) and k != "out"},
+        "config": settings(config),
         "images": len(source),
         "pixels": int(counts[OURS].sum()),
         "differing": int(checks[1].found),

@@ -5,19 +5,19 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from deeplab_fast.cli import parse_flags, run
+from deeplab_fast.cli import run
 from deeplab_fast.config import ModelConfig
-from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.config.flags import flag
 from deeplab_fast.model import build_model
 from deeplab_fast.ops.conv.triton.schedule import PixelMap, Source, conv_schedule, weight_schedule
 from deeplab_fast.ops.triton.tiles import CONV_PIXELS, CONV_WEIGHT, choose
 from deeplab_fast.training import roofline
 from deeplab_fast.training.roofline import H200, Conv, Roof
 
-from .report import write_results
+from .report import as_table, configure, settings, write_results
 
 ELEMENT = 2  # bytes of an activation
 
@@ -110,41 +110,38 @@ def executed_share(map_: PixelMap, rates: tuple[int, ...], channels_out: int) ->
 
 
 def ops_table(works: list[OpWork], roof: Roof) -> str:
-    lines = [
-        "| op | layer | input -> output | TFLOP inside the map | executed | dense | GB fused | GB in separate passes"
-        " | floor, ms | of dense and separate, ms |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    header = (
+        "op | layer | input -> output | TFLOP inside the map | executed | dense | GB fused | GB in separate passes"
+        " | floor, ms | of dense and separate, ms"
+    )
+    rows = []
     for work in works:
-        ours, theirs = work.floors(roof)
-        flops = " | ".join(f"{v / 1e12:.3f}" for v in (work.real, work.executed, work.dense))
-        moved = f"{work.fused_bytes / 1e9:.2f} | {work.separate_bytes / 1e9:.2f}"
-        lines.append(
-            f"| {work.op} | {work.layer} | {work.shape} | {flops} | {moved} | {1e3 * ours:.3f} | {1e3 * theirs:.3f} |"
-        )
-    return "\n".join(lines) + "\n"
+        flops = (f"{value / 1e12:.3f}" for value in (work.real, work.executed, work.dense))
+        moved = (f"{value / 1e9:.2f}" for value in (work.fused_bytes, work.separate_bytes))
+        floors = (f"{1e3 * seconds:.3f}" for seconds in work.floors(roof))
+        rows.append((work.op, work.layer, work.shape, *flops, *moved, *floors))
+    return "\n".join(as_table(header, rows)) + "\n"
 
 
 def step_table(parts: list[roofline.Part], roof: Roof) -> str:
-    lines = ["| category | TFLOP | GB | floor, ms |", "|---|---|---|---|"]
+    rows = []
     seconds = roofline.floor(parts, roof)
     for name in (*roofline.CATEGORIES, "all"):
         chosen = [p for p in parts if name in (p.category, "all")]
         time = sum(seconds.values()) if name == "all" else seconds[name]
         flops, moved = (sum(getattr(p, field) for p in chosen) for field in ("flops", "bytes"))
-        lines.append(f"| {name} | {flops / 1e12:.2f} | {moved / 1e9:.1f} | {1e3 * time:.2f} |")
-    return "\n".join(lines) + "\n"
+        rows.append((name, f"{flops / 1e12:.2f}", f"{moved / 1e9:.1f}", f"{1e3 * time:.2f}"))
+    return "\n".join(as_table("category | TFLOP | GB | floor, ms", rows)) + "\n"
 
 
 def main(argv: list[str]) -> int:
-    config = FloorConfig(**parse_flags(FloorConfig, argv, "benchmarks.floor", "The least time a step can take."))
-    validate(config)
+    config = configure(FloorConfig, argv, "floor")
     roof = Roof(config.tflops * 1e12, config.bandwidth * 1e9)
     model = build_model(config)
     parts = list(roofline.step_parts(model, config.batch_size, config.crop_size))
     works = list(op_works(roofline.convolutions(model, config.batch_size, config.crop_size)))
     results: dict[str, Any] = {
-        "config": {k: v for k, v in asdict(config).items() if k != "out"},
+        "config": settings(config),
         "floor_ms": {k: 1e3 * v for k, v in roofline.floor(parts, roof).items()},
         "ops": [w._asdict() for w in works],
     }

@@ -6,25 +6,22 @@ compared before anything is timed: ours may be no further from fp64 than twice (
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import validate
-from deeplab_fast.errors import UserError
-from deeplab_fast.ops.triton import missing
+from deeplab_fast.cli import run
 from deeplab_fast.runtime import DTYPES
 
-from .agreement import Check, relative
+from .agreement import Check, relative, require
 from .cases.conv import conv_cases
-from .cases.kernel import COMPILED, EAGER, OURS, Case, KernelsConfig, sides
+from .cases.kernel import COMPILED, DRY_RUN, EAGER, OURS, Case, KernelsConfig, kernel_device, sides
 from .cases.loss import argmax_case, loss_case
 from .cases.norm import norm_cases, pool_case
-from .device_timing import captured, interleave_on_device
-from .report import Timing, environment, save_results
+from .report import as_table, as_text, beside, configure, environment, save_results, settings
+from .timing import Timing, captured, interleave_on_device
 
 COPY = "copy"
 _TIES = 1e-3
@@ -58,8 +55,7 @@ def check(case: Case) -> tuple[dict[str, float], list[Check]]:
         for i, (found, theirs) in enumerate(zip(errors[OURS], errors[EAGER], strict=True))
     ]
     for one in checks:
-        if one.failed:
-            raise UserError(f"{case.name}: {one}, {2 if one is checks[0] else 3} times torch's")
+        require(one, f"{case.name}: {one}, {2 if one is checks[0] else 3} times torch's")
     return {name: max(values) for name, values in errors.items()}, checks
 
 
@@ -71,9 +67,7 @@ def _class_checks(case: Case) -> list[Check]:
     pixels = sum(torch.as_tensor(theirs).numel() for _, theirs in pairs)
     differing = sum(int((torch.as_tensor(a) != torch.as_tensor(b)).sum()) for a, b in pairs)
     one = Check("pixels of another class", differing, _TIES * pixels, pixels > 0)
-    if one.failed:
-        raise UserError(f"{case.name}: {differing:,} pixels are of another class; expected at most {one.limit:,.0f}")
-    return [one]
+    return [require(one, f"{case.name}: {differing:,} pixels are of another class; expected at most {one.limit:,.0f}")]
 
 
 def _error(found: Tensor, truth: Tensor) -> float:
@@ -99,8 +93,7 @@ def measure(case: Case, config: KernelsConfig, bandwidth: float) -> dict[str, An
     entry: dict[str, Any] = {
         "errors": errors,
         "checks": [one.as_dict() for one in checks],
-        "timings": {name: t.in_ms() for name, t in timings.items()},
-        "ratios": {name: t.over(timings[OURS]).summary() for name, t in timings.items() if name != OURS},
+        **beside(timings, OURS),
     }
     if case.launches:
         moved = sum(traffic(one).moved for one in case.launches)
@@ -111,15 +104,12 @@ def measure(case: Case, config: KernelsConfig, bandwidth: float) -> dict[str, An
 
 def as_markdown(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
-    lines = [
+    title = (
         f"Kernels, {config['precision']}, batch {config['batch_size']}, crop {config['crop_size']}: {where['device']},"
         f" torch {where['torch']}, triton {where.get('triton')}, {where['date']}."
-        f" A copy moves {results['copy_bandwidth'] / 1e9:.0f} GB/s.",
-        "",
-        "| what | ours, ms (quartiles) | torch eager, ms | ours is faster by | torch.compile, ms | ours is faster by"
-        " | MB | of a copy's bandwidth |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+        f" A copy moves {results['copy_bandwidth'] / 1e9:.0f} GB/s."
+    )
+    rows = []
     for name, entry in results["cases"].items():
         ours = entry["timings"][OURS]
         cells = [name, f"{ours['median_ms']:.3f} ({ours['q1_ms']:.3f} - {ours['q3_ms']:.3f})"]
@@ -127,30 +117,25 @@ def as_markdown(results: dict[str, Any]) -> str:
             peer_time, ratio = entry["timings"].get(peer), entry["ratios"].get(peer)
             cells += [f"{peer_time['median_ms']:.3f}", f"{ratio['median']:.2f}"] if ratio else ["", ""]
         share = entry.get("share_of_copy")
-        cells += [f"{entry['megabytes']:.0f}", f"{share:.0%}"] if share else ["", ""]
-        lines.append(f"| {' | '.join(cells)} |")
-    if config["dry_run"]:
-        lines.append("\nA dry run: tiny shapes, and the times mean nothing.")
-    return "\n".join(lines) + "\n"
+        rows.append([*cells, *([f"{entry['megabytes']:.0f}", f"{share:.0%}"] if share else ["", ""])])
+    header = (
+        "what | ours, ms (quartiles) | torch eager, ms | ours is faster by | torch.compile, ms | ours is faster by"
+        " | MB | of a copy's bandwidth"
+    )
+    return as_text(title, as_table(header, rows), *([DRY_RUN] if config["dry_run"] else []))
 
 
 def main(argv: list[str]) -> int:
-    config = KernelsConfig(**parse_flags(KernelsConfig, argv, "benchmarks.kernels", "Time the fused kernels."))
-    validate(config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    reason = missing(device)
-    if reason:
-        raise UserError(f"the kernels cannot run: {reason}")
-    if device.type == "cpu" and not config.dry_run:
-        raise UserError("no CUDA GPU: only --dry_run=True makes sense here")
+    config = configure(KernelsConfig, argv, "kernels")
+    device = kernel_device(config.dry_run)
     if config.dry_run:
-        config = KernelsConfig(**asdict(config) | {"batch_size": 2, "crop_size": 33, "precision": "fp32"})
+        config = replace(config, batch_size=2, crop_size=33, precision="fp32")
     torch.manual_seed(0)
     torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, for the peers too
     bandwidth = copy_bandwidth(config.rounds, device)
     results: dict[str, Any] = {
         "environment": environment(device),
-        "config": {k: v for k, v in asdict(config).items() if k != "out"},
+        "config": settings(config),
         "copy_bandwidth": bandwidth,
         "cases": {},
     }

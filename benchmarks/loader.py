@@ -5,14 +5,13 @@ number of threads, and names the bottleneck: disk, decode, augment or copy.
 """
 
 import os
-import time
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 
-from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.cli import run
+from deeplab_fast.config.flags import flag
 from deeplab_fast.config.shared import Device
 from deeplab_fast.data.augment import Augment
 from deeplab_fast.data.dataset import BadSamples, TrainingSet
@@ -26,8 +25,9 @@ from deeplab_fast.ops import extension
 from deeplab_fast.ops.input.sample_loader import missing
 from deeplab_fast.runtime import select_device
 
-from .cases.data_peers import MEAN_RGB, STD_RGB
-from .report import environment, write_results
+from .cases.data_peers import CROP, HIGH, IGNORE, LOW, MEAN_RGB, STD_RGB
+from .report import as_table, as_text, configure, environment, settings, write_results
+from .timing import count_for
 
 # Stages of the threads by what a user could do about them.
 KINDS = {"read": "disk", "decode image": "decode", "decode label": "decode", "augment": "augment"}
@@ -41,17 +41,23 @@ ADVICE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoaderConfig:
-    """Loader"""
+class DataConfig:
+    """Data"""
 
     data_file: str = flag("", "Records: the name given to prepare --dst_path, a shard, a glob or the folder.")
     data_root: str = flag("", "Folder that the paths in --data_lst start from.")
     data_lst: str = flag("", "List file, instead of records; without either, the built-in data set.")
-    num_workers: tuple[int, ...] = flag((), "Numbers of threads; default 1, 2, ... up to the cores.", minimum=1)
     batch_size: int = flag(32, "Images a batch.", minimum=1)
     crop_size: int = flag(513, "Side of the crops.", minimum=17)
-    interpolation: Literal["bicubic", "bilinear"] = flag("bicubic", "Resampling.")
     device_target: Device = flag("auto", "Where batches are sent.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig(DataConfig):
+    """Loader"""
+
+    num_workers: tuple[int, ...] = flag((), "Numbers of threads; default 1, 2, ... up to the cores.", minimum=1)
+    interpolation: Literal["bicubic", "bilinear"] = flag("bicubic", "Resampling.")
     augment_on: Literal["cpu", "gpu"] = flag("cpu", "Where crops are made.")
     seconds: float = flag(3.0, "Measured for each number of threads.", above=0)
     out: str = flag("", "Folder for loader.json and loader.md.")
@@ -74,12 +80,9 @@ def measure(dataset: TrainingSet, config: LoaderConfig, threads: int, device: to
     loader = NativeLoader(dataset, Schedule(len(dataset.source), size, 1), threads, device, BadSamples(), gpu_augment)
     batches = loader.batches(0, 1 << 40)
     next(batches)
-    before, start, images = loader.samples.seconds(), time.perf_counter(), 0
-    while time.perf_counter() - start < config.seconds:
-        images += len(next(batches).keys)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-    elapsed, after = time.perf_counter() - start, loader.samples.seconds()
+    before = loader.samples.seconds()
+    images, elapsed = count_for(config.seconds, lambda: len(next(batches).keys), device)
+    after = loader.samples.seconds()
     batches.close()  # type: ignore[attr-defined]
     shares: dict[str, float] = {}
     for stage, kind in KINDS.items():
@@ -91,8 +94,23 @@ def measure(dataset: TrainingSet, config: LoaderConfig, threads: int, device: to
     return Finding(threads, images / elapsed, {**shares, "idle": max(0.0, idle)}, bottleneck)
 
 
+def need_native_loader() -> None:
+    """Check that the native loader is there.
+
+    Raises:
+        UserError: it is not; says why.
+    """
+    if missing():
+        raise UserError(f"no native loader here: {missing()}")
+
+
+def training_set(source: Source, crop_size: int = CROP, bicubic: bool = True) -> TrainingSet:
+    """Return the data as the recipe augments it; any label is a class."""
+    return TrainingSet(source, Augment(crop_size, LOW, HIGH, IGNORE, bicubic), 256, 1)
+
+
 def open_source(data_file: str, data_root: str, data_lst: str) -> Source:
-    """Records, or a list, or the built-in data set."""
+    """Open records, or a list, or the built-in data set."""
     if data_file:
         return RecordSource(data_file)
     if data_lst:
@@ -104,39 +122,35 @@ def open_source(data_file: str, data_root: str, data_lst: str) -> Source:
 def as_markdown(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
     kinds = list(results["findings"][0]["shares"])
-    lines = [
+    title = (
         f"Loader, crop {config['crop_size']}, {config['interpolation']}, augmentation on the"
-        f" {config['augment_on'].upper()}, batches of {config['batch_size']}: {where['device']}, {where['date']}.",
-        "",
-        "| threads | images/s | " + " | ".join(f"{kind}, % of their time" for kind in kinds) + " |",
-        "|---|---|" + "---|" * len(kinds),
+        f" {config['augment_on'].upper()}, batches of {config['batch_size']}: {where['device']}, {where['date']}."
+    )
+    rows = [
+        (f["threads"], f"{f['images_per_s']:,.0f}", *(f"{100 * f['shares'][kind]:.0f}" for kind in kinds))
+        for f in results["findings"]
     ]
-    for f in results["findings"]:
-        shares = " | ".join(f"{100 * f['shares'][kind]:.0f}" for kind in kinds)
-        lines.append(f"| {f['threads']} | {f['images_per_s']:,.0f} | {shares} |")
+    table = as_table(f"threads | images/s | {' | '.join(f'{kind}, % of their time' for kind in kinds)}", rows)
     best = max(results["findings"], key=lambda f: f["images_per_s"])
-    lines += ["", f"bottleneck with {best['threads']} threads: {best['bottleneck']}; {ADVICE[best['bottleneck']]}"]
-    return "\n".join(lines) + "\n"
+    advice = f"bottleneck with {best['threads']} threads: {best['bottleneck']}; {ADVICE[best['bottleneck']]}"
+    return as_text(title, table, advice)
 
 
 def main(argv: list[str]) -> int:
-    config = LoaderConfig(**parse_flags(LoaderConfig, argv, "benchmarks.loader", "Measure how fast data can be fed."))
-    validate(config)
-    if missing():
-        raise UserError(f"no native loader here: {missing()}")
+    config = configure(LoaderConfig, argv, "loader")
+    need_native_loader()
     device = select_device(config.device_target)
     if config.augment_on == "gpu":
         reason = extension.cuda_on(device)[1] if device.type == "cuda" else "no CUDA GPU is usable here"
         if reason:
             raise UserError(f"--augment_on=gpu: {reason}")
     source = open_source(config.data_file, config.data_root, config.data_lst)
-    augment = Augment(config.crop_size, 0.5, 2.0, 255, config.interpolation == "bicubic")
-    dataset = TrainingSet(source, augment, 256, 1)
+    dataset = training_set(source, config.crop_size, config.interpolation == "bicubic")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found = [measure(dataset, config, n, device) for n in config.num_workers or range(1, cores + 1)]
     results = {
         "environment": environment(device),
-        "config": {k: v for k, v in asdict(config).items() if not k.startswith("data_") and k != "out"},
+        "config": settings(config),
         "images": len(source),
         "findings": [asdict(f) for f in found],
     }

@@ -5,24 +5,25 @@ loads, so that its processor time, which other programs disturb less than the cl
 """
 
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config.flags import flag, validate
-from deeplab_fast.data.augment import Augment
-from deeplab_fast.data.dataset import BadSamples, Batch, TrainingSet
+from deeplab_fast.cli import run
+from deeplab_fast.config.flags import flag
+from deeplab_fast.data.dataset import BadSamples, Batch
 from deeplab_fast.data.native_loader import NativeLoader
 from deeplab_fast.data.records import RecordSource
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops.input.sample_loader import missing
 
-from .agreement import Check, equal
-from .report import Timing, environment, write_results
+from .agreement import Check, equal, require
+from .loader import need_native_loader, training_set
+from .report import as_table, as_text, configure, environment, settings, spread, write_results
+from .timing import Timing, take_turns
 
 CPU = torch.device("cpu")
 WAYS = ("always", "never")
@@ -40,16 +41,8 @@ class ChecksumsConfig:
 
 
 def open_loader(source: RecordSource, config: ChecksumsConfig) -> NativeLoader:
-    dataset = TrainingSet(source, Augment(config.crop_size, 0.5, 2.0, 255), 256, 1)
     schedule = Schedule(len(source), min(config.batch_size, len(source)), 1)
-    return NativeLoader(dataset, schedule, 0, CPU, BadSamples())
-
-
-def timed(batches: Iterator[Batch]) -> tuple[Batch, float, float]:
-    """Take the next batch; return it and what it took: seconds of the clock, and of the processor."""
-    clock, processor = time.perf_counter(), time.process_time()
-    batch = next(batches)
-    return batch, time.perf_counter() - clock, time.process_time() - processor
+    return NativeLoader(training_set(source, config.crop_size), schedule, 0, CPU, BadSamples())
 
 
 def compare(config: ChecksumsConfig) -> tuple[dict[str, dict[str, Timing]], Check]:
@@ -64,56 +57,56 @@ def compare(config: ChecksumsConfig) -> tuple[dict[str, dict[str, Timing]], Chec
         way: open_loader(RecordSource(config.data_file, verify=way), config).batches(0, config.rounds + 1)
         for way in WAYS
     }
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    loaded: list[Batch] = []
     compared = differing = 0
-    for i in range(config.rounds + 1):
-        loaded = {}
-        for way in WAYS if i % 2 == 0 else reversed(WAYS):
-            loaded[way], clock, processor = timed(batches[way])
-            size = len(loaded[way].keys)
-            found[way].append((clock / size, processor / size))
-        for a, b in zip(loaded["always"][:3], loaded["never"][:3], strict=True):
-            compared, differing = compared + a.numel(), differing + int((a != b).sum())
+
+    def measure(step: Callable[[], Batch]) -> tuple[float, float]:
+        nonlocal compared, differing
+        clock, processor = time.perf_counter(), time.process_time()
+        batch = step()
+        clock, processor = time.perf_counter() - clock, time.process_time() - processor
+        loaded.append(batch)
+        if len(loaded) == len(WAYS):
+            for a, b in zip(loaded[0][:3], loaded[1][:3], strict=True):
+                compared, differing = compared + a.numel(), differing + int((a != b).sum())
+            loaded.clear()
+        return clock / len(batch.keys), processor / len(batch.keys)
+
+    steps = {way: partial(next, batches[way]) for way in WAYS}
+    found = take_turns(steps, config.rounds, 1, measure)  # the first batch, which allocates, does not count
     check = equal("crops with and without verification", differing, compared)
-    if check.failed:
-        raise UserError(f"{differing} values of {compared} differ with and without verification")
+    require(check, f"{differing} values of {compared} differ with and without verification")
     timings: dict[str, dict[str, Timing]] = {}
-    for k, name in enumerate(("clock", "processor")):  # the first batch, which allocates, does not count
-        of_way = {way: Timing(tuple(values[k] for values in found[way][1:])) for way in WAYS}
+    for k, name in enumerate(("clock", "processor")):
+        of_way = {way: Timing(tuple(values[k] for values in found[way])) for way in WAYS}
         timings[name] = {**of_way, "kept": of_way["never"].over(of_way["always"])}
     return timings, check
 
 
 def as_markdown(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
-    lines = [
+    title = (
         f"Loader, checksums verified and not: {results['images']} images, crop {config['crop_size']},"
         f" one thread, {config['rounds']} batches of {config['batch_size']}, each in both ways; median (quartiles):"
-        f" {where['device']}, {where['date']}.",
-        "",
-        "| | verified, us an image | not verified | rate kept, % |",
-        "|---|---|---|---|",
-    ]
+        f" {where['device']}, {where['date']}."
+    )
+    rows = []
     for clock, timings in results["timings"].items():
-        always, never = (1e6 * timings[way]["median"] for way in WAYS)
-        kept = timings["kept"]
-        spread = f"({100 * kept['q1']:.1f} - {100 * kept['q3']:.1f})"
-        lines.append(f"| {clock} | {always:,.0f} | {never:,.0f} | {100 * kept['median']:.1f} {spread} |")
-    return "\n".join(lines) + "\n"
+        always, never = (f"{1e6 * timings[way]['median']:,.0f}" for way in WAYS)
+        kept = {name: 100 * value for name, value in timings["kept"].items()}
+        rows.append((clock, always, never, spread(kept, 1)))
+    return as_text(title, as_table(" | verified, us an image | not verified | rate kept, %", rows))
 
 
 def main(argv: list[str]) -> int:
-    flags = parse_flags(ChecksumsConfig, argv, "benchmarks.loader_checksums", "Measure what verifying checksums costs.")
-    config = ChecksumsConfig(**flags)
-    validate(config)
-    if missing():
-        raise UserError(f"no native loader here: {missing()}")
+    config = configure(ChecksumsConfig, argv, "loader_checksums")
+    need_native_loader()
     if not config.data_file:
         raise UserError("--data_file: missing; expected records with checksums")
     timings, check = compare(config)
     results = {
         "environment": environment(CPU),
-        "config": {name: value for name, value in asdict(config).items() if name not in ("data_file", "out")},
+        "config": settings(config),
         "images": len(RecordSource(config.data_file)),
         "checks": [check.as_dict()],
         "timings": {clock: {way: t.summary() for way, t in ways.items()} for clock, ways in timings.items()},

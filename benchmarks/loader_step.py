@@ -5,24 +5,22 @@ and the same step, first on one batch over and over, then on loaded ones; the di
 batch is compared with the reference loader's, bit for bit.
 """
 
-import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from deeplab_fast.cli import parse_flags, run
+from deeplab_fast.cli import run
 from deeplab_fast.config import TrainConfig
-from deeplab_fast.config.flags import flag, validate
-from deeplab_fast.config.shared import Backbone, Device, Model, Precision
+from deeplab_fast.config.flags import flag
+from deeplab_fast.config.shared import Backbone, Model, Precision
 from deeplab_fast.data.augment import Augment
 from deeplab_fast.data.dataset import BadSamples, Batch, TrainingSet
 from deeplab_fast.data.reference_loader import ReferenceLoader
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import Source
 from deeplab_fast.distributed import World
-from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.ops import normalise
 from deeplab_fast.runtime import DTYPES, prepare_backends, select_device
@@ -30,28 +28,23 @@ from deeplab_fast.training.state import build_state
 from deeplab_fast.training.step import choose_step
 from deeplab_fast.training.trainer import build_loader
 
-from .agreement import Check, equal
-from .loader import open_source
-from .report import Timing, environment, write_results
+from .agreement import Check, require, same
+from .loader import DataConfig, open_source
+from .report import as_table, as_text, configure, environment, settings, times, write_results
+from .timing import interleave
 
 _WARM_UP = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoaderStepConfig:
+class LoaderStepConfig(DataConfig):
     """Loader and step"""
 
-    data_file: str = flag("", "Records: the name given to prepare --dst_path, a shard, a glob or the folder.")
-    data_root: str = flag("", "Folder that the paths in --data_lst start from.")
-    data_lst: str = flag("", "List file, instead of records; without either, the built-in data set.")
     model: Model = flag("deeplab_v3_s16", "Output stride 16 or 8.")
     backbone: Backbone = flag("resnet101", "ResNet depth.")
     num_classes: int = flag(21, "Classes.", minimum=2, maximum=256)
-    batch_size: int = flag(32, "Images a step.", minimum=1)
-    crop_size: int = flag(513, "Side of the crops.", minimum=17)
     precision: Precision = flag("bf16", "Precision.")
     num_workers: int = flag(2, "Threads that decode and augment.", minimum=0)
-    device_target: Device = flag("auto", "Device.")
     steps: int = flag(30, "Timed steps of each kind.", minimum=4)
     out: str = flag("", "Folder for loader_step.json and loader_step.md.")
 
@@ -72,33 +65,27 @@ def first_batch_check(found: Batch, train: TrainConfig, source: Source, schedule
         images = normalise(images, expected.extents, train.mean_rgb, train.std_rgb, DTYPES[train.precision])
         images = images.permute(0, 2, 3, 1)
     pairs = ((found.images, images), (found.labels, expected.labels), (found.extents, expected.extents))
-    differing = sum(int((a.cpu() != b).sum()) for a, b in pairs)
-    check = equal("values of the first batch, against the reference's", differing, images.numel())
-    if check.failed:
-        raise UserError(f"the loader's first batch differs from the reference's in {differing:,} values")
-    return check
+    check = same("values of the first batch, against the reference's", [(a.cpu(), b) for a, b in pairs])
+    return require(check, f"the loader's first batch differs from the reference's in {check.found:,} values")
 
 
 def as_markdown(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
-    alone, both = results["alone"], results["with_loader"]
-    return (
+    title = (
         f"Loader and step, {config['backbone']}, batch {config['batch_size']}, crop {config['crop_size']},"
         f" {config['precision']}, {config['num_workers']} threads: {where['device']}, torch {where['torch']},"
-        f" {where['date']}.\n\n"
-        "| | median, ms | quartiles, ms |\n|---|---|---|\n"
-        f"| the step alone | {alone['median_ms']:.1f} | {alone['q1_ms']:.1f} - {alone['q3_ms']:.1f} |\n"
-        f"| loader and step | {both['median_ms']:.1f} | {both['q1_ms']:.1f} - {both['q3_ms']:.1f} |\n\n"
-        f"With the loader a step takes {results['ratio']:.3f} of the step alone; it waits for data"
-        f" {results['data_share']:.1%} of its time. Its first batch is the reference loader's, bit for bit.\n"
+        f" {where['date']}."
     )
+    rows = [("the step alone", times(results["alone"], 1)), ("loader and step", times(results["with_loader"], 1))]
+    share = (
+        f"With the loader a step takes {results['ratio']:.3f} of the step alone; it waits for data"
+        f" {results['data_share']:.1%} of its time. Its first batch is the reference loader's, bit for bit."
+    )
+    return as_text(title, as_table(" | median, ms | quartiles, ms", rows), share)
 
 
 def main(argv: list[str]) -> int:
-    config = LoaderStepConfig(
-        **parse_flags(LoaderStepConfig, argv, "benchmarks.loader_step", "Time the loader and the step together.")
-    )
-    validate(config)
+    config = configure(LoaderStepConfig, argv, "loader_step")
     device = select_device(config.device_target)
     prepare_backends(device)
     source = open_source(config.data_file, config.data_root, config.data_lst)
@@ -112,40 +99,28 @@ def main(argv: list[str]) -> int:
     loader = build_loader(train, source, schedule, device)
     batches = loader.batches(0, 10**6)
 
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     fixed = next(batches)
     check = first_batch_check(fixed, train, source, schedule)
-    alone: list[float] = []
-    for i in range(_WARM_UP + config.steps):
-        wait()
-        start = time.perf_counter()
-        step([fixed])
-        wait()
-        if i >= _WARM_UP:
-            alone.append(time.perf_counter() - start)
-    both, waited = [], 0.0
-    for i in range(_WARM_UP + config.steps):
+    alone = interleave({"alone": lambda: step([fixed])}, config.steps, _WARM_UP, device)["alone"]
+    waited: list[float] = []
+
+    def load_and_step() -> None:
         start = time.perf_counter()
         batch = next(batches)
-        taken = time.perf_counter() - start
+        waited.append(time.perf_counter() - start)
         step([batch])
-        wait()
-        if i >= _WARM_UP:
-            both.append(time.perf_counter() - start)
-            waited += taken
+
+    both = interleave({"both": load_and_step}, config.steps, _WARM_UP, device)["both"]
     batches.close()  # type: ignore[attr-defined]
     results = {
         "environment": environment(device),
-        "config": {k: v for k, v in asdict(config).items() if not k.startswith("data_") and k != "out"},
+        "config": settings(config),
         "plan": {"data": loader.plan, "speed": plan},
         "checks": [check.as_dict()],
-        "alone": Timing(tuple(alone)).in_ms(),
-        "with_loader": Timing(tuple(both)).in_ms(),
-        "ratio": statistics.median(both) / statistics.median(alone),
-        "data_share": waited / sum(both),
+        "alone": alone.in_ms(),
+        "with_loader": both.in_ms(),
+        "ratio": both.median / alone.median,
+        "data_share": sum(waited[_WARM_UP:]) / sum(both.values),
     }
     write_results(config.out, "loader_step", results, as_markdown(results))
     return 0

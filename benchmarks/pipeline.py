@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config.flags import flag, validate
-from deeplab_fast.data.augment import Augment
-from deeplab_fast.data.dataset import BadSamples, Batch, TrainingSet
+from deeplab_fast.cli import run
+from deeplab_fast.config.flags import flag
+from deeplab_fast.data.dataset import BadSamples, Batch
 from deeplab_fast.data.native_loader import NativeLoader
 from deeplab_fast.data.records import RecordOptions, RecordSource, write_records
 from deeplab_fast.data.reference_loader import ReferenceLoader
@@ -33,11 +32,12 @@ from deeplab_fast.data.sources import FileSource, Sample, Source, list_source
 from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import extension, normalise
-from deeplab_fast.ops.input.sample_loader import missing
 
-from .agreement import Check, equal
-from .cases.data_peers import CROP, HIGH, IGNORE, LOW, MEAN_RGB, PEERS, STD_RGB, Pipeline
-from .report import Timing, environment, interleave, write_results
+from .agreement import Check, require, same
+from .cases.data_peers import CROP, IGNORE, MEAN_RGB, PEERS, STD_RGB, Pipeline
+from .loader import need_native_loader, open_source, training_set
+from .report import as_table, as_text, configure, environment, settings, spread, times, write_results
+from .timing import Timing, interleave
 
 BATCH = 8
 CLASSES = 256  # any label will do
@@ -78,10 +78,6 @@ def held_to(cores: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def training_set(source: Source, bicubic: bool, seed: int = 1) -> TrainingSet:
-    return TrainingSet(source, Augment(CROP, LOW, HIGH, IGNORE, bicubic), CLASSES, seed)
-
-
 def finish(batch: Batch, normalised: bool) -> None:
     if normalised:
         # To NCHW in memory, as the peers end; training itself stays channels-last.
@@ -94,7 +90,7 @@ def ours(source: Source, bicubic: bool, normalised: bool) -> Callable[[], None]:
     The loader is made once, before the timing, as the peers' pipelines are; it works only when a batch is asked for.
     """
     schedule = Schedule(len(source), BATCH, 1)
-    loader = NativeLoader(training_set(source, bicubic), schedule, 0, CPU, BadSamples())
+    loader = NativeLoader(training_set(source, bicubic=bicubic), schedule, 0, CPU, BadSamples())
     batches = loader.batches(0, sys.maxsize)
 
     def run_once() -> None:
@@ -109,7 +105,7 @@ def by_threads(source: Source, threads: int) -> Callable[[], None]:
 
     def run_once() -> None:
         schedule = Schedule(len(source), BATCH, 1)
-        loader = NativeLoader(training_set(source, True), schedule, threads, CPU, BadSamples())
+        loader = NativeLoader(training_set(source), schedule, threads, CPU, BadSamples())
         for batch in loader.batches(0, schedule.batches_per_epoch):
             finish(batch, False)
 
@@ -143,15 +139,13 @@ def crop_checks(source: Source) -> list[Check]:
     """
     schedule, checks = Schedule(len(source), BATCH, 1), []
     for bicubic in (True, False):
-        dataset = training_set(source, bicubic)
+        dataset = training_set(source, bicubic=bicubic)
         found = NativeLoader(dataset, schedule, 2, CPU, BadSamples()).batches(0, 1)
         expected = ReferenceLoader(dataset, schedule, 0, BadSamples()).batches(0, 1)
         pairs = [(x, y) for a, b in zip(found, expected, strict=True) for x, y in zip(a[:3], b[:3], strict=True)]
-        differing = sum(int((x != y).sum()) for x, y in pairs)
         what = f"{'bicubic' if bicubic else 'bilinear'} crops of a batch, against the reference's"
-        checks.append(equal(what, differing, sum(x.numel() for x, _ in pairs)))
-        if checks[-1].failed:
-            raise UserError(f"{differing} values of our crops are not the reference's")
+        check = same(what, pairs)
+        checks.append(require(check, f"{check.found} values of our crops are not the reference's"))
     return checks
 
 
@@ -185,11 +179,11 @@ def _measure(files: FileSource, source: RecordSource, rounds: int) -> tuple[dict
         timings = interleave(runs, rounds, 1, CPU)
     found: dict[str, dict[str, Timing]] = {ending: {} for ending in ENDINGS}
     for (name, ending), t in timings.items():
-        found[ending][name] = Timing(tuple(s / used for s in t.values))
+        found[ending][name] = t.per(used)
     with held_to(2):
         counts = {f"{threads} threads": by_threads(source, threads) for threads in (1, 2)}
         threaded = interleave(counts, 3 * rounds, 2, CPU)  # short, and the other core is not ours alone
-    found["threads"] = {name: Timing(tuple(s / used for s in t.values)) for name, t in threaded.items()}
+    found["threads"] = {name: t.per(used) for name, t in threaded.items()}
     return found, checks
 
 
@@ -220,63 +214,49 @@ def ratios(timings: dict[str, dict[str, Timing]]) -> dict[str, dict[str, Timing]
     }
 
 
-def as_text(ratio: dict[str, float] | None) -> str:
-    return f"{ratio['median']:.2f} ({ratio['q1']:.2f} - {ratio['q3']:.2f})" if ratio else ""
-
-
 def as_markdown(results: dict[str, Any]) -> str:
     where = results["environment"]
-    lines = [
+    title = (
         f"Decode, scale 0.5-2, crop {CROP} and flip of image and label, {results['images']} images, one core of"
         f" {where['device']}, {results['vector_extension']} loops, {where['date']}. OpenCV {where['opencv']},"
-        f" Pillow {where['pillow']}, torchvision {where['torchvision']}, albumentations {where['albumentations']}.",
-        "",
-        "| pipeline | ends in | median, ms an image | quartiles | ours, ending alike, faster by | our uint8 crop by |",
-        "|---|---|---|---|---|---|",
-    ]
+        f" Pillow {where['pillow']}, torchvision {where['torchvision']}, albumentations {where['albumentations']}."
+    )
+    rows = []
     for ending in ENDINGS:
         for name, t in results["timings"][ending].items():
-            alike, used = (as_text(results["ratios"][kind].get(name)) for kind in (ending, "as used"))
-            times = f"{t['median_ms']:.2f} | {t['q1_ms']:.2f} - {t['q3_ms']:.2f}"
-            lines.append(f"| {name} | {ending} | {times} | {alike} | {used if ending == 'normalised' else ''} |")
-    for name, t in results["timings"]["threads"].items():
-        times = f"{t['median_ms']:.2f} | {t['q1_ms']:.2f} - {t['q3_ms']:.2f}"
-        lines.append(f"| ours, bicubic, {name} | uint8 | {times} | | |")
-    lines += [
-        "",
+            alike, used = (spread(results["ratios"][kind].get(name)) for kind in (ending, "as used"))
+            rows.append((name, ending, times(t), alike, used if ending == "normalised" else ""))
+    rows += [(f"ours, bicubic, {n}", "uint8", times(t), "", "") for n, t in results["timings"]["threads"].items()]
+    header = "pipeline | ends in | median, ms an image | quartiles | ours, ending alike, faster by | our uint8 crop by"
+    return as_text(
+        title,
+        as_table(header, rows),
         "The last column sets peers that normalise on the CPU against our uint8 crop, which the device normalises: what"
         " each costs the CPU as it is used, not the same work. torchvision resizes with antialiasing, its default, and"
         " decodes through Pillow; the others and ours have none. All begin with bytes in memory, and every pipeline was"
         " made before the timing; only those by threads start and end within it.",
-    ]
-    lines += ["", f"Two threads over one: {results['scaling']['median']:.2f}"
-              f" ({results['scaling']['q1']:.2f} - {results['scaling']['q3']:.2f})."]  # fmt: skip
-    return "\n".join(lines) + "\n"
+        f"Two threads over one: {spread(results['scaling'])}.",
+    )
 
 
-def open_source(config: PipelineConfig) -> FileSource:
-    if config.data_lst:
-        source = list_source(config.data_root, config.data_lst)
-    else:
-        folder = builtin_data("")
-        source = list_source(folder, folder / "train.txt")
+def open_files(config: PipelineConfig) -> FileSource:
+    source = open_source("", config.data_root, config.data_lst)
+    assert isinstance(source, FileSource)
     count = config.images or len(source)
     return FileSource(source.root, source.images[:count], source.labels[:count], source.keys[:count])
 
 
 def main(argv: list[str]) -> int:
-    config = PipelineConfig(**parse_flags(PipelineConfig, argv, "benchmarks.pipeline", "Time the way to a crop."))
-    validate(config)
-    if missing():
-        raise UserError(f"no native loader here: {missing()}")
-    source = open_source(config)
+    config = configure(PipelineConfig, argv, "pipeline")
+    need_native_loader()
+    source = open_files(config)
     timings, checks = measure(source, config.rounds)
     native = extension.load()[0]
     assert native is not None
     threads = timings["threads"]
     results = {
         "environment": environment(CPU, "opencv-python-headless", "torchvision", "albumentations"),
-        "config": {k: v for k, v in asdict(config).items() if k not in ("data_root", "data_lst", "out")},
+        "config": settings(config),
         "images": len(source) // BATCH * BATCH,
         "checks": [one.as_dict() for one in checks],
         "vector_extension": native.vector_extension(),

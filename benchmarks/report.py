@@ -1,94 +1,85 @@
-"""Timing that can be believed: warm-up, interleaving, order swapped, median and spread; and where it was taken."""
+"""What every benchmark reads and writes: flags, where a result was taken, JSON and tables."""
 
 import datetime
 import importlib.metadata
 import json
 import platform
-import statistics
 import subprocess
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from deeplab_fast.cli import parse_flags
+from deeplab_fast.config.flags import validate
 from deeplab_fast.runtime import versions
 from deeplab_fast.storage.files import make_folder, replace_file
 
-K = TypeVar("K")
+from .registry import BENCHMARKS
+from .timing import Timing
+
+C = TypeVar("C")
 NOT_RECORDED = "not recorded"
 
 
-@dataclass(frozen=True)
-class Timing:
-    """A value of each round: seconds, or the ratio of two rounds' seconds."""
+def configure(config_class: type[C], argv: Sequence[str], name: str) -> C:
+    """Return a benchmark's configuration from its flags, checked.
 
-    values: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
-
-    @property
-    def quartiles(self) -> tuple[float, float]:
-        """First and third quartile."""
-        low, _, high = statistics.quantiles(self.values, n=4)
-        return low, high
-
-    def over(self, other: "Timing") -> "Timing":
-        """The ratio of the two in each round, where they ran one after the other.
-
-        Its median is steadier than the ratio of the medians: what slows the machine for a while slows both.
-        """
-        return Timing(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))
-
-    def summary(self) -> dict[str, float]:
-        """Median and quartiles, for a result file."""
-        low, high = self.quartiles
-        return {"median": self.median, "q1": low, "q3": high}
-
-    def in_ms(self) -> dict[str, float]:
-        low, high = self.quartiles
-        return {
-            "median_ms": 1e3 * self.median,
-            "q1_ms": 1e3 * low,
-            "q3_ms": 1e3 * high,
-            "min_ms": 1e3 * min(self.values),
-            "rounds": len(self.values),
-        }
+    Raises:
+        UserError: a flag that is not known, or a value that is not allowed.
+    """
+    config = config_class(**parse_flags(config_class, argv, f"benchmarks.{name}", BENCHMARKS[name].measures))
+    validate(config)
+    return config
 
 
-def interleave(steps: Mapping[K, Callable[[], Any]], rounds: int, warmup: int, device: torch.device) -> dict[K, Timing]:
-    """Time the steps in turn, every second round in reverse order, so that drift meets all of them alike."""
-    for _ in range(warmup):
-        for step in steps.values():
-            step()
-    found: dict[K, list[float]] = {name: [] for name in steps}
-    for i in range(rounds):
-        for name in list(steps) if i % 2 == 0 else reversed(list(steps)):
-            _wait(device)
-            start = time.perf_counter()
-            steps[name]()
-            _wait(device)
-            found[name].append(time.perf_counter() - start)
-    return {name: Timing(tuple(seconds)) for name, seconds in found.items()}
+def settings(config: Any, *left_out: str) -> dict[str, Any]:
+    """Return a configuration as a result file holds it: without paths, and without what is ``left_out``."""
+    paths = ("data_", "ckpt_")
+    return {k: v for k, v in asdict(config).items() if not k.startswith(paths) and k not in ("out", *left_out)}
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def beside(timings: Mapping[str, Timing], ours: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Return what a result file holds of times: ``timings``, and ``ratios``, the others' over ours in each round."""
+    return {
+        "timings": {name: t.in_ms() for name, t in timings.items()},
+        "ratios": {name: t.over(timings[ours]).summary() for name, t in timings.items() if name != ours},
+    }
+
+
+def times(entry: Mapping[str, float], digits: int = 2) -> str:
+    """Return two cells: the median and the quartiles, in ms."""
+    return f"{entry['median_ms']:.{digits}f} | {entry['q1_ms']:.{digits}f} - {entry['q3_ms']:.{digits}f}"
+
+
+def spread(ratio: Mapping[str, float] | None, digits: int = 2) -> str:
+    """Return a median with its quartiles; nothing where there is none."""
+    if not ratio:
+        return ""
+    return f"{ratio['median']:.{digits}f} ({ratio['q1']:.{digits}f} - {ratio['q3']:.{digits}f})"
+
+
+def as_table(header: str, rows: Iterable[Iterable[object]]) -> list[str]:
+    """Return the lines of a markdown table; ``header``: its names with ``|`` between."""
+    return [f"| {header} |", "|" + "---|" * (header.count("|") + 1), *(f"| {' | '.join(map(str, r))} |" for r in rows)]
+
+
+def as_text(title: str, table: Iterable[str], *after: str) -> str:
+    """Return a result's markdown: a title, a table and what is to be said below it."""
+    return "\n".join([title, "", *table, *(f"\n{text}" for text in after)]) + "\n"
 
 
 def environment(device: torch.device, *packages: str) -> dict[str, Any]:
     """Return hardware, versions (of ``packages`` too), commit and date that a result depends on."""
+    cpu, threads = _cpu_name(), torch.get_num_threads()
+    name = f"{cpu}, {threads} threads, {torch.backends.cpu.get_cpu_capability()}"
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-    else:
-        name = f"{_cpu_name()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    when = {"device": name, "date": datetime.date.today().isoformat()}
-    return {**when, **commit(), **versions(), **gpu_versions(device), **_versions_of(packages)}
+    where = {"device": name, "cpu": cpu, "threads": threads, "date": datetime.date.today().isoformat()}
+    others = {p.removesuffix("-python-headless"): importlib.metadata.version(p) for p in packages}
+    return {**where, **commit(), **versions(), **gpu_versions(device), **others}
 
 
 def commit(folder: Path = Path(__file__).parent) -> dict[str, Any]:
@@ -118,10 +109,6 @@ def _answer(*command: str) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _versions_of(packages: tuple[str, ...]) -> dict[str, str]:
-    return {name.removesuffix("-python-headless"): importlib.metadata.version(name) for name in packages}
 
 
 def write_results(folder: str, stem: str, results: dict[str, Any], table: str) -> None:

@@ -4,18 +4,18 @@
 not fit the memory is said so; agreement is checked at each.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.cli import run
+from deeplab_fast.config.flags import flag
 from deeplab_fast.config.shared import Precision
 from deeplab_fast.runtime import prepare_backends, select_device
 
 from .cases.implementations import EAGER, NAMES, OURS, StepConfig, some_of
 from .chart import Bar, bar_chart
-from .report import environment, write_results
+from .report import as_table, as_text, configure, environment, settings, spread, write_results
 from .train_step import Bench, TrainStepConfig
 
 
@@ -34,22 +34,19 @@ class ScalingConfig(StepConfig):
 def as_markdown(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
     names = config["implementations"].split(",")
-    lines = [
+    title = (
         f"Images a second, {config['backbone']}, {config['precision']}: {where['device']}, torch {where['torch']},"
-        f" {where['date']}.",
-        "",
-        f"| crop | batch | {' | '.join(names)} | ours is faster by (quartiles) |",
-        "|---|---|" + "---|" * (len(names) + 1),
-    ]
+        f" {where['date']}."
+    )
+    rows = []
     for entry in results["sizes"]:
         cells = []
         for name in names:
             found = entry["implementations"].get(name)
             cells.append(f"{found['images_per_s']:.2f}" if found else f"none: {entry['missing'].get(name, '')}")
-        peer = entry["implementations"].get(EAGER, {}).get("best_of_ours_is_faster_by")
-        faster = f"{peer['median']:.2f} ({peer['q1']:.2f} - {peer['q3']:.2f})" if peer else ""
-        lines.append(f"| {entry['crop_size']} | {entry['batch_size']} | {' | '.join(cells)} | {faster} |")
-    return "\n".join(lines) + "\n"
+        faster = spread(entry["implementations"].get(EAGER, {}).get("best_of_ours_is_faster_by"))
+        rows.append((entry["crop_size"], entry["batch_size"], *cells, faster))
+    return as_text(title, as_table(f"crop | batch | {' | '.join(names)} | ours is faster by (quartiles)", rows))
 
 
 def draw(path: Path, results: dict[str, Any]) -> None:
@@ -66,29 +63,27 @@ def draw(path: Path, results: dict[str, Any]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    config = ScalingConfig(**parse_flags(ScalingConfig, argv, "benchmarks.scaling", "Time steps of many sizes."))
-    validate(config)
+    config = configure(ScalingConfig, argv, "scaling")
     names = some_of(NAMES, "implementations", config.implementations)
     device = select_device(config.device_target)
     prepare_backends(device)
-    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "batch_size", "crop_size")}
-    results: dict[str, Any] = {"environment": environment(device), "config": settings, "sizes": []}
+    shown = settings(config, "batch_size", "crop_size")
+    results: dict[str, Any] = {"environment": environment(device), "config": shown, "sizes": []}
     shared = {k: getattr(config, k) for k in ("model", "backbone", "num_classes", "device_target", "fused", "rounds")}
     for crop in config.crops:
         for batch in config.batches:
             size = replace(TrainStepConfig(**shared), batch_size=batch, crop_size=crop)
+            at = {"crop_size": crop, "batch_size": batch}
             try:
                 bench = Bench(size, config.precision, device)
             except RuntimeError as error:  # the fp32 truth itself does not fit
                 missing = dict.fromkeys(names, str(error).splitlines()[0][:80])
-                results["sizes"].append(
-                    {"crop_size": crop, "batch_size": batch, "implementations": {}, "missing": missing}
-                )
+                results["sizes"].append({**at, "implementations": {}, "missing": missing})
                 continue
             for name in names:
                 bench.add(name)
             found = bench.results(0.0) if bench.built else {"implementations": {}, "missing": bench.missing}
-            results["sizes"].append({"crop_size": crop, "batch_size": batch, **found})
+            results["sizes"].append({**at, **found})
             print(f"crop {crop}, batch {batch}: {', '.join(bench.facts) or 'nothing'} timed", flush=True)
     write_results(config.out, "scaling", results, as_markdown(results))
     if config.out:

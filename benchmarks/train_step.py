@@ -12,16 +12,16 @@ bookkeeping included.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from deeplab_fast.cli import parse_flags, run
+from deeplab_fast.cli import run
 from deeplab_fast.config import PRECISIONS, ModelConfig
-from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.config.flags import flag
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.runtime import DTYPES, check_precision, prepare_backends, select_device
@@ -49,7 +49,8 @@ from .cases.implementations import (
 )
 from .chart import Bar, bar_chart
 from .regression import compare
-from .report import Timing, environment, interleave, save_results
+from .report import as_table, as_text, configure, environment, save_results, settings, spread, times
+from .timing import Timing, interleave
 
 _WARM_UP = 5  # steps: a graph is recorded in the fourth
 _BATCHES = 6  # at most, of the check of each parameter
@@ -204,8 +205,8 @@ def measure(config: TrainStepConfig, device: torch.device) -> dict[str, Any]:
     names = (
         some_of(NAMES, "implementations", config.implementations) if config.implementations else default_names(device)
     )
-    settings = {k: v for k, v in asdict(config).items() if k not in ("out", "compare")}
-    results: dict[str, Any] = {"environment": environment(device), "config": settings, "precisions": {}}
+    shown = settings(config, "compare")
+    results: dict[str, Any] = {"environment": environment(device), "config": shown, "precisions": {}}
     precisions = some_of(PRECISIONS, "precision", config.precision)
     for precision in precisions:
         check_precision(precision, device)
@@ -275,37 +276,31 @@ def title(results: dict[str, Any]) -> str:
 
 
 def as_markdown(results: dict[str, Any]) -> str:
-    lines = [
-        f"{title(results)}.",
-        "",
-        "| precision | implementation | median, ms | quartiles, ms | images/s | our best is faster by (quartiles)"
-        " | of the floor | first pass, s | peak, MB | gradient's error (limit) |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows: list[tuple[Any, ...]] = []
     for precision, entry in results["precisions"].items():
         for name, t in entry["implementations"].items():
-            ratio = t.get("best_of_ours_is_faster_by")
-            faster = f"{ratio['median']:.2f} ({ratio['q1']:.2f} - {ratio['q3']:.2f})" if ratio else ""
+            faster = spread(t.get("best_of_ours_is_faster_by"))
             peak = f"{t['peak_mb']:.0f}" if "peak_mb" in t else ""
-            times = f"{t['median_ms']:.1f} | {t['q1_ms']:.1f} - {t['q3_ms']:.1f} | {t['images_per_s']:.2f}"
-            rest = f"{t['share_of_floor']:.0%} | {t['first_pass_s']:.1f} | {peak} | {_gradient_check(t)}"
-            lines.append(f"| {precision} | {name} | {times} | {faster} | {rest} |")
-        for name, reason in entry["missing"].items():
-            lines.append(f"| {precision} | {name} | not measured: {reason} | | | | | | | |")
-    for precision, entry in results["precisions"].items():
-        roof = entry["roof"]
-        lines.append(
-            f"\n{precision}: the roofline's floor is {entry['floor_ms']:.1f} ms, at the {roof['tflops']:.3g} TFLOP/s"
-            f" and {roof['gb_per_s']:.3g} GB/s that a large product and a large copy reached here."
-        )
+            shares = f"{t['share_of_floor']:.0%}", f"{t['first_pass_s']:.1f}", peak, _gradient_check(t)
+            rows.append((precision, name, times(t, 1), f"{t['images_per_s']:.2f}", faster, *shares))
+        rows += [(precision, n, f"not measured: {why}", *[""] * 7) for n, why in entry["missing"].items()]
+    header = (
+        "precision | implementation | median, ms | quartiles, ms | images/s | our best is faster by (quartiles)"
+        " | of the floor | first pass, s | peak, MB | gradient's error (limit)"
+    )
+    notes = [
+        f"{precision}: the roofline's floor is {entry['floor_ms']:.1f} ms, at the {entry['roof']['tflops']:.3g} TFLOP/s"
+        f" and {entry['roof']['gb_per_s']:.3g} GB/s that a large product and a large copy reached here."
+        for precision, entry in results["precisions"].items()
+    ]
     if "note" in results:
-        lines.append(f"\n{results['note']}")
-    for one in results.get("checks", []):
-        lines.append(
-            f"\n{one['implementation']}, fp32, small batches: the {one['what']}, is {one['found']:.1e} off the exact"
-            f" one (limit {one['limit']:.0e})."
-        )
-    return "\n".join(lines) + "\n"
+        notes.append(results["note"])
+    notes += [
+        f"{one['implementation']}, fp32, small batches: the {one['what']}, is {one['found']:.1e} off the exact"
+        f" one (limit {one['limit']:.0e})."
+        for one in results.get("checks", [])
+    ]
+    return as_text(f"{title(results)}.", as_table(header, rows), *notes)
 
 
 def _gradient_check(entry: dict[str, Any]) -> str:
@@ -325,10 +320,7 @@ def draw(path: Path, results: dict[str, Any]) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    config = TrainStepConfig(
-        **parse_flags(TrainStepConfig, list(argv), "benchmarks.train_step", "Time one training step.")
-    )
-    validate(config)
+    config = configure(TrainStepConfig, argv, "train_step")
     device = select_device(config.device_target)
     prepare_backends(device)
     results = measure(config, device)

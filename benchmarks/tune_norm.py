@@ -11,15 +11,14 @@ from unittest import mock
 
 import torch
 
-from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config.flags import flag, validate
-from deeplab_fast.errors import UserError
-from deeplab_fast.ops.triton import missing
+from deeplab_fast.cli import run
+from deeplab_fast.config.flags import flag
 from deeplab_fast.ops.triton.tiles import Tile
 
-from .device_timing import captured, interleave_on_device
+from .cases.kernel import kernel_device
 from .kernels import copy_bandwidth
-from .report import environment, write_results
+from .report import as_table, as_text, configure, environment, write_results
+from .timing import captured, interleave_on_device
 
 # (rows, channels) at batch 32, crop 513: layer3, its inner ones, layer2, layer1, its inner ones
 SHAPES = ((34848, 1024), (34848, 256), (135200, 512), (532512, 256), (532512, 64))
@@ -84,31 +83,24 @@ def with_tile(tile: Tile, work: Callable[[], Any]) -> Callable[[], Any]:
 
 def as_markdown(results: dict[str, Any]) -> str:
     where = results["environment"]
-    lines = [
+    title = (
         f"Passes of the normalisation, bf16: {where['device']}, torch {where['torch']}, {where['date']}. A copy moves"
-        f" {results['copy_bandwidth'] / 1e9:.0f} GB/s. Sums include the merge of the programs' parts.",
-        "",
-        "| pass | shape | fastest tile (rows x columns, warps) | ms | of a copy's bandwidth |",
-        "|---|---|---|---|---|",
-    ]
+        f" {results['copy_bandwidth'] / 1e9:.0f} GB/s. Sums include the merge of the programs' parts."
+    )
+    rows = []
     for name, shapes in results["passes"].items():
         for shape, found in shapes.items():
             best = min(found["ms"], key=found["ms"].get)
             share = found["bytes"] / (found["ms"][best] / 1e3) / results["copy_bandwidth"]
-            lines.append(f"| {name} | {shape} | {best} | {found['ms'][best]:.4f} | {share:.0%} |")
-    return "\n".join(lines) + "\n"
+            rows.append((name, shape, best, f"{found['ms'][best]:.4f}", f"{share:.0%}"))
+    return as_text(
+        title, as_table("pass | shape | fastest tile (rows x columns, warps) | ms | of a copy's bandwidth", rows)
+    )
 
 
 def main(argv: list[str]) -> int:
-    config = TuneNormConfig(
-        **parse_flags(TuneNormConfig, argv, "benchmarks.tune_norm", "Time the norm kernels' tiles.")
-    )
-    validate(config)
-    device = torch.device("cuda")
-    if not torch.cuda.is_available():
-        raise UserError("no CUDA GPU")
-    if reason := missing(device):
-        raise UserError(f"the kernels cannot run: {reason}")
+    config = configure(TuneNormConfig, argv, "tune_norm")
+    device = kernel_device(dry_run=False)
     torch.manual_seed(0)
     results: dict[str, Any] = {
         "environment": environment(device),

@@ -10,27 +10,28 @@ are. ``--dry_run=True`` goes through it with tiny shapes, on a CPU in Triton's i
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.cli import run
+from deeplab_fast.config.flags import flag
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops.conv import gemm, gemm_check
 from deeplab_fast.ops.conv.measurements import MEASURED, predicted, shape_class
-from deeplab_fast.ops.triton import chip, missing
+from deeplab_fast.ops.triton import chip
 from deeplab_fast.ops.triton.tiles import FORWARD, ConvTile, candidates
 from deeplab_fast.runtime import DTYPES, prepare_backends
 from deeplab_fast.storage.files import replace_file
 
-from .agreement import Check, relative
+from .agreement import Check, relative, require
+from .cases.kernel import DRY_RUN, kernel_device
 from .cases.layers import OURS, VENDOR, Layer, Step, both, kernel, layers, with_tiles
-from .device_timing import captured, interleave_on_device
-from .report import environment, save_results
+from .report import as_table, as_text, configure, environment, save_results, settings, spread
+from .timing import captured, interleave_on_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class TuneConfig:
     out: str = flag("", "Folder for tune_tiles.json and tune_tiles.md.")
 
 
-def check(layer: Layer, steps: dict[str, Step]) -> list[Check]:
+def checks_of(layer: Layer, steps: dict[str, Step]) -> list[Check]:
     """Compare each result of the two.
 
     Raises:
@@ -57,9 +58,8 @@ def check(layer: Layer, steps: dict[str, Step]) -> list[Check]:
     checks = []
     for i, (a, b) in enumerate(zip(steps[OURS](), steps[VENDOR](), strict=True)):
         error = float((a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-30))
-        checks.append(relative(f"result {i}, against the library's", error, most))
-        if checks[-1].failed:
-            raise UserError(f"{layer}: {checks[-1]}")
+        check = relative(f"result {i}, against the library's", error, most)
+        checks.append(require(check, f"{layer}: {check}"))
     return checks
 
 
@@ -88,7 +88,7 @@ def measure(layer: Layer, config: TuneConfig, device: torch.device, dtype: torch
     best = {use: min(times, key=times.__getitem__) for use, times in swept.items()}
     steps = both(layer, config.batch_size, dtype, device)
     steps[OURS] = with_tiles(best, steps[OURS])
-    checks = check(layer, steps)
+    checks = checks_of(layer, steps)
     timings = interleave_on_device({name: captured(step) for name, step in steps.items()}, config.rounds)
     architecture = chip.architecture(device)
     guess = predicted(layer.c, layer.k, layer.rates, map_, architecture, chip.multiprocessors(device))
@@ -122,49 +122,35 @@ def write_table(path: Path, gpu: str, where: dict[str, Any], shapes: dict[str, A
 
 def as_markdown(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
-    lines = [
+    title = (
         f"Convolutions with the statistics of their output, forward and backward, {config['precision']}, batch"
         f" {config['batch_size']}, crop {config['crop_size']}: {where['device']}, torch {where['torch']},"
-        f" {where['date']}.",
-        "",
-        "| shape | ours, ms | library, ms | ours is faster by | our tiles (pixels x channels x summed, warps, stages,"
-        " programs a multiprocessor): ms | forward as predicted, ms: ours, library |",
-        "|---|---|---|---|---|---|",
-    ]
+        f" {where['date']}."
+    )
+    rows = []
     for name, entry in results["shapes"].items():
-        ratio, guess = entry["ratio"], entry["predicted_forward_ms"]
+        ours, theirs = (f"{entry[key]:.3f}" for key in ("ours_ms", "vendor_ms"))
         tiles = "; ".join(f"{use} {label}: {entry['tile_ms'][use][label]:.3f}" for use, label in entry["tiles"].items())
-        lines.append(
-            f"| {name} | {entry['ours_ms']:.3f} | {entry['vendor_ms']:.3f} |"
-            f" {ratio['median']:.2f} ({ratio['q1']:.2f} - {ratio['q3']:.2f}) | {tiles} |"
-            f" {guess[0]:.3f}, {guess[1]:.3f} |"
-        )
-    if config["dry_run"]:
-        lines.append("\nA dry run: tiny shapes, and the times mean nothing.")
-    return "\n".join(lines) + "\n"
+        guess = ", ".join(f"{ms:.3f}" for ms in entry["predicted_forward_ms"])
+        rows.append((name, ours, theirs, spread(entry["ratio"]), tiles, guess))
+    header = (
+        "shape | ours, ms | library, ms | ours is faster by | our tiles (pixels x channels x summed, warps, stages,"
+        " programs a multiprocessor): ms | forward as predicted, ms: ours, library"
+    )
+    return as_text(title, as_table(header, rows), *([DRY_RUN] if config["dry_run"] else []))
 
 
 def main(argv: Sequence[str]) -> int:
-    config = TuneConfig(**parse_flags(TuneConfig, list(argv), "benchmarks.tune_tiles", "Time the convolutions."))
-    validate(config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if reason := missing(device):
-        raise UserError(f"the kernels cannot run: {reason}")
-    if device.type == "cpu" and not config.dry_run:
-        raise UserError("no CUDA GPU: only --dry_run=True makes sense here")
+    config = configure(TuneConfig, argv, "tune_tiles")
+    device = kernel_device(config.dry_run)
     if config.dry_run:
-        small = {"batch_size": 2, "crop_size": 17, "rounds": 4}
-        config = TuneConfig(**asdict(config) | small)
+        config = replace(config, batch_size=2, crop_size=17, rounds=4)
     dtype = torch.float32 if config.dry_run and device.type == "cpu" else DTYPES[config.precision]
     torch.manual_seed(0)
     prepare_backends(device)  # the library as training has it
     shapes: dict[str, Any] = {}
     where = environment(device)
-    results = {
-        "environment": where,
-        "config": {k: v for k, v in asdict(config).items() if k not in ("out", "table")},
-        "shapes": shapes,
-    }
+    results = {"environment": where, "config": settings(config, "table"), "shapes": shapes}
     failed = 0
     for layer in layers(config.crop_size, 8 if config.dry_run else 1):
         left_out = layer.is_product and device.type == "cuda" and product_missing(layer, dtype, device)

@@ -5,20 +5,21 @@
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config.flags import flag, validate
+from deeplab_fast.cli import run
+from deeplab_fast.config.flags import flag
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import extension
 
-from .agreement import Check, relative
-from .report import Timing, environment, interleave, write_results
+from .agreement import Check, relative, require
+from .report import as_table, as_text, beside, configure, environment, settings, spread, times, write_results
+from .timing import Timing, interleave
 
 CLASSES, IGNORE = 21, 255
 OURS = "ours"
@@ -90,43 +91,33 @@ def measure(batch: int, low: int, high: int, rounds: int) -> tuple[dict[str, Tim
         errors[f"{name}: gradient"] = ((gradient - exact_gradient).norm() / exact_gradient.norm()).item()
     checks = [relative("loss", errors[f"{OURS}: loss"], 1e-6), relative("gradient", errors[f"{OURS}: gradient"], 1e-5)]
     for one in checks:
-        if one.failed:
-            raise UserError(f"ours, against fp64: {one}")
+        require(one, f"ours, against fp64: {one}")
     return interleave(runs, rounds, 2, CPU), errors, checks
 
 
 def as_markdown(results: dict[str, Any]) -> str:
     where, config = results["environment"], results["config"]
-    lines = [
+    title = (
         f"Upsampling and cross-entropy, forward and gradient: {config['batch']} x {CLASSES} x {config['low']} x"
         f" {config['low']} to {config['high']} x {config['high']}, fp32, {where['device']}, {where['date']}."
-        f" torch {where['torch']}.",
-        "",
-        "| by | median, ms | quartiles | ours is faster by | gradient's relative error |",
-        "|---|---|---|---|---|",
+        f" torch {where['torch']}."
+    )
+    rows = [
+        (name, times(t), spread(results["ratios"].get(name), 1), f"{results['errors'][f'{name}: gradient']:.1e}")
+        for name, t in results["timings"].items()
     ]
-    for name, t in results["timings"].items():
-        found = results["ratios"].get(name)
-        faster = f"{found['median']:.1f} ({found['q1']:.1f} - {found['q3']:.1f})" if found else ""
-        error = results["errors"][f"{name}: gradient"]
-        lines.append(
-            f"| {name} | {t['median_ms']:.2f} | {t['q1_ms']:.2f} - {t['q3_ms']:.2f} | {faster} | {error:.1e} |"
-        )
-    return "\n".join(lines) + "\n"
+    return as_text(title, as_table("by | median, ms | quartiles | ours is faster by | gradient's relative error", rows))
 
 
 def main(argv: list[str]) -> int:
-    what = "Time upsampling and cross-entropy."
-    config = UpsampleCeConfig(**parse_flags(UpsampleCeConfig, argv, "benchmarks.upsample_ce", what))
-    validate(config)
+    config = configure(UpsampleCeConfig, argv, "upsample_ce")
     timings, errors, checks = measure(config.batch, config.low, config.high, config.rounds)
     results = {
         "environment": environment(CPU),
-        "config": {k: v for k, v in asdict(config).items() if k != "out"},
+        "config": settings(config),
         "errors": errors,
         "checks": [one.as_dict() for one in checks],
-        "timings": {name: t.in_ms() for name, t in timings.items()},
-        "ratios": {name: t.over(timings[OURS]).summary() for name, t in timings.items() if name != OURS},
+        **beside(timings, OURS),
     }
     write_results(config.out, "upsample_ce", results, as_markdown(results))
     return 0

@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic: what is called slower, what is called alike, what is drawn."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import agreement, curves, evaluation, regression, report, train_step
+from benchmarks import agreement, curves, evaluation, registry, regression, report, timing, train_step
+from benchmarks import run as command
 from benchmarks.cases import implementations
 from benchmarks.chart import Bar, bar_chart
 from deeplab_fast.errors import UserError
@@ -194,6 +196,42 @@ def test_a_result_says_which_commit_it_is_of(tmp_path):
     assert found["dirty"] is False
     (tmp_path / "file").write_text("two")
     assert report.commit(tmp_path) == found | {"dirty": True}
+
+
+def test_subjects_take_turns_and_the_warm_up_is_left_out():
+    calls = []
+    steps = {name: lambda name=name: calls.append(name) or len(calls) for name in "ab"}
+    found = timing.take_turns(steps, rounds=3, warmup=1, measure=lambda step: step())
+    assert "".join(calls) == "baabbaab"  # every second round in reverse
+    assert found == {"a": (3, 6, 7), "b": (4, 5, 8)}
+
+
+def test_times_in_a_result_and_in_a_table():
+    timings = {"ours": timing.Timing((1.0, 2.0, 3.0, 4.0)), "peer": timing.Timing((2.0, 4.0, 6.0, 8.0))}
+    entry = report.beside(timings, "ours")
+    assert entry["timings"]["ours"]["median_ms"] == 2500
+    assert report.times(entry["timings"]["ours"], 0) == "2500 | 1250 - 3750"
+    assert report.spread(entry["ratios"]["peer"], 1) == "2.0 (2.0 - 2.0)"
+    table = report.as_table("a | b", [(1, "x")])
+    assert report.as_text("Title.", table, "After.") == "Title.\n\n| a | b |\n|---|---|\n| 1 | x |\n\nAfter.\n"
+
+
+def test_a_result_says_where_it_was_taken():
+    where = report.environment(torch.device("cpu"))
+    assert {"device", "cpu", "threads", "date", "commit", "torch"} <= where.keys()
+
+
+def test_one_command_lists_all_benchmarks_and_gives_the_flags_of_each(capsys):
+    assert command.main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    for name, benchmark in registry.BENCHMARKS.items():
+        assert f"{name} " in listed
+        with contextlib.suppress(SystemExit):
+            command.main([name, "--help"])
+        assert f"benchmarks.{name}" in capsys.readouterr().out
+        assert benchmark.measures in listed
+    with pytest.raises(UserError, match="nothing: expected one of train_step, "):
+        command.main(["nothing"])
 
 
 def test_an_evaluation_that_predicts_other_classes_disagrees():

@@ -21,8 +21,8 @@ from deeplab_fast.training.state import build_state
 from deeplab_fast.training.step import choose_step
 
 from ..agreement import Truth, gradients_of
-from ..graphed import GraphedCallable
 from ..peers import Torchvision
+from ..timing import GraphedCallable
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,12 @@ from torch import Tensor
 
 from deeplab_fast.config.flags import flag
 from deeplab_fast.config.shared import Precision
+from deeplab_fast.errors import UserError
+from deeplab_fast.ops.triton import missing
 from deeplab_fast.ops.triton.launch import Launch
 
 OURS, EAGER, COMPILED = "ours", "torch eager", "torch.compile"
+DRY_RUN = "A dry run: tiny shapes, and the times mean nothing."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,20 @@ class Case:
     steps: dict[str, Callable[[], Any]]
     exact: Callable[[], list[Tensor]] | None = None
     launches: list[Launch] | None = None
+
+
+def kernel_device(dry_run: bool) -> torch.device:
+    """Return the device that the kernels are timed on.
+
+    Raises:
+        UserError: they cannot run, or there is no GPU and this is no dry run.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if reason := missing(device):
+        raise UserError(f"the kernels cannot run: {reason}")
+    if device.type == "cpu" and not dry_run:
+        raise UserError("no CUDA GPU: only --dry_run=True of kernels and tune_tiles makes sense here")
+    return device
 
 
 def sides(crop: int) -> dict[str, tuple[int, int]]:

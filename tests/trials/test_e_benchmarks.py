@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import readme, train_step
+from benchmarks import readme, timing, train_step
 from benchmarks.cases import implementations
 from benchmarks.peers import Torchvision
 from deeplab_fast.errors import UserError
@@ -93,14 +93,13 @@ def tiny(monkeypatch):
 
 def build_graphed(name, monkeypatch):
     """A graphed peer on a CPU, by a stand-in: the device is taken for a GPU where the graph asks for it alone."""
-    from benchmarks import graphed
-
     fake = FakeGraph(monkeypatch)
-    real = graphed.GraphedCallable
+    real = timing.GraphedCallable
     monkeypatch.setattr(
         implementations, "GraphedCallable", lambda work, device: real(fake.wrap(work), torch.device("cuda"))
     )
-    monkeypatch.setattr(real, "_beside", lambda graphed: graphed.work())
+    monkeypatch.setattr(timing, "run_beside", lambda side, work: work())
+    monkeypatch.setattr(torch.cuda, "Stream", object)
     return build(name), fake
 
 
