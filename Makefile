@@ -37,13 +37,13 @@ types: setup
 BENCH := build/bench
 SMALL := --backbone=resnet50 --crop_size=65
 bench: setup
-	$(BIN)/python -m benchmarks.train_step --rounds=9 --out=$(BENCH)
-	$(BIN)/python -m benchmarks.train_step $(SMALL) --precision=bf16 --rounds=4 --out=$(BENCH)/compiled \
+	$(BIN)/python -m benchmarks.run train_step --rounds=9 --out=$(BENCH)
+	$(BIN)/python -m benchmarks.run train_step $(SMALL) --precision=bf16 --rounds=4 --out=$(BENCH)/compiled \
 		--implementations=ours,ours-compile,torchvision-eager,torchvision-compile
-	$(BIN)/python -m benchmarks.scaling $(SMALL) --batches=2,4 --crops=65,97 --rounds=4 --out=$(BENCH)
-	$(BIN)/python -m benchmarks.loader_step --backbone=resnet18 --batch_size=4 --crop_size=129 --steps=6 --out=$(BENCH)
-	$(BIN)/python -m benchmarks.evaluation --backbone=resnet18 --crop_size=129 --out=$(BENCH)
-	$(BIN)/python -m benchmarks.floor --out=$(BENCH)
+	$(BIN)/python -m benchmarks.run scaling $(SMALL) --batches=2,4 --crops=65,97 --rounds=4 --out=$(BENCH)
+	$(BIN)/python -m benchmarks.run loader_step --backbone=resnet18 --batch_size=4 --crop_size=129 --steps=6 --out=$(BENCH)
+	$(BIN)/python -m benchmarks.run evaluation --backbone=resnet18 --crop_size=129 --out=$(BENCH)
+	$(BIN)/python -m benchmarks.run floor --out=$(BENCH)
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=median,iqr,min,rounds --benchmark-json=$(BENCH)/pytest.json
 	@echo "results: $(BENCH)"
 

@@ -103,14 +103,15 @@ elif [ "$part" = step ] || [ "$part" = peers ]; then
     few=(--backbone=resnet50 --batches=2 --crops=33 --rounds=4)
     beside=ours,torchvision-eager
   fi
-  step=("$PYTHON" -m benchmarks.train_step "${size[@]}" --precision=bf16 --out="$out")
+  step=("$PYTHON" -m benchmarks.run train_step "${size[@]}" --precision=bf16 --out="$out")
   if [ "$part" = step ]; then
     # What is timed by then is kept where the time runs out: the limits add up to four minutes.
     run "step" 125 "${step[@]}" --rounds=20 --minutes=1.6 --implementations="$beside"
-    run "batches of 2 and 8" 40 "$PYTHON" -m benchmarks.scaling "${few[@]}" --precision=bf16 --out="$out"
-    run "loader and step" 40 "$PYTHON" -m benchmarks.loader_step "${size[@]}" --num_workers=8 --steps=20 --out="$out"
-    run "evaluation" 35 "$PYTHON" -m benchmarks.evaluation "${one[@]}" --batch_size=32 --precision=bf16 --num_workers=8 \
+    run "batches of 2 and 8" 40 "$PYTHON" -m benchmarks.run scaling "${few[@]}" --precision=bf16 --out="$out"
+    run "loader and step" 40 "$PYTHON" -m benchmarks.run loader_step "${size[@]}" --num_workers=8 --steps=20 \
       --out="$out"
+    run "evaluation" 35 "$PYTHON" -m benchmarks.run evaluation "${one[@]}" --batch_size=32 --precision=bf16 \
+      --num_workers=8 --out="$out"
     cat "$out"/{train_step,scaling,loader_step,evaluation}.md 2>/dev/null || true
   else
     run "step" 530 "${step[@]}" --rounds=30 --minutes=5
@@ -118,8 +119,8 @@ elif [ "$part" = step ] || [ "$part" = peers ]; then
   fi
   report
 elif [ "$part" = tune ]; then
-  timeout 400 "$PYTHON" -m benchmarks.tune_tiles --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"
-  [ -n "$dry" ] || timeout 120 "$PYTHON" -m benchmarks.tune_norm --out="$out" 2>&1 | tee -a "$log"
+  timeout 400 "$PYTHON" -m benchmarks.run tune_tiles --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"
+  [ -n "$dry" ] || timeout 120 "$PYTHON" -m benchmarks.run tune_norm --out="$out" 2>&1 | tee -a "$log"
 else
-  timeout 530 "$PYTHON" -m benchmarks.kernels --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"
+  timeout 530 "$PYTHON" -m benchmarks.run kernels --out="$out" ${dry:+--dry_run=True} 2>&1 | tee -a "$log"
 fi

@@ -13,10 +13,10 @@ from deeplab_fast.config.flags import flag
 from deeplab_fast.config.shared import Precision
 from deeplab_fast.runtime import prepare_backends, select_device
 
+from .cases.bench import Bench
 from .cases.implementations import EAGER, NAMES, OURS, StepConfig, some_of
 from .chart import Bar, bar_chart
 from .report import as_table, as_text, configure, environment, settings, spread, write_results
-from .train_step import Bench, TrainStepConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class ScalingConfig(StepConfig):
     precision: Precision = flag("bf16", "Precision.")
     batches: tuple[int, ...] = flag((2, 8, 16, 32, 64), "Images a step.", minimum=2)
     crops: tuple[int, ...] = flag((257, 513, 769, 1025), "Sides of the images.", minimum=33)
-    rounds: int = flag(10, "Timed steps of each.", minimum=4)
+    rounds: int = flag(10, "Timed steps of each implementation.", minimum=4)
     out: str = flag("", "Folder for scaling.json, scaling.md and scaling.png.")
 
 
@@ -69,10 +69,9 @@ def main(argv: list[str]) -> int:
     prepare_backends(device)
     shown = settings(config, "batch_size", "crop_size")
     results: dict[str, Any] = {"environment": environment(device), "config": shown, "sizes": []}
-    shared = {k: getattr(config, k) for k in ("model", "backbone", "num_classes", "device_target", "fused", "rounds")}
     for crop in config.crops:
         for batch in config.batches:
-            size = replace(TrainStepConfig(**shared), batch_size=batch, crop_size=crop)
+            size = replace(config, batch_size=batch, crop_size=crop)
             at = {"crop_size": crop, "batch_size": batch}
             try:
                 bench = Bench(size, config.precision, device)

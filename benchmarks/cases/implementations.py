@@ -66,6 +66,7 @@ class StepConfig:
     num_classes: int = flag(21, "Classes.", minimum=2, maximum=255)
     device_target: Device = flag("auto", "Device.")
     fused: Fused = flag("auto", "Our fused kernels.")
+    rounds: int = flag(15, "Timed steps of each implementation.", minimum=4)
 
 
 @dataclass
