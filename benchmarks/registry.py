@@ -22,7 +22,6 @@ BENCHMARKS = {
         "loader_checksums": "Measure what verifying checksums costs the loader.",
         "confusion": "Time the counting of a confusion matrix beside numpy.bincount and torchmetrics.",
         "upsample_ce": "Time upsampling and cross-entropy on the CPU beside torch.",
-        "upsample_confusion": "Time counting from low-resolution logits on the CPU beside torch.",
         "kernels": "Time the fused kernels beside torch eager and torch.compile, on a GPU.",
         "tune_tiles": "Time the convolutions and their tiles beside the library; write the table of choices.",
         "tune_norm": "Time the tiles of the normalisation's kernels.",
