@@ -1,20 +1,37 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv first, once.
+# Two commands on a fresh machine: `make demo` and `make test`. Each sets up .venv first, once: demo installs the package
+# alone, the others the developers' tools too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PACKAGE := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
+LOG := $(VENV)/install.log
+# What pip and the compilers print goes to the log; its end is shown where they fail.
+PIP = $(BIN)/python -m pip --verbose --disable-pip-version-check install --progress-bar=off -c constraints.txt $(1) \
+	>>$(LOG) 2>&1 || { tail -n 30 $(LOG); echo "the installation failed; all of its output: $(LOG)"; exit 1; }
+SAY_MISSING := $(BIN)/python -c 'from deeplab_fast.runtime.__main__ import print_missing; print_missing("$(LOG)")'
 
 .PHONY: setup demo test test-reference lint types bench asan fuzz format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard csrc/*) $(wildcard csrc/*/*)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
-	touch $@
+$(PACKAGE): pyproject.toml constraints.txt setup.py $(wildcard csrc/* csrc/*/* csrc/*/*/*)
+	@test -x $(BIN)/python || { echo "making $(VENV) (seconds)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing deeplab_fast and torch, building the extension (minutes; log: $(LOG))"
+	@rm -f $(LOG)
+	@$(call PIP,-e .)
+	@touch $@
+	@$(if $(filter demo,$(MAKECMDGOALS)),$(SAY_MISSING),:)
 
-demo: setup
+# The package is there: its metadata say which tools the extra `dev` asks for, and nothing is built again.
+$(STAMP): $(PACKAGE)
+	@echo "installing the developers' tools (a minute or two; log: $(LOG))"
+	@$(call PIP,'deeplab_fast[dev]')
+	@touch $@
+	@$(SAY_MISSING)
+
+demo: $(PACKAGE)
 	$(BIN)/python -m deeplab_fast.train
 
 # Two at a time: most of the time Triton's interpreter runs, on one core.

@@ -40,6 +40,30 @@ def report() -> list[tuple[str, str]]:
     return lines
 
 
+# What each optional part of the extension is for; the extension's own reason says how to get it.
+_WORTH = {
+    "JPEG": "images are decoded in C++; without it Python loads them, several times slower",
+    "PNG": "labels are decoded in C++; without it Python loads them, several times slower",
+    "deflate": "labels are inflated faster; without it the loader loses a quarter of its speed",
+    "CUDA": "a GPU augments and counts; without it the CPU and Triton do",
+    "GEMM": "a Hopper GPU has its fastest convolutions; without it cuDNN's run",
+}
+
+
+def print_missing(log: str) -> None:
+    """Print which parts of the extension are missing, what each is for and how to get it; ``log``: the build's."""
+    found = {part.strip(): finding for part, finding in extension.status()}
+    if found["extension"].startswith("none: "):
+        print(f"the extension is missing: {found['extension'].removeprefix('none: ')}\n  the build's log: {log}")
+        return
+    missing = [part for part in _WORTH if found[part].startswith("missing: ")]
+    print("the extension is built, without:" if missing else "the extension is built, with all its parts")
+    for part in missing:
+        print(f"  {part:<8} {_WORTH[part]}\n  {'':<8} {found[part]}")
+    if missing:
+        print("  To have them, install what you want of these, then: make --always-make setup")
+
+
 def main(argv: list[str]) -> int:
     """Print the report; return the exit status."""
     Parser(prog="python -m deeplab_fast.runtime", description="What this machine offers, and why not.").parse_args(argv)
