@@ -1,12 +1,12 @@
-"""Writes README's performance section from the committed results.
+"""Write the figures of README.md and docs/benchmarks.md from the committed results: ``python -m benchmarks.readme``.
 
-``python -m benchmarks.readme`` takes, for each device under ``benchmarks/results``, the newest of each table whose
-checks of agreement are kept beside it, could fail and passed; the others are named with the reason. What was not
-measured is not there. A test holds README to it.
+docs/benchmarks.md gets, for each device under ``benchmarks/results``, the newest of each table whose checks of
+agreement are kept beside it, could fail and passed; the others are named with the reason. What was not measured is not
+there. README gets the newest chart of a step and one line a comparison. A test holds both to it.
 """
 
 import json
-import sys
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,39 @@ TABLES = {
     "confusion": "Confusion matrix",
     "kernels": "Fused kernels",
 }
+# README's lines: the kind of result, what is compared, and where its file keeps the timings of ours and of the peer.
+_STEP = "a step of {backbone}, batch {batch_size}, crop {crop_size}, "
+HEADLINES = (
+    ("train_step", _STEP + "fp32", ("precisions", "fp32", "implementations"), "ours", "torchvision-eager"),
+    ("train_step", _STEP + "bf16", ("precisions", "bf16", "implementations"), "ours", "torchvision-eager"),
+    ("evaluation", "evaluation, {backbone}, crop {crop_size}", ("timings",), "ours", "reference"),
+    (
+        "pipeline",
+        "file to crop, one image, one core",
+        ("timings", "uint8"),
+        "ours, bicubic",
+        "recipe (OpenCV, bicubic)",
+    ),
+    ("confusion", "confusion matrix of a label map, one core", ("timings", "uint8"), "ours", "numpy.bincount"),
+)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A result file that README could show; ``reason`` says why it does not, where it does not."""
+    """A result file that could be shown; ``reason`` says why it is not, where it is not."""
 
     table: Path  # its markdown
     device: str
     date: str
     reason: str | None
+    content: dict[str, Any]
 
     @classmethod
     def read(cls, file: Path) -> "Result":
         content: dict[str, Any] = json.loads(file.read_text())
         where = content["environment"]
-        return cls(file.with_suffix(".md"), where["device"].split(",")[0], where["date"], reason_against(content))
+        device = where["device"].split(",")[0]
+        return cls(file.with_suffix(".md"), device, where["date"], reason_against(content), content)
 
     @property
     def stem(self) -> str:
@@ -56,7 +73,7 @@ def kind(stem: str) -> str:
 
 
 def all_results() -> list[Result]:
-    """Return every result that has a table of a kind that README shows, oldest first."""
+    """Return every result that has a table of a kind that is shown, oldest first."""
     files = (f for f in RESULTS.glob("*/*.json") if kind(f.stem) in TABLES and f.with_suffix(".md").exists())
     return sorted((Result.read(f) for f in files), key=lambda r: (r.date, str(r.table)))
 
@@ -87,7 +104,7 @@ def _link(notes: Path, before: str, after: str) -> str:
 
 
 def section() -> str:
-    """The markdown between the marks."""
+    """Return the tables of docs/benchmarks.md, with links from the root."""
     results, lines = all_results(), []
     for device in devices(results):
         lines.append(f"### {device}\n")
@@ -98,22 +115,54 @@ def section() -> str:
         for notes in dict.fromkeys(one.notes for one in tables.values() if one.notes.exists()):
             lines.append(f"What to know of these figures: {_link(notes, '', '')}.\n")
         lines += not_shown(results, device)
-        chart = tables["train_step"].table.with_suffix(".png") if "train_step" in tables else Path()
-        if chart.is_file():
-            lines.append(f"![Time of a step by implementation]({chart.relative_to(ROOT)})\n")
+        lines += [f"{one}\n" for one in _chart(tables)]
     if not any("NVIDIA" in device for device in devices(results)):
         lines.append("No GPU has been measured yet.\n")
     return "\n".join(lines)
 
 
-def with_section(readme: str) -> str:
-    """README with the section written anew."""
-    head, rest = readme.split(BEGIN)
+def _chart(tables: dict[str, Result]) -> list[str]:
+    """Return the link to the chart of the step's result, where there is one."""
+    chart = tables["train_step"].table.with_suffix(".png") if "train_step" in tables else Path()
+    return [f"![Time of a step by implementation]({chart.relative_to(ROOT)})"] if chart.is_file() else []
+
+
+def summary() -> str:
+    """Return README's chart, of the device that was measured last, and its lines, one a comparison."""
+    results = all_results()
+    tables = {device: shown(results, device) for device in devices(results)}
+    charts = [chart for of_device in tables.values() for chart in _chart(of_device)]
+    lines = [*charts[:1], "", "| on | what | ours, ms | beside | theirs, ms | faster by |", "|---|---|---|---|---|---|"]
+    for device, of_device in tables.items():
+        for stem, words, path, ours, peer in HEADLINES:
+            if stem not in of_device:
+                continue
+            content = timings = of_device[stem].content
+            for key in path:
+                timings = timings.get(key, {})
+            if timings.keys() >= {ours, peer}:
+                what = words.format(**content["config"])
+                mine, its = (timings[name]["median_ms"] for name in (ours, peer))
+                lines.append(f"| {device} | {what} | {_ms(mine)} | {peer} | {_ms(its)} | {its / mine:.3g} |")
+    return "\n".join(lines) + "\n"
+
+
+def _ms(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 1000 else f"{figure:.3g}"
+
+
+# Each file and what is written between its marks. docs/ is one folder down, which its links say.
+WRITTEN = {"README.md": summary, "docs/benchmarks.md": lambda: re.sub(r"\]\((?!http)", "](../", section())}
+
+
+def with_figures(name: str, text: str) -> str:
+    """Return the text of the file ``name`` with its figures written anew."""
+    head, rest = text.split(BEGIN)
     _, tail = rest.split(END)
-    return f"{head}{BEGIN}\n\n{section()}\n{END}{tail}"
+    return f"{head}{BEGIN}\n\n{WRITTEN[name]()}\n{END}{tail}"
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(with_section(path.read_text()))
-    sys.exit(0)
+    for name in WRITTEN:
+        path = ROOT / name
+        path.write_text(with_figures(name, path.read_text()))

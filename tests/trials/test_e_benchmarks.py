@@ -212,8 +212,8 @@ def test_e4_a_table_comes_from_a_result_whose_check_could_fail_and_passed(tmp_pa
     assert "training step of 2026-01-04: it keeps no check of agreement" in text
 
 
-def test_e4_the_readme_says_which_of_the_h200s_figures_it_does_not_show():
-    text = (REPO / "README.md").read_text()
+def test_e4_the_benchmarks_page_says_which_of_the_h200s_figures_it_does_not_show():
+    text = (REPO / "docs/benchmarks.md").read_text()
     assert re.search(r"Not shown: .*training step of 2026-11-26: its check of the gradient could not fail", text)
     assert "benchmarks/results/2026-11-26-nvidia-h200/NOTES.md" in text
     assert "635.64" not in text  # images a second of that result
