@@ -9,7 +9,7 @@ import pytest
 from benchmarks.readme import WRITTEN, with_figures
 
 ROOT = Path(__file__).parent.parent
-NATIVE = [ROOT / "csrc/README.md", ROOT / "deeplab_fast/ops/README.md"]
+NATIVE = [ROOT / "csrc/README.md", *sorted((ROOT / "deeplab_fast/ops").rglob("README.md"))]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Where a path that a document writes may begin, and the endings that make it one of the tree's wherever it begins.
 BASES = (ROOT, ROOT / "deeplab_fast")
