@@ -83,7 +83,7 @@ def copy_bandwidth(rounds: int, device: torch.device) -> float:
 
 
 def measure(case: Case, config: KernelsConfig, bandwidth: float) -> dict[str, Any]:
-    from deeplab_fast.ops.norm.triton.traffic import traffic
+    from deeplab_fast.ops.norm.triton.bytes_moved import bytes_moved
 
     errors, checks = check(case)
     rounds = 4 if config.dry_run else config.rounds
@@ -96,7 +96,7 @@ def measure(case: Case, config: KernelsConfig, bandwidth: float) -> dict[str, An
         **beside(timings, OURS),
     }
     if case.launches:
-        moved = sum(traffic(one).moved for one in case.launches)
+        moved = sum(bytes_moved(one).moved for one in case.launches)
         entry["megabytes"] = moved / 1e6
         entry["share_of_copy"] = moved / timings[OURS].median / bandwidth
     return entry

@@ -22,7 +22,7 @@ from deeplab_fast.config.flags import flag
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops.conv import gemm, gemm_check
 from deeplab_fast.ops.conv.measurements import MEASURED, predicted, shape_class
-from deeplab_fast.ops.triton import chip
+from deeplab_fast.ops.triton import device_info
 from deeplab_fast.ops.triton.tiles import FORWARD, ConvTile, candidates
 from deeplab_fast.runtime import DTYPES, prepare_backends
 from deeplab_fast.storage.files import replace_file
@@ -72,7 +72,7 @@ def sweep(
         run = kernel(layer, use, config.batch_size, dtype, device)
         columns = layer.k if use == FORWARD else layer.c
         steps: dict[ConvTile, Callable[[], Any]] = {}
-        for tile in candidates(columns, chip.architecture(device)):
+        for tile in candidates(columns, device_info.architecture(device)):
             try:
                 steps[tile] = captured(partial(run, tile))
             except RuntimeError as error:
@@ -90,8 +90,8 @@ def measure(layer: Layer, config: TuneConfig, device: torch.device, dtype: torch
     steps[OURS] = with_tiles(best, steps[OURS])
     checks = checks_of(layer, steps)
     timings = interleave_on_device({name: captured(step) for name, step in steps.items()}, config.rounds)
-    architecture = chip.architecture(device)
-    guess = predicted(layer.c, layer.k, layer.rates, map_, architecture, chip.multiprocessors(device))
+    architecture = device_info.architecture(device)
+    guess = predicted(layer.c, layer.k, layer.rates, map_, architecture, device_info.multiprocessors(device))
     entry = {
         "checks": [one.as_dict() for one in checks],
         "ours_ms": 1e3 * timings[OURS].median,
@@ -168,7 +168,7 @@ def main(argv: Sequence[str]) -> int:
         if config.out:  # what there is, should the time run out
             save_results(config.out, "tune_tiles", results, as_markdown(results))
         if not config.dry_run:
-            write_table(Path(config.table), chip.name(device), where, shapes)
+            write_table(Path(config.table), device_info.name(device), where, shapes)
     print(as_markdown(results), end="")
     return 1 if failed else 0
 

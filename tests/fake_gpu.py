@@ -11,7 +11,7 @@ from torch import nn
 from deeplab_fast.ops import dispatch
 from deeplab_fast.ops.conv import atrous_conv, gemm, gemm_check
 from deeplab_fast.ops.conv.triton import schedule
-from deeplab_fast.ops.triton import chip
+from deeplab_fast.ops.triton import device_info
 from deeplab_fast.training import state
 
 # A torch built without CUDA cannot differentiate FakeTensors of a CUDA device: there, CPU ones take their place.
@@ -36,9 +36,9 @@ def fake_gpu() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for where, name, value in (
             (dispatch, "missing", lambda device: None),
-            (chip, "architecture", lambda device: 90),
-            (chip, "has_tma", lambda device: True),
-            (chip, "multiprocessors", lambda device: 132),
+            (device_info, "architecture", lambda device: 90),
+            (device_info, "has_tma", lambda device: True),
+            (device_info, "multiprocessors", lambda device: 132),
             (schedule, "_on_device", {}),
             (gemm, "missing", lambda device: None),
             (gemm_check, "disagreement", lambda device, kind: None),

@@ -16,7 +16,7 @@ from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.distributed import World
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model, resnet
-from deeplab_fast.ops.triton.launch import noted
+from deeplab_fast.ops.triton.launch import record_launches
 from deeplab_fast.training import step as step_module
 from deeplab_fast.training.state import build_state
 from deeplab_fast.training.step import GraphedStep, choose_step, train_step, update
@@ -75,7 +75,7 @@ class Waits(TorchDispatchMode):
 def waits_of(**options):
     """Of the second step: the first may fill caches."""
     model = build_model(TrainConfig(**GIVEN | options))  # of real tensors
-    with fake_gpu(), FakeTensorMode(allow_non_fake_inputs=True), noted() as launches:
+    with fake_gpu(), FakeTensorMode(allow_non_fake_inputs=True), record_launches() as launches:
         state = state_of(FAKE, model, **options)
         batch = batch_on(FAKE)
         update(state, [batch])
@@ -147,7 +147,7 @@ def test_network_and_loss_compile_without_a_break(fused, monkeypatch):
     def loss(x):
         return state.criterion.share(state.model(x), batch.labels, state.criterion.normaliser(batch.labels))
 
-    with noted() as launches:
+    with record_launches() as launches:
         torch.compile(loss, fullgraph=True, dynamic=False, backend="aot_eager")(x).backward()
     assert bool(launches) == (fused == "on")
     assert all(p.grad is not None for p in state.model.parameters())
@@ -211,7 +211,7 @@ class Casts(TorchDispatchMode):
 @pytest.mark.parametrize("fused", ["on", "off"])
 def test_weights_are_cast_by_the_pass_of_the_update(fused):
     model = build_model(TrainConfig(**GIVEN))
-    with fake_gpu(), FakeTensorMode(allow_non_fake_inputs=True), noted():
+    with fake_gpu(), FakeTensorMode(allow_non_fake_inputs=True), record_launches():
         state, batch = state_of(FAKE, model, fused=fused), batch_on(FAKE)
         found = []
         for _ in range(3):

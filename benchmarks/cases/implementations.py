@@ -73,7 +73,7 @@ class StepConfig:
 class Implementation:
     """``loss`` runs forward and backward, leaving gradients; ``step`` updates too. Both return the loss.
 
-    ``network`` holds the parameters; ``runs`` is it as it is called, compiled or not. ``training`` configures ours,
+    ``network`` holds the parameters; ``runs`` is it is called, compiled or not. ``training`` configures ours,
     ``graphed`` is a peer's step where that is a CUDA graph.
     """
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from deeplab_fast.ops import norm_relu, norm_relu_pool
 from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
 from deeplab_fast.ops.norm.norm_relu_pool import norm_relu_pool_reference
-from deeplab_fast.ops.triton.launch import noted
+from deeplab_fast.ops.triton.launch import record_launches
 
 from .kernel import OURS, Case, KernelsConfig, activation, gradients, widen, with_compiled
 
@@ -57,7 +57,7 @@ def norm_cases(
         ),
     }
     for name, work in passes.items():
-        with noted() as made:
+        with record_launches() as made:
             work()
         yield Case(f"norm_relu, {layer}, {name}", {OURS: work}, launches=made[:1])
 

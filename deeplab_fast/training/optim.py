@@ -85,7 +85,7 @@ class SGD(torch.optim.SGD):
                 grad_scale=getattr(self, "grad_scale", None),  # set by torch.amp.GradScaler
                 found_inf=getattr(self, "found_inf", None),
             )
-            torch.autograd.graph.increment_version(params)  # the fused update leaves it as it was
+            torch.autograd.graph.increment_version(params)  # the fused update leaves it was
 
     def _momentum_of(self, parameter: nn.Parameter) -> Tensor:
         state = self.state[parameter]

@@ -10,8 +10,8 @@ from torch import Tensor
 from deeplab_fast.ops.conv.triton import conv, conv_weight, stem_conv
 from deeplab_fast.ops.conv.triton.schedule import PixelMap, Source
 from deeplab_fast.ops.norm.triton import batch_norm_stats, norm_relu, norm_relu_pool
-from deeplab_fast.ops.triton import chip, tiles
-from deeplab_fast.ops.triton.launch import Launch, noted
+from deeplab_fast.ops.triton import device_info, tiles
+from deeplab_fast.ops.triton.launch import Launch, record_launches
 from deeplab_fast.ops.upsampling.triton import label_weight, upsample_argmax, upsample_ce, upsample_ce_per_pixel
 from deeplab_fast.ops.upsampling.upsample import Cells
 
@@ -23,7 +23,7 @@ def launches(dtype: torch.dtype, arch: int) -> dict[str, Launch]:
     found: dict[str, Launch] = {}
     seen = set()
     for word, call in conv_calls(dtype, arch) if dtype == torch.float32 else calls(dtype, arch):
-        with noted() as made, mock.patch.object(chip, "architecture", return_value=arch):
+        with record_launches() as made, mock.patch.object(device_info, "architecture", return_value=arch):
             call()
         for one in made:
             absent = tuple(sorted(name for name, value in one.arguments.items() if value is None))
@@ -148,7 +148,7 @@ def conv_calls(dtype: torch.dtype, arch: int) -> Iterator[Call]:
     x, y = (meta(33, 1056, 1, 512, dtype=dtype) for _ in range(2))
     dy, parts, vector = meta(33, 1056, 4, 256, dtype=dtype), meta(map_.tiles, 3, 512), meta(512)
     weights, branches = meta(9, 512, 512, dtype=dtype), meta(36, 256, 512, dtype=dtype)
-    is_hopper = chip.HOPPER <= arch < chip.BLACKWELL
+    is_hopper = device_info.HOPPER <= arch < device_info.BLACKWELL
     more = [tile for _, tile in tiles.CONV_SHARING] if is_hopper and not is_fp32 else []
     for tile in [*tiles.conv_tiles(512, arch, is_fp32), *more]:
         run = partial(conv.conv, map_=map_, tile=tile)

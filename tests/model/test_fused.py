@@ -97,13 +97,13 @@ def test_3x3_convolutions_as_products(monkeypatch):
     rates, real = [], batch_norm.conv_bn
     stored = []
 
-    def noted(before, *given, rate, **options):
+    def record_launches(before, *given, rate, **options):
         if rate:
             rates.append(rate)
             stored.append(is_pixel_major(before.y))
         return real(before, *given, rate=rate, **options)
 
-    monkeypatch.setattr(batch_norm, "conv_bn", noted)
+    monkeypatch.setattr(batch_norm, "conv_bn", record_launches)
     model, images, labels = case(batch=5, crop=17, backbone="resnet50")
     check_against_fp64(with_small_branches(model), images, labels)
     assert rates == [1, 2]  # of layer1 and layer4: those of layer2 and layer3 have a stride

@@ -13,7 +13,7 @@ from deeplab_fast.ops.conv import route
 from deeplab_fast.ops.conv.route import Route
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
 from deeplab_fast.ops.norm.norm_relu import norm_relu_reference
-from deeplab_fast.ops.triton.launch import noted
+from deeplab_fast.ops.triton.launch import record_launches
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned
 
 pytestmark = [pytest.mark.gpu, needs_kernels]
@@ -97,7 +97,7 @@ def test_the_end_of_a_block_is_one_pass(monkeypatch):
     model = nn.Sequential(resnet.Bottleneck(16, 8, 2, 1), resnet.Bottleneck(32, 8, 1, 1)).to(DEVICE)
     use_fused(model, "on")
     x = torch.randn(2, 16, 5, 5, device=DEVICE).to(memory_format=torch.channels_last)
-    with noted() as made:
+    with record_launches() as made:
         model(x).apply().sum().backward()
     given = [one.arguments for one in made if one.kernel.__name__ == "norm_relu_kernel"]
     assert sum(one["mean2"] is not None for one in given) == 1

@@ -17,7 +17,7 @@ from deeplab_fast.ops.conv.measurements import (
 )
 from deeplab_fast.ops.conv.parallel_convs import parallel_convs
 from deeplab_fast.ops.conv.triton.schedule import PixelMap
-from deeplab_fast.ops.triton.launch import noted
+from deeplab_fast.ops.triton.launch import record_launches
 from deeplab_fast.ops.triton.tiles import (
     CONV,
     CONV_HOPPER,
@@ -110,7 +110,7 @@ def test_the_kept_tile_is_launched(monkeypatch):
     monkeypatch.setattr(measurements, "measured_tile", lambda use, *_: tiles[use])
     x = torch.zeros(2, 8, 5, 5, dtype=torch.float16, requires_grad=True)
     weight = torch.zeros(16, 8, 3, 3, requires_grad=True)
-    with noted() as made:
+    with record_launches() as made:
         y, _ = parallel_convs(x, [weight], [2])
         torch.autograd.grad(y, x, y.detach())
     found = [(one.kernel.__name__, one.tile) for one in made if one.kernel.__name__ == "conv_kernel"]

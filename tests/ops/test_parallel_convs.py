@@ -11,7 +11,7 @@ from deeplab_fast.ops.conv.parallel_convs import (
 )
 from deeplab_fast.ops.conv.triton import conv as kernels
 from deeplab_fast.ops.layout import is_pixel_major, pixel_major
-from deeplab_fast.ops.triton import chip
+from deeplab_fast.ops.triton import device_info
 from deeplab_fast.ops.triton.tiles import CONV
 from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, opcheck, poisoned, relative_error
 
@@ -120,7 +120,7 @@ def test_pointers_give_what_descriptors_give(name, monkeypatch):
     """GPUs before compute capability 9.0 have no tensor memory accelerator."""
     given = inputs(CASES[name], torch.float32)
     found = run(*given, None)
-    monkeypatch.setattr(chip, "has_tma", lambda device: False)
+    monkeypatch.setattr(device_info, "has_tma", lambda device: False)
     again = run(*given, None)
     assert torch.equal(found[0], again[0])
     assert all(torch.equal(a, b) for a, b in zip(found[2], again[2], strict=True))
@@ -183,7 +183,7 @@ def test_the_same_bits_twice():
 def test_another_tile_and_another_number_of_programs_give_the_same_bits(monkeypatch):
     given = inputs((2, 16, 136, 5, 5, (2,)), torch.float16)
     first = run(*given, None)
-    monkeypatch.setattr(chip, "multiprocessors", lambda device: 2)
+    monkeypatch.setattr(device_info, "multiprocessors", lambda device: 2)
     monkeypatch.setattr(kernels, "conv_tiles", lambda channels, architecture, fp32: (CONV[0][1],))
     second = run(*given, None)
     assert torch.equal(first[0], second[0])

@@ -255,7 +255,7 @@ def test_e5_the_kernels_move_what_the_readme_says():
 
     if MISSING:
         pytest.skip(f"no kernels: {MISSING}")
-    from deeplab_fast.ops.norm.triton.traffic import traffic
+    from deeplab_fast.ops.norm.triton.bytes_moved import bytes_moved
 
     text = (REPO / "deeplab_fast" / "ops" / "README.md").read_text().split("## What each norm pass costs")[1]
     said = [float(figure) / 100 for figure in re.findall(r"([\d.]+) %", text)]
@@ -264,7 +264,7 @@ def test_e5_the_kernels_move_what_the_readme_says():
     for layer in test_traffic.LAYERS.values():
         for residual in (False, True):
             for made in test_traffic.norm_launches(*layer, torch.bfloat16, residual):
-                moved, least = traffic(made)
+                moved, least = bytes_moved(made)
                 more[made.kernel.__name__] = max(more[made.kernel.__name__], moved / least - 1)
     more["norm_relu_kernel"] = max(more["norm_relu_kernel"], more.pop("norm_relu_backward_kernel"))
     assert len(said) == len(passes)

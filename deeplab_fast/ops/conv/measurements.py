@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..dispatch import constant
-from ..triton import chip
+from ..triton import device_info
 from ..triton.tiles import FORWARD, ConvTile, candidates, conv_tiles
 from .triton.schedule import PixelMap, Source, shortest
 
@@ -61,13 +61,13 @@ def _constant(
 @cache
 def _slower(kind: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, device: torch.device) -> str | None:
     name = shape_class(kind, c, k, rates, map_)
-    found = measured(chip.name(device)).get(name)
+    found = measured(device_info.name(device)).get(name)
     if found is not None:
         ours, vendor = found["ours_ms"], found["vendor_ms"]
         return None if ours < vendor else f"{name}: {ours:.3f} ms, the library {vendor:.3f} ms"
     if kind == CONV3X3:
         return f"{name}: not measured on this GPU"
-    ours, vendor = predicted(c, k, rates, map_, chip.architecture(device), chip.multiprocessors(device))
+    ours, vendor = predicted(c, k, rates, map_, device_info.architecture(device), device_info.multiprocessors(device))
     if _MARGIN * ours < vendor:
         return None
     guess = f"predicted {1e3 * ours:.3f} ms, the library {1e3 * vendor:.3f} ms; expected {_MARGIN} times as fast"
@@ -79,10 +79,10 @@ def measured_tile(
     use: str, c: int, k: int, rates: tuple[int, ...], map_: PixelMap, device: torch.device
 ) -> ConvTile | None:
     """Return the fastest tile for one kernel (``use``, see ``tiles.py``) of a convolution; None: not measured."""
-    shapes = measured(chip.name(device))
+    shapes = measured(device_info.name(device))
     found = shapes.get(shape_class(kind_of(rates), c, k, rates, map_), {}).get("tiles", {}).get(use)
     columns = k if use == FORWARD else c
-    return next((tile for tile in candidates(columns, chip.architecture(device)) if tile.label == found), None)
+    return next((tile for tile in candidates(columns, device_info.architecture(device)) if tile.label == found), None)
 
 
 def kind_of(rates: Sequence[int]) -> str:

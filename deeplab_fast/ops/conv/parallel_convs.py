@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..dispatch import is_eager, traceable
 from ..layout import as_rows, empty_like_rows, empty_pixel_major, pixel_major
-from ..triton import DTYPES, chip
+from ..triton import DTYPES, device_info
 from ..triton.tiles import CONV_WEIGHT, CONV_WEIGHT_FP32, FORWARD, INPUT_GRADIENT, ConvTile, choose
 from . import measurements
 from .gemm import weight_gradient
@@ -118,7 +118,7 @@ def _launch(x: Tensor, weights: list[Tensor], rates: list[int], **epilogue) -> T
 
 def best_tile(use: str, x: Tensor, c: int, k: int, rates: Sequence[int], map_: PixelMap) -> ConvTile | None:
     """Return the tile that a measurement found for ``x`` (any shape) on this GPU; None: the kernel's own choice."""
-    if chip.is_wide(x):
+    if device_info.is_wide(x):
         return None
     return measurements.measured_tile(use, c, k, tuple(rates), map_, x.device)
 
@@ -175,7 +175,7 @@ def _tap_gradients(dy: Tensor, x: Tensor, map_: PixelMap, weights: list[Tensor],
     dtaps = x.new_empty(taps, channels, x.shape[3], dtype=torch.float32)
     sources = [Source(group, s.tap, s.rate) for group, s in enumerate(_sources(rates))]
     kernels.conv_weight(
-        dy, x, dtaps, map_, sources, choose(CONV_WEIGHT_FP32 if chip.is_wide(x) else CONV_WEIGHT, channels)
+        dy, x, dtaps, map_, sources, choose(CONV_WEIGHT_FP32 if device_info.is_wide(x) else CONV_WEIGHT, channels)
     )
     return dtaps
 

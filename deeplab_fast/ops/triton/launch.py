@@ -32,7 +32,7 @@ _notes: list[list[Launch]] = []
 
 
 def launch(kernel: Any, grid: tuple[int, ...], tile: Tile, constants: dict[str, Any], **arguments: Any) -> None:
-    """Run ``kernel`` on the current stream; within :func:`noted`, note the launch instead."""
+    """Run ``kernel`` on the current stream; within :func:`record_launches`, note the launch instead."""
     made = Launch(kernel, grid, arguments, constants, tile)
     if _notes:
         _notes[-1].append(made)
@@ -41,7 +41,7 @@ def launch(kernel: Any, grid: tuple[int, ...], tile: Tile, constants: dict[str, 
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[list[Launch]]:
+def record_launches() -> Iterator[list[Launch]]:
     """Collect the launches made within, none of which runs; the tensors may then be on the meta device."""
     _notes.append([])
     try:

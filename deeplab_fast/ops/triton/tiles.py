@@ -6,7 +6,7 @@ All are powers of two, chosen by register count (``tests/compile``) and, where i
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .chip import BLACKWELL, HOPPER
+from .device_info import BLACKWELL, HOPPER
 
 
 @dataclass(frozen=True)

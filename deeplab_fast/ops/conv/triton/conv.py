@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ...triton import chip
+from ...triton import device_info
 from ...triton.launch import launch
 from ...triton.tiles import ConvTile, conv_tiles
 from .schedule import PixelMap, Schedule, Source, shortest, tables
@@ -186,10 +186,12 @@ def conv(
     taps_in, k = (weight.shape[2], weight.shape[1])[:: -1 if transposed else 1]
     assert x.shape[3] == taps_in
     assert y.shape[3] == k
-    tiles = (tile,) if tile else conv_tiles(k, chip.architecture(x.device), chip.is_wide(x))
-    tile, schedule, _ = shortest(tiles, map_, tuple(map(tuple, outputs)), taps_in, k, chip.multiprocessors(x.device))
+    tiles = (tile,) if tile else conv_tiles(k, device_info.architecture(x.device), device_info.is_wide(x))
+    tile, schedule, _ = shortest(
+        tiles, map_, tuple(map(tuple, outputs)), taps_in, k, device_info.multiprocessors(x.device)
+    )
     items, starts = tables(schedule, x.device)
-    tma = chip.has_tma(x.device)
+    tma = device_info.has_tma(x.device)
     flat = x.view(x.shape[0], x.shape[1], -1)
     block = (1, tile.deep, tile.columns) if transposed else (1, tile.columns, tile.deep)
     launch(

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...triton import chip
+from ...triton import device_info
 from ...triton.launch import launch
 from ...triton.tiles import ConvTile
 from .conv import load_pixels, operand
@@ -55,10 +55,10 @@ def conv_weight(
     _, channels_out, channels_in = dw.shape
     schedule = weight_schedule(
         map_, tuple(sources), triton.cdiv(channels_out, tile.rows), triton.cdiv(channels_in, tile.columns), tile.deep,
-        tile.resident * chip.multiprocessors(x.device),
+        tile.resident * device_info.multiprocessors(x.device),
     )  # fmt: skip
     items, starts = tables(schedule, x.device)
-    tma = chip.has_tma(x.device)
+    tma = device_info.has_tma(x.device)
     dy, x = (t.view(t.shape[0], t.shape[1], -1) for t in (dy, x))
     launch(
         conv_weight_kernel, (len(schedule.starts) - 1,), tile,

@@ -29,7 +29,7 @@ class Traffic(NamedTuple):
     least: int
 
 
-def traffic(made: Launch) -> Traffic:
+def bytes_moved(made: Launch) -> Traffic:
     """Count the bytes of a launch of ``moments``, ``norm_relu``, ``norm_relu_sums`` or ``norm_relu_backward``."""
     given, name = made.arguments, made.kernel.__name__
     vectors = [given[v] for v in _VECTORS[name] if made.constants.get("BATCH", True) or not v.startswith("sum")]

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplab_fast.ops import label_weight, upsample_ce, upsample_ce_per_pixel
-from deeplab_fast.ops.triton.launch import noted
+from deeplab_fast.ops.triton.launch import record_launches
 from tests.ops.kernels import DEVICE, needs_kernels
 
 pytestmark = [pytest.mark.gpu, needs_kernels]
@@ -38,7 +38,7 @@ def norm_launches(rows, channels, dtype, residual, device="meta", running=False)
     x, extra, y, dy, dx, dz = (torch.ones(rows, channels, dtype=dtype, device=device) for _ in range(6))
     vectors = [torch.ones(channels, device=device) for _ in range(4)]
     mask = y if residual else None
-    with noted() as made:
+    with record_launches() as made:
         batch_norm_stats.partial_moments(x)
         norm_relu.norm_relu(x, extra if residual else None, *vectors, 1e-5, True, y)
         sums = norm_relu.norm_relu_sums(dy, x, mask, *vectors, 1e-5, True)
@@ -55,10 +55,10 @@ def norm_launches(rows, channels, dtype, residual, device="meta", running=False)
 @pytest.mark.parametrize("residual", [False, True])
 def test_each_pass_moves_little_more_than_it_must(layer, dtype, residual):
     """Each input read once and each output written once, within ``MOST``."""
-    from deeplab_fast.ops.norm.triton.traffic import traffic
+    from deeplab_fast.ops.norm.triton.bytes_moved import bytes_moved
 
     for made in norm_launches(*layer, dtype, residual):
-        moved, least = traffic(made)
+        moved, least = bytes_moved(made)
         name = made.kernel.__name__
         print(f"{name}: {moved / 1e6:.1f} MB, {moved / least:.4f} of the least")
         most = MOST[name] if made.tile.rows < 64 else min(MOST[name], MOST_BY_TALL_TILES)
@@ -72,7 +72,7 @@ def test_the_count_from_the_launch_is_what_the_kernels_access(monkeypatch, resid
     from triton.runtime.interpreter import InterpreterBuilder
 
     from deeplab_fast.ops.norm.triton import batch_norm_stats, norm_relu
-    from deeplab_fast.ops.norm.triton.traffic import traffic
+    from deeplab_fast.ops.norm.triton.bytes_moved import bytes_moved
 
     monkeypatch.setattr(batch_norm_stats, "MOMENTS_PROGRAMS", 6)  # programs that take several tiles
     monkeypatch.setattr(norm_relu, "SUMS_PROGRAMS", 6)
@@ -90,7 +90,7 @@ def test_the_count_from_the_launch_is_what_the_kernels_access(monkeypatch, resid
     for made in norm_launches(333, 140, torch.float16, residual, "cpu", running):
         counted[0] = 0
         made.run()
-        assert counted[0] == traffic(made).moved, made.kernel.__name__
+        assert counted[0] == bytes_moved(made).moved, made.kernel.__name__
 
 
 class Allocations(TorchDispatchMode):
@@ -113,7 +113,7 @@ def test_the_loss_makes_no_tensor_larger_than_its_inputs(classes, dtype):
     logits = torch.zeros(32, classes, 33, 33, dtype=dtype, device=DEVICE, requires_grad=True)
     labels = torch.zeros(32, 513, 513, dtype=torch.uint8, device=DEVICE)
     limit = 1.01 * (logits.numel() * logits.element_size() + labels.numel())
-    with noted() as made, Allocations() as seen:
+    with record_launches() as made, Allocations() as seen:
         total, _, _ = upsample_ce(logits, labels, fused="on")
         total.backward()
         label_weight(labels, classes, fused="on")
@@ -124,7 +124,7 @@ def test_the_loss_makes_no_tensor_larger_than_its_inputs(classes, dtype):
     print(f"largest tensor {largest / 1e6:.2f} MB, limit {limit / 1e6:.2f} MB")
     assert largest <= limit
     assert largest > logits.numel()  # the workspace was seen
-    with noted() as made, Allocations() as seen:
+    with record_launches() as made, Allocations() as seen:
         upsample_ce_per_pixel(logits, labels, fused="on")
     losses = 4 * labels.numel()  # one float a pixel
     assert max(seen.largest, largest_argument(made)) <= max(limit, losses)
