@@ -21,7 +21,7 @@ from deeplab_fast.ops import confusion_matrix
 from .agreement import Check, require, same
 from .peers import import_torchvision
 from .pipeline import held_to
-from .report import as_table, as_text, beside, configure, environment, settings, spread, times, write_results
+from .report import as_table, as_text, beside, configure, environment, publish, spread, times
 from .timing import Timing, interleave
 
 CLASSES, IGNORE = 21, 255
@@ -135,14 +135,11 @@ def main(argv: list[str]) -> int:
     timings, checks = measure(pairs, config.rounds)
     by_dtype = {dtype: beside(found, OURS) for dtype, found in timings.items()}
     results = {
-        "environment": environment(CPU, "torchmetrics"),
-        "config": settings(config, "label_dir"),
         "maps": len(pairs),
         "checks": [one.as_dict() for one in checks],
         **{key: {dtype: found[key] for dtype, found in by_dtype.items()} for key in ("timings", "ratios")},
     }
-    write_results(config.out, "confusion", results, as_markdown(results))
-    return 0
+    return publish("confusion", config, environment(CPU, "torchmetrics"), results, as_markdown)
 
 
 def test_confusion(tmp_path: Any) -> None:

@@ -29,7 +29,7 @@ from deeplab_fast.runtime import prepare_backends, select_device, to_channels_la
 from .agreement import Check, equal, require
 from .loader import open_source
 from .registry import BENCHMARKS
-from .report import as_table, as_text, environment, settings, spread, write_results
+from .report import as_table, as_text, environment, publish, spread
 from .timing import Timing, take_turns
 
 OURS, REFERENCE = "ours", "reference"
@@ -133,8 +133,6 @@ def main(argv: list[str]) -> int:
     steps = {name: partial(once, name) for name in (OURS, REFERENCE)}
     timings = {n: Timing(seconds) for n, seconds in take_turns(steps, config.rounds, 0, lambda step: step()[0]).items()}
     results = {
-        "environment": environment(device),
-        "config": settings(config),
         "images": len(source),
         "pixels": int(counts[OURS].sum()),
         "differing": int(checks[1].found),
@@ -142,8 +140,7 @@ def main(argv: list[str]) -> int:
         "timings": {name: t.in_ms() for name, t in timings.items()},
         "ratio": timings[REFERENCE].over(timings[OURS]).summary(),
     }
-    write_results(config.out, "evaluation", results, as_markdown(results))
-    return 0
+    return publish("evaluation", config, environment(device), results, as_markdown)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from deeplab_fast.ops.input.sample_loader import missing
 from deeplab_fast.runtime import select_device
 
 from .cases.data_peers import CROP, HIGH, IGNORE, LOW, MEAN_RGB, STD_RGB
-from .report import as_table, as_text, configure, environment, settings, write_results
+from .report import as_table, as_text, configure, environment, publish
 from .timing import count_for
 
 # Stages of the threads by what a user could do about them.
@@ -149,13 +149,10 @@ def main(argv: list[str]) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found = [measure(dataset, config, n, device) for n in config.num_workers or range(1, cores + 1)]
     results = {
-        "environment": environment(device),
-        "config": settings(config),
         "images": len(source),
         "findings": [asdict(f) for f in found],
     }
-    write_results(config.out, "loader", results, as_markdown(results))
-    return 0
+    return publish("loader", config, environment(device), results, as_markdown)
 
 
 def test_loader(capsys: Any, tmp_path: Any) -> None:

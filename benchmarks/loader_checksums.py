@@ -22,7 +22,7 @@ from deeplab_fast.errors import UserError
 
 from .agreement import Check, equal, require
 from .loader import need_native_loader, training_set
-from .report import as_table, as_text, configure, environment, settings, spread, write_results
+from .report import as_table, as_text, configure, environment, publish, spread
 from .timing import Timing, take_turns
 
 CPU = torch.device("cpu")
@@ -105,14 +105,11 @@ def main(argv: list[str]) -> int:
         raise UserError("--data_file: missing; expected records with checksums")
     timings, check = compare(config)
     results = {
-        "environment": environment(CPU),
-        "config": settings(config),
         "images": len(RecordSource(config.data_file)),
         "checks": [check.as_dict()],
         "timings": {clock: {way: t.summary() for way, t in ways.items()} for clock, ways in timings.items()},
     }
-    write_results(config.out, "loader_checksums", results, as_markdown(results))
-    return 0
+    return publish("loader_checksums", config, environment(CPU), results, as_markdown)
 
 
 if __name__ == "__main__":

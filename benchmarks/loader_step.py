@@ -30,7 +30,7 @@ from deeplab_fast.training.trainer import build_loader
 
 from .agreement import Check, require, same
 from .loader import DataConfig, open_source
-from .report import as_table, as_text, configure, environment, settings, times, write_results
+from .report import as_table, as_text, configure, environment, publish, times
 from .timing import interleave
 
 _WARM_UP = 5
@@ -113,8 +113,6 @@ def main(argv: list[str]) -> int:
     both = interleave({"both": load_and_step}, config.steps, _WARM_UP, device)["both"]
     batches.close()  # type: ignore[attr-defined]
     results = {
-        "environment": environment(device),
-        "config": settings(config),
         "plan": {"data": loader.plan, "speed": plan},
         "checks": [check.as_dict()],
         "alone": alone.in_ms(),
@@ -122,8 +120,7 @@ def main(argv: list[str]) -> int:
         "ratio": both.median / alone.median,
         "data_share": sum(waited[_WARM_UP:]) / sum(both.values),
     }
-    write_results(config.out, "loader_step", results, as_markdown(results))
-    return 0
+    return publish("loader_step", config, environment(device), results, as_markdown)
 
 
 if __name__ == "__main__":

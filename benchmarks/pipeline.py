@@ -36,7 +36,7 @@ from deeplab_fast.ops import extension, normalise
 from .agreement import Check, require, same
 from .cases.data_peers import CROP, IGNORE, MEAN_RGB, PEERS, STD_RGB, Pipeline
 from .loader import need_native_loader, open_source, training_set
-from .report import as_table, as_text, configure, environment, settings, spread, times, write_results
+from .report import as_table, as_text, configure, environment, publish, spread, times
 from .timing import Timing, interleave
 
 BATCH = 8
@@ -255,8 +255,6 @@ def main(argv: list[str]) -> int:
     assert native is not None
     threads = timings["threads"]
     results = {
-        "environment": environment(CPU, "opencv-python-headless", "torchvision", "albumentations"),
-        "config": settings(config),
         "images": len(source) // BATCH * BATCH,
         "checks": [one.as_dict() for one in checks],
         "vector_extension": native.vector_extension(),
@@ -264,8 +262,13 @@ def main(argv: list[str]) -> int:
         "ratios": {kind: {name: t.summary() for name, t in found.items()} for kind, found in ratios(timings).items()},
         "scaling": threads["1 threads"].over(threads["2 threads"]).summary(),
     }
-    write_results(config.out, "pipeline", results, as_markdown(results))
-    return 0
+    return publish(
+        "pipeline",
+        config,
+        environment(CPU, "opencv-python-headless", "torchvision", "albumentations"),
+        results,
+        as_markdown,
+    )
 
 
 def test_pipeline(tmp_path: Any) -> None:

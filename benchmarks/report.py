@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ def configure(config_class: type[C], argv: Sequence[str], name: str) -> C:
 
 def settings(config: Any, *left_out: str) -> dict[str, Any]:
     """Return a configuration as a result file holds it: without paths, and without what is ``left_out``."""
-    paths = ("data_", "ckpt_")
+    paths = ("data_", "ckpt_", "label_dir")
     return {k: v for k, v in asdict(config).items() if not k.startswith(paths) and k not in ("out", *left_out)}
 
 
@@ -116,6 +116,15 @@ def write_results(folder: str, stem: str, results: dict[str, Any], table: str) -
     print(table, end="")
     if folder:
         save_results(folder, stem, results, table)
+
+
+def publish(
+    stem: str, config: Any, where: dict[str, Any], found: dict[str, Any], as_markdown: Callable[[dict[str, Any]], str]
+) -> int:
+    """Write what was found, where and by which settings, as JSON and markdown; return the exit status."""
+    results = {"environment": where, "config": settings(config), **found}
+    write_results(config.out, stem, results, as_markdown(results))
+    return 0
 
 
 def save_results(folder: str, stem: str, results: dict[str, Any], table: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.report import environment
+from benchmarks.report import as_table, environment
 
 
 def main(folder: str, gpu: str, part: str) -> int:
@@ -16,8 +16,7 @@ def main(folder: str, gpu: str, part: str) -> int:
     checks = [{"what": what, "status": status, "seconds": int(seconds)} for what, status, seconds in rows]
     Path(folder, f"{stem}.json").write_text(json.dumps({"environment": where, "checks": checks}, indent=1) + "\n")
     lines = [f"Checks on {gpu}, torch {where['torch']}, triton {where.get('triton')}, {where['date']}.", ""]
-    lines += ["| what | result | s |", "|---|---|---|"]
-    lines += [f"| {c['what']} | {c['status']} | {c['seconds']} |" for c in checks]
+    lines += as_table("what | result | s", (check.values() for check in checks))
     Path(folder, f"{stem}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     return int(any(c["status"] == "FAILED" for c in checks))

@@ -18,7 +18,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import extension
 
 from .agreement import Check, relative, require
-from .report import as_table, as_text, beside, configure, environment, settings, spread, times, write_results
+from .report import as_table, as_text, beside, configure, environment, publish, spread, times
 from .timing import Timing, interleave
 
 CLASSES, IGNORE = 21, 255
@@ -113,14 +113,11 @@ def main(argv: list[str]) -> int:
     config = configure(UpsampleCeConfig, argv, "upsample_ce")
     timings, errors, checks = measure(config.batch, config.low, config.high, config.rounds)
     results = {
-        "environment": environment(CPU),
-        "config": settings(config),
         "errors": errors,
         "checks": [one.as_dict() for one in checks],
         **beside(timings, OURS),
     }
-    write_results(config.out, "upsample_ce", results, as_markdown(results))
-    return 0
+    return publish("upsample_ce", config, environment(CPU), results, as_markdown)
 
 
 def test_upsample_ce() -> None:
