@@ -2,8 +2,8 @@
 
 import pytest
 
-from deeplab_fast import runtime
 from deeplab_fast.ops import extension
+from deeplab_fast.runtime import __main__ as runtime
 
 BUILT = {"extension": "g++ 12", **{f"  {part}": "there" for part in ("JPEG", "PNG", "deflate", "CUDA", "GEMM")}}
 

@@ -88,7 +88,9 @@ class RunConfig:
     """Run"""
 
     train_dir: str = flag("", "Folder of this run; default runs/MODEL (runs/builtin for the built-in data set).")
-    ckpt_pre_trained: str = flag("", "Weights to start from: .pth, .pt or .safetensors, ours or others' (README).")
+    ckpt_pre_trained: str = flag(
+        "", "Weights to start from: .pth, .pt or .safetensors, ours or others' (docs/features.md)."
+    )
     filter_weight: bool = flag(False, "Do not load the classifier of --ckpt_pre_trained.")
     allow_partial: bool = flag(
         False, "Start from --ckpt_pre_trained even where it fills less than 90 % of the backbone, or another one."
