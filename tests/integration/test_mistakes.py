@@ -181,7 +181,7 @@ def test_a_bad_file_found_late_loses_no_step(data, tmp_path, run_cli):
         ("prepare", ["records", "--data_root=.", "--data_lst=x", "--dst_path=."], "x: No such file"),
         ("prepare", ["check"], "--data_lst: missing"),
         ("prepare", ["check", "--image_dir=x"], "--image_dir and --label_dir: expected both"),
-        ("runtime", ["--x"], "--x: unknown flag"),
+        ("runtime.__main__", ["--x"], "--x: unknown flag"),
     ],
 )
 def test_other_programs(program, flags, words, monkeypatch, capsys, tmp_path):

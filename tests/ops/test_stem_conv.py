@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from deeplab_fast.config import ModelConfig
-from deeplab_fast.model import build_model, layers
+from deeplab_fast.model import build_model, convolve
 from deeplab_fast.model.convolve import stem
 from deeplab_fast.model.layers import use_fused
 from deeplab_fast.ops.conv.stem_conv import _space_to_depth, folded, space_to_depth_reference, stem_conv, supports
@@ -94,7 +94,7 @@ def test_the_network_s_stem_in_bf16(monkeypatch):
     conv = build_model(ModelConfig(backbone="resnet18", num_classes=5)).to(DEVICE).backbone.conv1
     x, dy = torch.randn(2, 3, 33, 33, device=DEVICE), torch.randn(2, 64, 17, 17, device=DEVICE)
     calls = []
-    monkeypatch.setattr(layers, "stem_conv", lambda *given: calls.append(1) or stem_conv(*given))
+    monkeypatch.setattr(convolve, "stem_conv", lambda *given: calls.append(1) or stem_conv(*given))
     results = []
     for fused in ("on", "off"):
         with torch.autocast(DEVICE.type, torch.bfloat16):
@@ -117,7 +117,7 @@ def test_the_network_s_stem_is_the_same_with_kernels_and_without(monkeypatch):
     assert conv.weight.shape == (64, 3, 7, 7)
     x = torch.randn(2, 3, 17, 17, device=DEVICE)
     calls = []
-    monkeypatch.setattr(layers, "stem_conv", lambda *given: calls.append(1) or stem_conv(*given))
+    monkeypatch.setattr(convolve, "stem_conv", lambda *given: calls.append(1) or stem_conv(*given))
     gradients = []
     for fused in ("on", "off"):
         use_fused(model, fused)

@@ -368,7 +368,7 @@ def no_work(monkeypatch):
         pytest.fail("the work was begun")
 
     monkeypatch.setattr("deeplab_fast.eval.evaluate", forbid)
-    monkeypatch.setattr("deeplab_fast.predict.predict", forbid)
+    monkeypatch.setattr("deeplab_fast.predict.segment_images", forbid)
     monkeypatch.setattr("torch.export.export", forbid)
 
 

@@ -250,20 +250,20 @@ def test_e4_a_result_keeps_each_error_beside_its_limit_and_the_commit(monkeypatc
 
 def test_e5_the_kernels_move_what_the_readme_says():
     """Within what it says, and up to it: a figure of half the size would be too small."""
-    from tests.ops import test_traffic
+    from tests.ops import test_bytes_moved
     from tests.ops.kernels import MISSING
 
     if MISSING:
         pytest.skip(f"no kernels: {MISSING}")
     from deeplab_fast.ops.norm.triton.bytes_moved import bytes_moved
 
-    text = (REPO / "deeplab_fast" / "ops" / "README.md").read_text().split("## What each norm pass costs")[1]
+    text = (REPO / "deeplab_fast/ops/norm/README.md").read_text().split("## What each pass costs")[1]
     said = [float(figure) / 100 for figure in re.findall(r"([\d.]+) %", text)]
     passes = ["moments_kernel", "norm_relu_sums_kernel", "norm_relu_kernel"]  # in the order of the sentence
     more = dict.fromkeys([*passes, "norm_relu_backward_kernel"], 0.0)
-    for layer in test_traffic.LAYERS.values():
+    for layer in test_bytes_moved.LAYERS.values():
         for residual in (False, True):
-            for made in test_traffic.norm_launches(*layer, torch.bfloat16, residual):
+            for made in test_bytes_moved.norm_launches(*layer, torch.bfloat16, residual):
                 moved, least = bytes_moved(made)
                 more[made.kernel.__name__] = max(more[made.kernel.__name__], moved / least - 1)
     more["norm_relu_kernel"] = max(more["norm_relu_kernel"], more.pop("norm_relu_backward_kernel"))
