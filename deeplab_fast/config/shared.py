@@ -7,6 +7,7 @@ from ..errors import UserError
 from .flags import flag
 
 Model = Literal["deeplab_v3_s16", "deeplab_v3_s8"]
+# ARCHITECTURES of model/resnet.py has the same.
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 Head = Literal["recipe", "torchvision", "smp"]
 Precision = Literal["fp32", "bf16", "fp16"]

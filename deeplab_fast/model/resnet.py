@@ -108,6 +108,7 @@ class Architecture:
     blocks: tuple[int, int, int, int]
 
 
+# By --backbone: config/shared.py names the same.
 ARCHITECTURES = {
     "resnet18": Architecture(BasicBlock, (2, 2, 2, 2)),
     "resnet34": Architecture(BasicBlock, (3, 4, 6, 3)),

@@ -1,5 +1,7 @@
 """Who computes: whether an op's kernels run (``fused = auto | on | off``), said once; and how functions become ops.
 
+Between kernels of ours and the library's convolutions ``conv/route.py`` decides.
+
 Where torch runs operations as they are called, an autograd.Function costs the host half of what a custom op does, which
 counts with a hundred of them in a step. Where they are traced (torch.compile, FakeTensor) the custom op is needed.
 """

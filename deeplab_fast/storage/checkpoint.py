@@ -1,4 +1,7 @@
-"""Checkpoints: one file each, complete or absent, sealed with a digest, holding all that continues a run exactly."""
+"""Checkpoints: one file each, complete or absent, sealed with a digest, holding all that continues a run exactly.
+
+What they hold is ``TrainState.state_dict`` of ``training/state.py``.
+"""
 
 import logging
 import pickle

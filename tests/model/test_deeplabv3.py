@@ -1,3 +1,4 @@
+from typing import get_args
 from unittest import mock
 
 import pytest
@@ -5,10 +6,12 @@ import torch
 from torch import nn
 
 from deeplab_fast.config import ModelConfig
+from deeplab_fast.config.shared import Backbone
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.model.batch_norm import BatchNorm2d
 from deeplab_fast.model.layers import Dropout, span_processes
+from deeplab_fast.model.resnet import ARCHITECTURES
 
 
 def dilations(model, layer):
@@ -119,3 +122,7 @@ def test_a_normalisation_by_itself_counts_at_once():
     norm = BatchNorm2d(4).train()
     norm(torch.randn(2, 4, 3, 3))
     assert int(norm.num_batches_tracked) == 1
+
+
+def test_every_backbone_that_a_flag_names_is_there():
+    assert set(ARCHITECTURES) == set(get_args(Backbone))

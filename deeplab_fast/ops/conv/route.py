@@ -44,7 +44,10 @@ def plan(conv: nn.Conv2d, x: Tensor, fused: str, defers: bool, pixel_major: bool
 
 
 def kind_of(conv: nn.Conv2d) -> str | None:
-    """Return the name under which convolutions like ``conv`` are measured; None: only the library computes it."""
+    """Return the name under which convolutions like ``conv`` are measured; None: no kernel of ours takes it here.
+
+    The stem, 7x7 with stride 2, is not decided here: ``model/convolve.py`` asks ``stem_conv.supports``.
+    """
     if conv.bias is not None or conv.groups != 1:
         return None
     if conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.stride[0] == conv.stride[1]:
