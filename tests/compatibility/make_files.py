@@ -41,13 +41,15 @@ ARITHMETIC = {
 def train(folder: Path, steps: int) -> None:
     """Train, or continue, the tiny network over ``folder/train.tar`` in ``folder/run``, to ``steps`` steps."""
     flags = small(f"--max_steps={steps}", "--eval_epochs=1", "--save_steps=4", "--log_steps=1", "--ema_decay=0.9")
-    records = [f"--data_file={folder / 'train.tar'}", f"--val_data_file={folder / 'val.tar'}"]
-    module = [sys.executable, "-m", "tests.faults.tiny", f"--train_dir={folder / 'run'}", *records, *flags]
-    subprocess.run(module, check=True, cwd=REPO, env={**os.environ, **ARITHMETIC}, capture_output=True)
+    # From within, so that no path of one machine gets into what is committed.
+    paths = ["--train_dir=run", "--data_file=train.tar", "--val_data_file=val.tar"]
+    environment = {**os.environ, **ARITHMETIC, "PYTHONPATH": str(REPO)}
+    command = [sys.executable, "-m", "tests.faults.tiny", *paths, *flags]
+    subprocess.run(command, check=True, cwd=folder, env=environment, capture_output=True)
 
 
 def outcome(folder: Path) -> dict[str, object]:
-    """What a run came to: its figures, step by step, and a digest of each kind of state in its last checkpoint."""
+    """Return what a run came to: its figures by step, and a digest of each kind of state in its last checkpoint."""
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     newest = max((folder / "run").glob("deeplab_v3_s16-*.pt"), key=lambda path: path.stat().st_mtime)
     content = torch.load(newest, weights_only=True)
