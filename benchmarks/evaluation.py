@@ -118,7 +118,13 @@ def main(argv: list[str]) -> int:
         use_fused(model, fused)
         start = time.perf_counter()
         scores = evaluate(
-            *(model, source, protocol, config.num_classes, config.ignore_label, device, config.batch_size),
+            model,
+            source,
+            protocol,
+            config.num_classes,
+            config.ignore_label,
+            device,
+            config.batch_size,
             num_workers=config.num_workers,
             fused=fused,
         )

@@ -89,8 +89,14 @@ def _work(op: str, layer: str, branches: list[Conv]) -> OpWork:
     rate = ", rates " + "/".join(map(str, rates)) if any(rates) else ""
     dense = 3 * sum(c.dense for c in branches)
     return OpWork(
-        *(op, layer, f"{one.c} -> {' + '.join(str(c.k) for c in branches)}, {one.side}x{one.side}{rate}"),
-        *(3 * sum(c.flops for c in branches), share * dense, dense, fused, separate),
+        op=op,
+        layer=layer,
+        shape=f"{one.c} -> {' + '.join(str(c.k) for c in branches)}, {one.side}x{one.side}{rate}",
+        real=3 * sum(c.flops for c in branches),
+        executed=share * dense,
+        dense=dense,
+        fused_bytes=fused,
+        separate_bytes=separate,
     )
 
 

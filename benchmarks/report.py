@@ -1,4 +1,4 @@
-"""What every benchmark reads and writes: flags, where a result was taken, JSON and tables."""
+"""Flags and results of every benchmark: where a result was taken, JSON and tables."""
 
 import datetime
 import importlib.metadata

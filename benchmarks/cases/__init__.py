@@ -1,1 +1,1 @@
-"""What is timed: one file a subject."""
+"""Subjects that are timed, one a file."""

@@ -1,4 +1,4 @@
-"""What the kernels are timed on: what their cases share."""
+"""A kernel's case: what the cases of all kernels share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

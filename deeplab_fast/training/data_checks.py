@@ -1,4 +1,4 @@
-"""What a run finds out about its data before its first step, so that nothing known then ends it later."""
+"""Checks of a run's data before its first step, so that nothing known then ends it later."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a run trains on and is measured by."""
+"""The data that a run trains on and is measured by."""
 
 from dataclasses import dataclass
 

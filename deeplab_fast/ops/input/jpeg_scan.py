@@ -6,6 +6,7 @@ pixels.
 """
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,7 +104,7 @@ class _Bits:
         return Damage("Corrupt JPEG data: bad Huffman code", self.start + position // 8)
 
 
-class _Walker:
+class _Walker(ABC):
     """Goes through the units of a scan, a restart interval at a call."""
 
     def __init__(self, scan: Scan) -> None:
@@ -118,9 +119,9 @@ class _Walker:
             position, left = self.piece(bits, windows, position, done + count - left, left)
             bits.check(position)
 
+    @abstractmethod
     def piece(self, bits: _Bits, windows: NDArray[np.uint16], position: int, unit: int, left: int) -> tuple[int, int]:
         """Check the units that begin in a piece; return the bit behind them and how many units are left."""
-        raise NotImplementedError
 
 
 class _Sequential(_Walker):

@@ -1,4 +1,4 @@
-"""What always travels together of a batch normalisation."""
+"""Tensors of a batch normalisation that always travel together."""
 
 from typing import NamedTuple
 
