@@ -1,0 +1,26 @@
+"""Get data ready for training: ``python -m deeplab_fast.prepare lists|records|check``."""
+
+from deeplab_fast.errors import UserError
+
+from . import check, lists, records
+
+USAGE = """usage: python -m deeplab_fast.prepare lists|records|check [--flag=value ...]
+
+  lists    VOC 2012 (+ SBD): labels to grey PNG, and the list files voc_train, voc_val, vocaug_train;
+           or two folders of your own: train and val lists
+  records  a list file or two folders to tar shards, their index and dataset.json
+  check    read every file as training will, and name what would break it
+
+Each takes --help."""
+
+COMMANDS = {"lists": lists.main, "records": records.main, "check": check.main}
+
+
+def main(argv: list[str]) -> int:
+    """Run the command that the first argument names; return the exit status."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    if argv[0] not in COMMANDS:
+        raise UserError(f"prepare {argv[0]}: unknown; expected one of {', '.join(COMMANDS)}")
+    return COMMANDS[argv[0]](argv[1:])

@@ -1,0 +1,86 @@
+"""A reading of every file as training will: ``prepare check``."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from deeplab_fast.cli import parse_flags
+from deeplab_fast.config import DecodingConfig, flag, validate
+from deeplab_fast.data.check import Findings, check_source, suggested_weights
+from deeplab_fast.data.classes import check_same_classes, class_names, class_numbers, described_flags
+from deeplab_fast.data.records import RecordSource, verify_shards
+from deeplab_fast.data.sources import Source, list_source
+from deeplab_fast.errors import UserError
+from deeplab_fast.ops import Decoding
+
+from .inputs import InputConfig, LabelConfig, open_files, root_of_names
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig(LabelConfig, DecodingConfig, InputConfig):
+    """Check"""
+
+    data_file: str = flag("", "Records to check, instead of files.")
+    val_data_lst: str = flag("", "List file that must share no sample with the data.")
+    val_data_file: str = flag("", "Records that must share no sample with the data.")
+    absent_classes: str = flag("", "Classes that rightly have no pixel: numbers or names with commas between.")
+    num_workers: int = flag(2, "Threads that decode; 0 does it in the main thread.", minimum=0, maximum=256)
+
+
+def main(argv: list[str]) -> int:
+    """Read every file as training will, and print what was found; return the exit status."""
+    flags = parse_flags(CheckConfig, argv, "deeplab_fast.prepare check", "Read every file as training will.")
+    config = CheckConfig(**flags)
+    validate(config)
+    source: Source = RecordSource(config.data_file) if config.data_file else open_files(config, must_exist=False)
+    held_out: Source | None = None
+    if config.val_data_file:
+        held_out = RecordSource(config.val_data_file, "val_data_file")
+    elif config.val_data_lst:
+        held_out = list_source(config.data_root, config.val_data_lst, must_exist=False)
+    config = replace(config, **described_flags(flags, config.data_file, config.data_lst, root_of_names(config)))
+    validate(config)
+    names = class_names(config.num_classes, config.data_file, config.data_lst, root_of_names(config))
+    if held_out is not None:
+        check_same_classes(names, config.val_data_file, config.val_data_lst, config.data_root)
+    absent = class_numbers(config.absent_classes, names, "absent_classes")
+    findings = check_source(
+        source, config.num_classes, config.ignore_label, config.num_workers, held_out, absent, Decoding.of(config)
+    )
+    findings.problems[:0] = [*verify_shards(source), *verify_shards(held_out)]
+    print(_as_text(findings, names, config.num_classes, config.ignore_label))
+    for problem in findings.problems[:_SHOWN]:
+        print(f"problem: {problem}")
+    if len(findings.problems) > _SHOWN:
+        print(f"... and {len(findings.problems) - _SHOWN} more")
+    if findings.problems:
+        count = len(findings.problems)
+        plural = "" if count == 1 else "s"
+        samples = findings.samples + findings.held_out
+        raise UserError(f"{count} problem{plural} in {samples} samples would break training")
+    return 0
+
+
+def _as_text(findings: Findings, names: list[str], num_classes: int, ignore_label: int) -> str:
+    total = max(1, int(findings.pixels.sum()))
+    width = max(len(name) for name in [*names, "ignored"])
+    lines = [
+        f"{name:<{width}} {findings.pixels[i]:>14,} pixels {findings.pixels[i] / total:7.2%}"
+        for i, name in enumerate(names)
+    ]
+    if ignore_label >= num_classes:
+        ignored = findings.pixels[ignore_label]
+        lines.append(f"{'ignored':<{width}} {ignored:>14,} pixels {ignored / total:7.2%}")
+    if findings.sizes:
+        heights, widths = zip(*findings.sizes, strict=True)
+        lines.append(f"sizes: {min(widths)} to {max(widths)} wide, {min(heights)} to {max(heights)} high")
+    counts = np.where(np.arange(num_classes) == ignore_label, 0, findings.pixels[:num_classes])
+    lines.append(f"--class_weights={','.join(f'{w:g}' for w in suggested_weights(counts))}")
+    lines.append("  (median frequency of the classes present over each class's own, at most 10)")
+    for index, name in enumerate(names):
+        if findings.samples and not findings.pixels[index] and index != ignore_label:
+            lines.append(f"note: {name} has no pixel")
+    lines += [f"note: {note}" for note in findings.notes]
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""Samples that the flags of ``prepare`` name, and what their labels hold."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeplab_fast.config import flag
+from deeplab_fast.data.sources import FileSource, folder_source, list_source
+from deeplab_fast.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """Samples: a list file, or two parallel folders"""
+
+    data_root: str = flag("", "Folder that the paths in --data_lst start from.")
+    data_lst: str = flag("", "List file: an image path and a label path on each line.")
+    image_dir: str = flag("", "Folder of images, instead of a list.")
+    label_dir: str = flag("", "Folder of PNG labels with the images' names.")
+    label_suffix: str = flag("", "What a label's name has after its image's, such as _mask: x.jpg and x_mask.png.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Labels"""
+
+    num_classes: int = flag(21, "Classes, background included; default: as the data's classes.txt or dataset.json"
+                                " says.", minimum=2, maximum=256)  # fmt: skip
+    ignore_label: int = flag(255, "Label value that does not count.", minimum=0, maximum=255)
+
+
+def open_files(config: InputConfig, must_exist: bool = True) -> FileSource:
+    """Open the samples that the flags name; ``must_exist`` as in :func:`list_source`.
+
+    Raises:
+        UserError: flags missing or contradictory, or files that are not there.
+    """
+    if config.image_dir or config.label_dir:
+        if config.data_lst:
+            raise UserError("--image_dir and --data_lst: expected one of them, not both")
+        if not (config.image_dir and config.label_dir):
+            raise UserError("--image_dir and --label_dir: expected both of them")
+        return folder_source(config.image_dir, config.label_dir, config.label_suffix)
+    if config.label_suffix:
+        raise UserError("--label_suffix: expected with --image_dir and --label_dir; a list names each label itself")
+    if not config.data_lst:
+        raise UserError("--data_lst: missing; give --data_root and --data_lst, or --image_dir and --label_dir")
+    if not config.data_root:
+        raise UserError("--data_root: missing; expected the folder that the paths in --data_lst start from")
+    return list_source(config.data_root, config.data_lst, must_exist)
+
+
+def root_of_names(config: InputConfig) -> str:
+    """Return the folder where ``classes.txt`` may be: the data's root, or the one above that of the images."""
+    return config.data_root or (str(Path(config.image_dir).parent) if config.image_dir else "")

@@ -1,0 +1,80 @@
+"""Samples packed into tar shards: ``prepare records``."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeplab_fast.cli import parse_flags
+from deeplab_fast.config import DecodingConfig, flag, validate
+from deeplab_fast.data.classes import class_names, described_flags, read_class_names
+from deeplab_fast.data.labels import unfit_labels
+from deeplab_fast.data.records import RecordOptions, dataset_entry, write_records
+from deeplab_fast.errors import UserError
+from deeplab_fast.ops import Decoding
+
+from .inputs import InputConfig, LabelConfig, open_files, root_of_names
+
+logger = logging.getLogger("deeplab_fast")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordsConfig(LabelConfig, DecodingConfig, InputConfig):
+    """Shards"""
+
+    dst_path: str = flag("", "Name of the set: D/voc.tar becomes D/voc-00000.tar, ...")
+    num_shards: int = flag(8, "Number of shards.", minimum=1, maximum=99999)
+    shuffle: bool = flag(True, "Mix the samples before sharding.")
+    seed: int = flag(1, "Of the mixing.", minimum=0, maximum=2**31 - 1)
+    classes: str = flag("", "Names with commas between, or a file with one a line; default classes.txt by the list.")
+
+
+def main(argv: list[str]) -> int:
+    """Pack samples into tar shards; return the exit status."""
+    flags = parse_flags(RecordsConfig, argv, "deeplab_fast.prepare records", "Pack samples into tar shards.")
+    config = RecordsConfig(**flags)
+    validate(config)
+    if not config.dst_path:
+        raise UserError("--dst_path: missing; expected a name such as data/voc.tar")
+    source = open_files(config)
+    config, names = _with_names(config, flags)
+    shards = config.num_shards
+    if "num_shards" not in flags:  # the default gives way to a small set
+        shards = min(shards, len(source))
+    options = RecordOptions(
+        shards, config.shuffle, config.seed, config.num_classes, config.ignore_label, tuple(names), Decoding.of(config)
+    )
+    paths = write_records(source, config.dst_path, options)
+    print(f"{len(source):,} samples in {len(paths)} shards: {paths[0]} ... {paths[-1].name}")
+    if unfit := _unfit(paths, config):
+        logger.warning("%s", unfit)
+    return 0
+
+
+def _unfit(shards: list[Path], config: RecordsConfig) -> str | None:
+    """Return why the labels written are of no use for training; None where they are."""
+    entry = dataset_entry(shards)
+    if entry is None:
+        return None
+    pixels = np.zeros(256, np.int64)
+    pixels[: config.num_classes] = entry["class_pixels"]
+    pixels[config.ignore_label] = entry["ignored_pixels"]
+    return unfit_labels(pixels, config.num_classes, config.ignore_label)
+
+
+def _with_names(config: RecordsConfig, flags: dict[str, Any]) -> tuple[RecordsConfig, list[str]]:
+    """Return the class names, of ``--classes`` or of the data, and the configuration with their number."""
+    if not config.classes:
+        found = described_flags(flags, data_lst=config.data_lst, data_root=root_of_names(config))
+        config = replace(config, **found)
+        validate(config)
+        return config, class_names(config.num_classes, data_lst=config.data_lst, data_root=root_of_names(config))
+    path = Path(config.classes)
+    names = read_class_names(path) if path.is_file() else [n for n in map(str.strip, config.classes.split(",")) if n]
+    if len(names) != flags.get("num_classes", len(names)):
+        raise UserError(f"--classes: {len(names)} names; expected {config.num_classes} (--num_classes)")
+    config = replace(config, num_classes=len(names))
+    validate(config)
+    return config, names
