@@ -1,6 +1,6 @@
 """Confusion matrix of label maps on one core: ours beside numpy.bincount and torchmetrics.
 
-``python -m benchmarks.confusion --label_dir=VOC2012/SegmentationClass`` prints a table; the predictions
+``python -m benchmarks.run confusion --label_dir=VOC2012/SegmentationClass`` prints a table; the predictions
 are the labels, moved by a few pixels and with holes of another class. Counts are compared before timing.
 """
 

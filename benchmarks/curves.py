@@ -1,6 +1,6 @@
 """Compare how runs learn: the mean difference of their smoothed losses, their last mIoU, and a picture of both.
 
-``python -m benchmarks.curves RUN REFERENCE [PICTURE.png]`` takes two run folders of the same seed and steps, or on
+``python -m benchmarks.run curves RUN REFERENCE [PICTURE.png]`` takes two run folders of the same seed and steps, or on
 either side those of several seeds with commas between (``fp32-1,fp32-2``), whose means are compared; status 1 where the
 smoothed curves differ by more than 2 % on average.
 """

@@ -1,6 +1,6 @@
 """Evaluation: images a second, ours beside the reference path with the same weights and protocol.
 
-``python -m benchmarks.evaluation --data_root=DIR --data_lst=FILE`` evaluates the same images by both, in turn; the
+``python -m benchmarks.run evaluation --data_root=DIR --data_lst=FILE`` evaluates the same images by both, in turn; the
 confusion matrices are compared before a time is reported: near a tie roundings may see another class, in fp32 in one of
 10,000 pixels, below it in twice as many as the reference's own roundings do. The reference is ``--fused=off``: torch's
 upsampling, softmax, resizing and argmax, and counting by the extension.

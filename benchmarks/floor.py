@@ -1,6 +1,6 @@
 """The roofline floor of a training step, and of each convolution op against the library's: computed, nothing timed.
 
-``python -m benchmarks.floor`` prints both tables for the network's layers at ``--batch_size`` and ``--crop_size``;
+``python -m benchmarks.run floor`` prints both tables for the network's layers at ``--batch_size`` and ``--crop_size``;
 ``--out`` writes floor.json and floor.md. ``deeplab_fast/ops/conv/README.md`` holds the second.
 """
 

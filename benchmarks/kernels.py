@@ -1,6 +1,6 @@
 """The fused kernels on the network's own layer shapes, beside torch eager and torch.compile.
 
-``python -m benchmarks.kernels`` prints a table and, with ``--out``, writes JSON and markdown. Results are
+``python -m benchmarks.run kernels`` prints a table and, with ``--out``, writes JSON and markdown. Results are
 compared before anything is timed: ours may be no further from fp64 than twice (gradients: three times) torch's.
 ``--dry_run=True`` goes through everything with tiny shapes, on a CPU in Triton's interpreter.
 """

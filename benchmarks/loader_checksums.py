@@ -1,6 +1,6 @@
 """Measures what verifying checksums costs the loader: each batch is loaded with and without, the order swapped.
 
-``python -m benchmarks.loader_checksums --data_file=voc.tar``; the crops of both are compared. The calling thread
+``python -m benchmarks.run loader_checksums --data_file=voc.tar``; the crops of both are compared. The calling thread
 loads, so that its processor time, which other programs disturb less than the clock, is that of the batch.
 """
 

@@ -1,8 +1,8 @@
 """The loader and the step together: what a step costs when its batches are loaded, beside the step alone.
 
-``python -m benchmarks.loader_step --data_file=voc.tar`` trains as ``deeplab_fast.train`` would, with the same loader
-and the same step, first on one batch over and over, then on loaded ones; the difference is the loader's. Its first
-batch is compared with the reference loader's, bit for bit.
+``python -m benchmarks.run loader_step --data_file=voc.tar`` trains as ``deeplab_fast.train`` would, with the same
+loader and the same step, first on one batch over and over, then on loaded ones; the difference is the loader's. Its
+first batch is compared with the reference loader's, bit for bit.
 """
 
 import time

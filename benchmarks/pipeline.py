@@ -1,6 +1,6 @@
 """Encoded bytes to crops on one core: ours beside the recipe's, torchvision's and albumentations'.
 
-``python -m benchmarks.pipeline --data_root=VOC2012 --data_lst=list.txt`` prints a table and, with ``--out``,
+``python -m benchmarks.run pipeline --data_root=VOC2012 --data_lst=list.txt`` prints a table and, with ``--out``,
 writes JSON and markdown. A round takes every image once through every pipeline, in turn and every second
 time in reverse order. Everything runs in one process held to one core, but the last line: two threads on two.
 """

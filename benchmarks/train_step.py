@@ -1,7 +1,7 @@
 """One training step, ours beside torchvision's of the same graph: eager and compiled, each also as a CUDA graph, and
 compiled with max-autotune.
 
-``python -m benchmarks.train_step`` prints a table and, with ``--out``, writes JSON, markdown and a chart;
+``python -m benchmarks.run train_step`` prints a table and, with ``--out``, writes JSON, markdown and a chart;
 ``pytest benchmarks/train_step.py`` runs it under pytest-benchmark and holds us to not being slower.
 
 All are DeepLabV3 with torchvision's head, start from the same weights, see the same random images and labels, and use

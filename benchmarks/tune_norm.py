@@ -1,7 +1,8 @@
 """Tiles of the normalisation's kernels on the GPU at hand: each kernel, at the network's shapes, with each tile.
 
-``python -m benchmarks.tune_norm`` prints, for each kernel and shape, the fastest tile and what it reaches of a copy's
-bandwidth; ``ops/triton/tiles.py`` is edited by hand after it, since a tile must also spill nowhere (``tests/compile``).
+``python -m benchmarks.run tune_norm`` prints, for each kernel and shape, the fastest tile and what it reaches of a
+copy's bandwidth; ``ops/triton/tiles.py`` is edited by hand after it, since a tile must also spill nowhere
+(``tests/compile``).
 """
 
 from collections.abc import Callable, Iterator

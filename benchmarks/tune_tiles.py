@@ -1,11 +1,11 @@
 """Which convolutions our kernels are ahead in on this GPU, and by which tiles: the table that ``--fused=auto`` reads.
 
-``python -m benchmarks.tune_tiles`` times the convolutions of the network. First each of our kernels by each tile that
-it may have; then, by the fastest, forward and backward with the statistics of the output beside the vendor's library
-followed by the pass that takes them. A bottleneck's convolutions by CUTLASS (on Hopper) are timed as they are there:
-from the raw output before to their own, the normalisation between included, whose sums ours makes in an epilogue. It
-writes ``deeplab_fast/ops/conv/measured.json`` (or ``--table``) for the GPU of this name; those of others stay as they
-are. ``--dry_run=True`` goes through it with tiny shapes, on a CPU in Triton's interpreter.
+``python -m benchmarks.run tune_tiles`` times the convolutions of the network. First each of our kernels by each tile
+that it may have; then, by the fastest, forward and backward with the statistics of the output beside the vendor's
+library followed by the pass that takes them. A bottleneck's convolutions by CUTLASS (on Hopper) are timed as they are
+there: from the raw output before to their own, the normalisation between included, whose sums ours makes in an
+epilogue. It writes ``deeplab_fast/ops/conv/measured.json`` (or ``--table``) for the GPU of this name; those of others
+stay as they are. ``--dry_run=True`` goes through it with tiny shapes, on a CPU in Triton's interpreter.
 """
 
 import json

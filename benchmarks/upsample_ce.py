@@ -1,6 +1,6 @@
 """Upsampling and cross-entropy, forward and gradient, on the CPU with all threads: the extension beside plain torch.
 
-``python -m benchmarks.upsample_ce`` prints a table. Plain torch is ``F.interpolate``, ``F.cross_entropy`` and
+``python -m benchmarks.run upsample_ce`` prints a table. Plain torch is ``F.interpolate``, ``F.cross_entropy`` and
 ``backward`` in fp32, from contiguous and from channels_last logits. Losses and gradients are compared before timing.
 """
 

@@ -12,6 +12,7 @@ from deeplab_fast.ops import dispatch
 from deeplab_fast.ops.conv import atrous_conv, gemm, gemm_check
 from deeplab_fast.ops.conv.triton import schedule
 from deeplab_fast.ops.triton import device_info
+from deeplab_fast.ops.upsampling import upsample_ce
 from deeplab_fast.training import state
 
 # A torch built without CUDA cannot differentiate FakeTensors of a CUDA device: there, CPU ones take their place.
@@ -43,6 +44,7 @@ def fake_gpu() -> Iterator[None]:
             (gemm, "missing", lambda device: None),
             (gemm_check, "disagreement", lambda device, kind: None),
             (gemm, "_is_native", lambda t: False),
+            (upsample_ce, "has_native", lambda logits: False),
             (atrous_conv, "prefers_taps", lambda x, rate, dtype: False),
             (state, "to_channels_last", fake_twin),
         ):

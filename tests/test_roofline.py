@@ -98,7 +98,7 @@ def test_executed_shares():
 
 
 def test_the_note_s_table_is_what_is_computed(recipe):
-    """``python -m benchmarks.floor`` prints it."""
+    """``python -m benchmarks.run floor`` prints it."""
     config = FloorConfig()
     works = list(op_works(convolutions(recipe, config.batch_size, config.crop_size)))
     note = (Path(deeplab_fast.ops.__file__).parent / "conv/README.md").read_text()

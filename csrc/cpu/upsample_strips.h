@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "../core/upsample.h"
+#include "upsample.h"
 #include "vector_level.h"
 
 namespace deeplab_fast {

@@ -74,7 +74,7 @@ def addressed(value: Any) -> Any:
 
 
 def loss_and_argmax(config: TrainConfig, stride: int, labels: Tensor) -> None:
-    """The launches that registered ops hide from FakeTensors."""
+    """The loss with and without class weights and smoothing, and the classes of evaluation."""
     n, side = labels.shape[:2]
     low = (side - 1) // stride + 1
     with FakeTensorMode(allow_non_fake_inputs=True):

@@ -10,7 +10,7 @@ from deeplab_fast.model import build_model, convolve
 from deeplab_fast.model.convolve import stem
 from deeplab_fast.model.layers import use_fused
 from deeplab_fast.ops.conv.stem_conv import _space_to_depth, folded, space_to_depth_reference, stem_conv, supports
-from tests.ops.kernels import DEVICE, DTYPES, needs_kernels, poisoned, relative_error
+from tests.ops.kernels import DEVICE, DTYPES, needs_kernels, opcheck, poisoned, relative_error
 
 pytestmark = pytest.mark.gpu
 
@@ -63,7 +63,7 @@ def test_the_kernel_gives_the_reference_s_bits(size, dtype, channels_last):
 
 @needs_kernels
 def test_opcheck():
-    torch.library.opcheck(_space_to_depth, (case((2, 9, 7), torch.float32)[0].to(DEVICE), torch.float16))
+    opcheck("space_to_depth", (case((2, 9, 7), torch.float32)[0].to(DEVICE), torch.float16))
 
 
 def test_under_autocast():

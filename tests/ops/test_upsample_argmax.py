@@ -6,12 +6,11 @@ from torch.nn import functional as F
 
 from deeplab_fast.ops import LogitsView, upsample_argmax
 from deeplab_fast.ops.upsampling.upsample_argmax import (
-    _upsample_argmax,
     summed_probabilities,
     upsample_argmax_reference,
     upsample_softmax,
 )
-from tests.ops.kernels import DEVICE, DTYPES, needs_kernels
+from tests.ops.kernels import DEVICE, DTYPES, needs_kernels, opcheck
 
 pytestmark = pytest.mark.gpu
 
@@ -93,4 +92,4 @@ def test_opcheck():
     views = views_of(4, torch.float32, device=DEVICE)
     scores, sizes = [view.logits for view in views], [33, 33, 17, 17]
     targets = [side for target in TARGETS for side in target]
-    torch.library.opcheck(_upsample_argmax, (scores, sizes, EXTENTS.to(torch.int32), targets, True, False))
+    opcheck("upsample_argmax", (scores, sizes, EXTENTS.to(torch.int32), targets, True, False))

@@ -4,8 +4,9 @@ from torch.nn import functional as F
 
 from deeplab_fast.ops import NO_LABEL, label_weight
 from deeplab_fast.ops.upsampling.upsample import interpolation_matrix, upsample
-from deeplab_fast.ops.upsampling.upsample_ce import _upsample_ce, upsample_ce, upsample_ce_reference
+from deeplab_fast.ops.upsampling.upsample_ce import upsample_ce, upsample_ce_reference
 from deeplab_fast.ops.upsampling.upsample_ce_per_pixel import upsample_ce_per_pixel
+from tests.ops.kernels import opcheck
 
 pytestmark = pytest.mark.gpu
 
@@ -162,5 +163,5 @@ def test_interpolation_matrix_is_torch_interpolate(source, target, align_corners
 
 def test_opcheck():
     logits, labels = case((2, 4, 3, 3, 20, 20), torch.float32)
-    torch.library.opcheck(_upsample_ce, (logits, labels, None, 255, 0.0, True, True, False))
-    torch.library.opcheck(_upsample_ce, (logits, labels, torch.rand(4), 255, 0.1, False, True, False))
+    opcheck("upsample_ce", (logits, labels, None, 255, 0.0, True, True, False))
+    opcheck("upsample_ce", (logits, labels, torch.rand(4), 255, 0.1, False, True, False))

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from deeplab_fast.ops import NO_LABEL, label_weight, upsample_ce, upsample_ce_per_pixel
-from deeplab_fast.ops.upsampling.label_weight import _label_weight
-from deeplab_fast.ops.upsampling.upsample_ce import _scale, _upsample_ce, upsample_ce_reference
-from deeplab_fast.ops.upsampling.upsample_ce_per_pixel import _upsample_ce_per_pixel, upsample_ce_per_pixel_reference
-from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, poisoned, relative_error
+from deeplab_fast.ops.upsampling.upsample_ce import _upsample_ce, upsample_ce_reference
+from deeplab_fast.ops.upsampling.upsample_ce_per_pixel import upsample_ce_per_pixel_reference
+from tests.ops.kernels import DEVICE, DTYPES, check_contract, needs_kernels, opcheck, poisoned, relative_error
 
 pytestmark = [pytest.mark.gpu, needs_kernels]
 
@@ -199,10 +198,10 @@ def test_opcheck():
     logits, labels = (t.to(DEVICE) for t in inputs((1, 4, 3, 3, 9, 9), torch.float32))
     logits.requires_grad_()
     weights = torch.rand(4, device=DEVICE)
-    torch.library.opcheck(_upsample_ce, (logits, labels, weights, 255, 0.1, True, True, True))
-    torch.library.opcheck(_scale, (logits.detach(), torch.tensor(0.5, device=DEVICE), torch.float16))
-    torch.library.opcheck(_upsample_ce_per_pixel, (logits.detach(), labels, 255, True, True))
-    torch.library.opcheck(_label_weight, (labels, 4, weights, 255))
+    opcheck("upsample_ce", (logits, labels, weights, 255, 0.1, True, True, True))
+    opcheck("upsample_ce_scale", (logits.detach(), torch.tensor(0.5, device=DEVICE), torch.float16))
+    opcheck("upsample_ce_per_pixel", (logits.detach(), labels, 255, True, True))
+    opcheck("label_weight", (labels, 4, weights, 255))
 
 
 def test_no_graph_break_under_compile():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..dispatch import traceable
 from ..layout import CHANNELS_LAST
 
 CHANNELS = 16
@@ -71,13 +72,12 @@ def _by_kernel(x: Tensor, dtype: torch.dtype) -> Tensor:
     return out.permute(0, 3, 1, 2)
 
 
-_space_to_depth = torch.library.custom_op("deeplab_fast::space_to_depth", _by_kernel, mutates_args=())
-
-
-@_space_to_depth.register_fake
-def _(x, dtype):  # type: ignore[no-untyped-def]
+def _empty(x, dtype):  # type: ignore[no-untyped-def]
     height, width = sides(x)
     return x.new_empty(x.shape[0], height, width, CHANNELS, dtype=dtype).permute(0, 3, 1, 2)
+
+
+_space_to_depth = traceable("space_to_depth", _by_kernel, _empty)
 
 
 def supports(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]) -> str | None:

@@ -8,7 +8,7 @@ from deeplab_fast.errors import UserError
 from .. import extension
 
 _NATIVE_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-NONE_WRONG = torch.iinfo(torch.int64).max  # no pixel is out of range
+_NONE_WRONG = torch.iinfo(torch.int64).max  # no pixel is out of range
 
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int, ignore_label: int) -> Tensor:
@@ -40,7 +40,7 @@ class ConfusionCounter:
         self.num_classes, self.ignore_label = num_classes, ignore_label
         self._counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
         # The least index, in its own batch, of a pair that is out of range.
-        self._wrong = torch.full((), NONE_WRONG, dtype=torch.int64, device=device) if device.type == "cuda" else None
+        self._wrong = torch.full((), _NONE_WRONG, dtype=torch.int64, device=device) if device.type == "cuda" else None
 
     def add(self, labels: Tensor, predictions: Tensor) -> None:
         """Count the pairs of two tensors of one shape, as :func:`confusion_matrix` takes them.
@@ -69,9 +69,9 @@ class ConfusionCounter:
         with torch.cuda.device(labels.device):
             native.count_pairs_cuda(
                 labels=labels.data_ptr(),
-                label_type=type_name(labels),
+                label_type=_type_name(labels),
                 predictions=predictions.data_ptr(),
-                prediction_type=type_name(predictions),
+                prediction_type=_type_name(predictions),
                 pixels=labels.numel(),
                 classes=classes,
                 ignore_label=ignore_label,
@@ -82,8 +82,8 @@ class ConfusionCounter:
 
     def first_wrong(self) -> int | None:
         """Return the least index of a pair that is out of range, or None. Waits for the device."""
-        found = NONE_WRONG if self._wrong is None else int(self._wrong)
-        return None if found == NONE_WRONG else found
+        found = _NONE_WRONG if self._wrong is None else int(self._wrong)
+        return None if found == _NONE_WRONG else found
 
     def total(self) -> Tensor:
         """Return the counts: int64 ``[num_classes, num_classes]``, rows truth. Waits for the device.
@@ -99,7 +99,7 @@ class ConfusionCounter:
         return self._counts
 
 
-def type_name(tensor: Tensor) -> str:
+def _type_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..dispatch import use_kernels
+from ..dispatch import traceable, use_kernels
 from .labels import LABEL_TYPES, bad_labels, targets
 
 
@@ -42,8 +42,7 @@ def label_weight(
     return label_weight_reference(labels, num_classes, class_weights, ignore_label)
 
 
-@torch.library.custom_op("deeplab_fast::label_weight", mutates_args=())
-def _label_weight(
+def _by_kernel(
     labels: Tensor, num_classes: int, class_weights: Tensor | None, ignore_label: int
 ) -> tuple[Tensor, Tensor]:
     from .triton import label_weight as kernels
@@ -51,6 +50,8 @@ def _label_weight(
     return kernels.label_weight(labels.contiguous(), num_classes, class_weights, ignore_label)
 
 
-@_label_weight.register_fake
-def _(labels, num_classes, class_weights, ignore_label):  # type: ignore[no-untyped-def]
+def _empty(labels, num_classes, class_weights, ignore_label):  # type: ignore[no-untyped-def]
     return labels.new_empty((), dtype=torch.float32), labels.new_empty(2, dtype=torch.int32)
+
+
+_label_weight = traceable("label_weight", _by_kernel, _empty)

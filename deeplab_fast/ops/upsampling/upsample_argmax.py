@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import extension
-from ..dispatch import use_kernels
+from ..dispatch import traceable, use_kernels
 from ..triton import DTYPES, INTERPRETED
 from .labels import MOST_CLASSES
 from .upsample import upsample
@@ -129,8 +129,7 @@ def _images(flat: Tensor, targets: Sequence[tuple[int, int]]) -> list[Tensor]:
     return [part.view(target) for part, target in zip(flat.split(pixels), targets, strict=True)]
 
 
-@torch.library.custom_op("deeplab_fast::upsample_argmax", mutates_args=())
-def _upsample_argmax(
+def _by_kernel(
     logits: Sequence[Tensor],
     sizes: Sequence[int],
     extents: Tensor,
@@ -150,13 +149,15 @@ def _upsample_argmax(
     return out
 
 
-@_upsample_argmax.register_fake
-def _(logits, sizes, extents, targets, align_corners, plain):  # type: ignore[no-untyped-def]
+def _empty(logits, sizes, extents, targets, align_corners, plain):  # type: ignore[no-untyped-def]
     return logits[0].new_empty(_pixels(targets), dtype=torch.uint8)
 
 
 def _pixels(targets: Sequence[int]) -> int:
     return sum(h * w for h, w in zip(targets[::2], targets[1::2], strict=True))
+
+
+_upsample_argmax = traceable("upsample_argmax", _by_kernel, _empty)
 
 
 def supports(logits: Tensor) -> str | None:

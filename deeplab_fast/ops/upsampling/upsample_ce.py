@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import extension
-from ..dispatch import use_kernels
+from ..dispatch import differentiable, traceable, use_kernels
 from ..triton import DTYPES, INTERPRETED
 from .label_weight import label_weight_reference
 from .labels import LABEL_TYPES, MOST_CLASSES, NO_LABEL, targets
@@ -107,8 +107,7 @@ def supports(logits: Tensor, labels: Tensor) -> str | None:
     return None if labels.numel() else "there are no pixels"
 
 
-@torch.library.custom_op("deeplab_fast::upsample_ce", mutates_args=())
-def _upsample_ce(
+def _forward(
     logits: Tensor,
     labels: Tensor,
     class_weights: Tensor | None,
@@ -179,8 +178,7 @@ def _gradient_like(logits: Tensor, wanted: bool) -> Tensor:
     return torch.empty_like(logits, dtype=dtype) if wanted else logits.new_empty(0, dtype=dtype)
 
 
-@_upsample_ce.register_fake
-def _(logits, labels, class_weights, ignore_label, label_smoothing, align_corners, with_gradient, kernels):  # type: ignore[no-untyped-def]
+def _empty(logits, labels, class_weights, ignore_label, label_smoothing, align_corners, with_gradient, kernels):  # type: ignore[no-untyped-def]
     gradient = _gradient_like(logits, with_gradient)
     total = logits.new_empty((), dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
     bad = logits.new_empty(2, dtype=torch.int32)
@@ -204,8 +202,7 @@ def _backward(ctx, grad_total, *_):  # type: ignore[no-untyped-def]
     return (wide * grad_total).to(ctx.dtype), *(None,) * 7
 
 
-@torch.library.custom_op("deeplab_fast::upsample_ce_scale", mutates_args=())
-def _scale(gradient: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
+def _scaled(gradient: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return ``gradient * factor`` without a wider copy between."""
     from .triton import upsample_ce as fast
 
@@ -214,9 +211,9 @@ def _scale(gradient: Tensor, factor: Tensor, dtype: torch.dtype) -> Tensor:
     return scaled
 
 
-@_scale.register_fake
-def _(gradient, factor, dtype):  # type: ignore[no-untyped-def]
+def _empty_scaled(gradient, factor, dtype):  # type: ignore[no-untyped-def]
     return torch.empty_like(gradient, dtype=dtype)
 
 
-_upsample_ce.register_autograd(_backward, setup_context=_setup_context)
+_scale = traceable("upsample_ce_scale", _scaled, _empty_scaled)
+_upsample_ce = differentiable("upsample_ce", _forward, _empty, _setup_context, _backward)

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import extension
+from ..dispatch import traceable
 from .labels import targets
 from .upsample import upsample
 from .upsample_ce import has_native, native_labels, wants_kernels
@@ -37,10 +38,7 @@ def upsample_ce_per_pixel(
     return _upsample_ce_per_pixel(logits, labels, ignore_label, align_corners, kernels)
 
 
-@torch.library.custom_op("deeplab_fast::upsample_ce_per_pixel", mutates_args=())
-def _upsample_ce_per_pixel(
-    logits: Tensor, labels: Tensor, ignore_label: int, align_corners: bool, kernels: bool
-) -> Tensor:
+def _losses(logits: Tensor, labels: Tensor, ignore_label: int, align_corners: bool, kernels: bool) -> Tensor:
     losses = torch.empty(labels.shape, dtype=torch.float32, device=logits.device)
     if kernels:
         from .triton import upsample_ce_per_pixel as fast
@@ -58,6 +56,8 @@ def _upsample_ce_per_pixel(
     return losses
 
 
-@_upsample_ce_per_pixel.register_fake
-def _(logits, labels, ignore_label, align_corners, kernels):  # type: ignore[no-untyped-def]
+def _empty(logits, labels, ignore_label, align_corners, kernels):  # type: ignore[no-untyped-def]
     return torch.empty(labels.shape, dtype=torch.float32, device=logits.device)
+
+
+_upsample_ce_per_pixel = traceable("upsample_ce_per_pixel", _losses, _empty)

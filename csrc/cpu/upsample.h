@@ -1,12 +1,10 @@
 // Bilinear upsampling as torch.nn.functional.interpolate(mode="bilinear") places it.
 #pragma once
 
-#include "host_device.h"
-
 namespace deeplab_fast {
 
 // Source pixels per target pixel.
-DEEPLAB_FAST_HD float upsample_step(int source, int target, bool align_corners) {
+inline float upsample_step(int source, int target, bool align_corners) {
   if (align_corners)
     return target > 1 ? static_cast<float>(source - 1) / static_cast<float>(target - 1) : 0.0f;
   return static_cast<float>(source) / static_cast<float>(target);
@@ -18,7 +16,7 @@ struct Between {
   float t;
 };
 
-DEEPLAB_FAST_HD Between between(float step, int source, int i, bool align_corners) {
+inline Between between(float step, int source, int i, bool align_corners) {
   float position = align_corners ? step * i : step * (i + 0.5f) - 0.5f;
   position = position < 0.0f ? 0.0f : position;
   Between result;
@@ -29,6 +27,6 @@ DEEPLAB_FAST_HD Between between(float step, int source, int i, bool align_corner
   return result;
 }
 
-DEEPLAB_FAST_HD float lerp(float a, float b, float t) { return a * (1.0f - t) + b * t; }
+inline float lerp(float a, float b, float t) { return a * (1.0f - t) + b * t; }
 
 }  // namespace deeplab_fast
