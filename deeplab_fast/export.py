@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from .cli import parse_flags, run
-from .config import ImageConfig, ModelConfig, flag, validate
+from .config import CheckpointConfig, ImageConfig, ModelConfig, flag, validate
 from .errors import UserError
 from .evaluation.inference import trained_model
 from .model import DeepLabV3
+from .model.weights import MINDSPORE, as_mindspore, read_weights, write_mindspore
 from .runtime import sigterm_interrupts
 from .storage.checkpoint import BEST
 from .storage.files import check_file, make_folder, replace_file
@@ -22,16 +23,20 @@ from .storage.files import check_file, make_folder, replace_file
 DESCRIPTION = (
     "Export a checkpoint. The exported network takes normalised RGB images [N, 3, S, S], S = crop_size, and gives"
     " logits of the same size; N is free. Its outputs are compared with the original's before it is called done."
+    " --format=mindspore writes weights alone, for the MindSpore recipe's programs; what is read back must be equal."
 )
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig(ImageConfig, ModelConfig):
+class ExportConfig(ImageConfig, ModelConfig, CheckpointConfig):
     """Export"""
 
-    ckpt_path: str = flag("", "Checkpoint or weights.")
-    format: Literal["onnx", "pt2"] = flag("onnx", "onnx: for ONNX Runtime and others; pt2: torch.export.")
+    format: Literal["onnx", "pt2", "mindspore"] = flag(
+        "onnx",
+        "onnx: for ONNX Runtime and others; pt2: torch.export; mindspore: weights (.ckpt) with the recipe's names and"
+        " channel order.",
+    )
     output: str = flag("", "File to write.")
 
 
@@ -67,6 +72,22 @@ def export(model: DeepLabV3, crop_size: int, file_format: str, path: Path) -> fl
             write, run_file = _FORMATS[file_format]
             write(program, example, partial)
             return _difference(run_file(partial, example), expected, path)
+
+
+def export_mindspore(model: DeepLabV3, path: Path) -> None:
+    """Write the weights of ``model`` as a checkpoint of the MindSpore recipe.
+
+    Raises:
+        UserError: the recipe has no such network, the file cannot be written, or what is read back differs.
+    """
+    tensors = as_mindspore(model.state_dict())
+    make_folder(path.parent, f"--output={path}")
+    with replace_file(path) as partial:
+        write_mindspore(partial, tensors)
+        written = read_weights(partial, MINDSPORE.channels).tensors
+        for key, tensor in model.state_dict().items():
+            if not key.endswith("num_batches_tracked") and not torch.equal(written[key], tensor):
+                raise UserError(f"{path}: not written; {key} differs when it is read back")
 
 
 def _difference(actual: Tensor, expected: Tensor, path: Path) -> float:
@@ -136,8 +157,13 @@ def main(argv: list[str]) -> int:
     check_output(path, flags.get("ckpt_path", ""))
     config, model = trained_model(ExportConfig, flags)
     with sigterm_interrupts():
-        difference = export(model, config.crop_size, config.format, path)
-    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, outputs agree within {difference:.1e}")
+        if config.format == "mindspore":
+            export_mindspore(model, path)
+            agreement = "weights equal when read back"
+        else:
+            difference = export(model, config.crop_size, config.format, path)
+            agreement = f"outputs agree within {difference:.1e}"
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {agreement}")
     return 0
 
 

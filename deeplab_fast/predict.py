@@ -13,7 +13,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from .cli import parse_flags, run
-from .config import PRECISIONS, DeviceConfig, ImageConfig, ModelConfig, ProtocolConfig, flag, validate, validate_image
+from .config import (
+    PRECISIONS,
+    CheckpointConfig,
+    DeviceConfig,
+    ImageConfig,
+    ModelConfig,
+    ProtocolConfig,
+    flag,
+    validate,
+    validate_image,
+)
 from .data.folders import IMAGE_SUFFIXES
 from .data.folders import find_images as search
 from .data.sources import read_bytes
@@ -45,10 +55,9 @@ DESCRIPTION = "Segment images: for each, NAME.png with the classes (palette PNG)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(ProtocolConfig, DeviceConfig, ImageConfig, ModelConfig):
+class PredictConfig(ProtocolConfig, DeviceConfig, ImageConfig, ModelConfig, CheckpointConfig):
     """Prediction"""
 
-    ckpt_path: str = flag("", "Checkpoint or weights.")
     input: str = flag("", "An image, or a folder whose images are segmented, those in its subfolders too.")
     output: str = flag("", "Folder for the results.")
     overlay: float = flag(0.5, "Opacity of the classes' colours over the image; 0: no overlay.", minimum=0, maximum=1)

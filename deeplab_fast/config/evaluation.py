@@ -3,11 +3,20 @@
 from dataclasses import dataclass
 
 from .flags import flag
-from .shared import AutoOrPrecision, ImageConfig, MachineConfig, ModelConfig, OnBadSample, ProtocolConfig, Verify
+from .shared import (
+    AutoOrPrecision,
+    CheckpointConfig,
+    ImageConfig,
+    MachineConfig,
+    ModelConfig,
+    OnBadSample,
+    ProtocolConfig,
+    Verify,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
+class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig, CheckpointConfig):
     """Everything that decides an evaluation."""
 
     precision: AutoOrPrecision = flag(
@@ -23,7 +32,6 @@ class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig):
         "Compare each sample of records with its checksum when it is read: auto (where the records have checksums),"
         " always (others are refused) or never.",
     )
-    ckpt_path: str = flag("", "Checkpoint or weights to evaluate.")
     on_bad_sample: OnBadSample = flag(
         "error",
         "A sample that cannot be used stops the evaluation, or is skipped: the figures say over how many images.",

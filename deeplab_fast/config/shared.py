@@ -63,6 +63,24 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChannelsConfig:
+    """Weight files"""
+
+    ckpt_channels: Literal["auto", "rgb", "bgr"] = flag(
+        "auto",
+        "Order of an image's colours that a file's weights are for. auto: bgr for networks that the MindSpore recipe"
+        " trained, rgb for all others.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig(ChannelsConfig):
+    """Weights"""
+
+    ckpt_path: str = flag("", "Checkpoint or weights, ours or others' (docs/features.md); a run's folder: its best.pt.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodingConfig:
     """Image files"""
 

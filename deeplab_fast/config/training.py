@@ -5,7 +5,7 @@ from typing import Literal
 
 from ..errors import UserError
 from .flags import flag, validate
-from .shared import ImageConfig, MachineConfig, ModelConfig, OnBadSample, Verify, validate_image
+from .shared import ChannelsConfig, ImageConfig, MachineConfig, ModelConfig, OnBadSample, Verify, validate_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +84,12 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(ChannelsConfig):
     """Run"""
 
     train_dir: str = flag("", "Folder of this run; default runs/MODEL (runs/builtin for the built-in data set).")
     ckpt_pre_trained: str = flag(
-        "", "Weights to start from: .pth, .pt or .safetensors, ours or others' (docs/features.md)."
+        "", "Weights to start from: .pth, .pt, .safetensors or MindSpore's .ckpt, ours or others' (docs/features.md)."
     )
     filter_weight: bool = flag(False, "Do not load the classifier of --ckpt_pre_trained.")
     allow_partial: bool = flag(

@@ -28,12 +28,12 @@ def trained_model(config_class: type[C], flags: dict[str, Any]) -> tuple[C, Deep
             non-finite weight.
     """
     if not flags.get("ckpt_path"):
-        raise UserError("--ckpt_path: missing; expected a checkpoint (.pt, .pth or .safetensors)")
+        raise UserError("--ckpt_path: missing; expected a checkpoint (.pt, .pth, .safetensors, .ckpt)")
     path = Path(flags["ckpt_path"])
     if path.is_dir():
         path = path / BEST
         flags = flags | {"ckpt_path": str(path)}
-    file = read_weights(path)
+    file = read_weights(path, flags.get("ckpt_channels", "auto"))
     refuse_other_networks(file)
     stored = stored_config(file)
     given = {**infer_config(file), **stored, **flags}

@@ -137,7 +137,9 @@ def prepare_run(
         seed_everything(config.seed)
         model = build_model(config)
         if config.ckpt_pre_trained and found is None:
-            load_pretrained(model, config.ckpt_pre_trained, config.filter_weight, config.allow_partial)
+            load_pretrained(
+                model, config.ckpt_pre_trained, config.filter_weight, config.allow_partial, config.ckpt_channels
+            )
         state = build_state(config, model, device, world, schedule, *sources.digests(), precision.reason)
         if found is not None:
             continue_from(state, found)

@@ -1,7 +1,7 @@
 """Names that other projects give to the parts of the same network, and what their files leave unsaid: data, no code.
 
 Our own names are torchvision's. Facts of torchvision 0.28, segmentation_models_pytorch 0.6, mmsegmentation 1.2,
-timm 1.0 and VainF/DeepLabV3Plus-Pytorch.
+timm 1.0, VainF/DeepLabV3Plus-Pytorch, and MindSpore's model zoo.
 """
 
 import re
@@ -16,6 +16,9 @@ class Family:
     name: str
     signs: tuple[str, ...]  # beginnings of names, each in these files alone
     renamed: tuple[tuple[str, str], ...] = ()  # beginnings and what takes their place; the first that fits
+    parts: tuple[tuple[str, str], ...] = ()  # what stands between two dots, and what takes its place
+    training: tuple[str, ...] = ()  # beginnings of names that belong to the training, not to the network
+    channels: str = "rgb"  # the order in which the network takes an image's colours where nothing else is said
     head: str = ""  # the --head of these files; "": as the tensors say
     model: str = "deeplab_v3_s8"  # the stride that their training script has where nothing else is said
     refused: str = ""  # what makes it another network although all names fit
@@ -24,12 +27,48 @@ class Family:
         """Return the name that our networks give to a tensor of these files."""
         for old, new in self.renamed:
             if key.startswith(old):
-                return new + key[len(old) :]
-        return key
+                key = new + key[len(old) :]
+                break
+        names = dict(self.parts)
+        return ".".join(names.get(part, part) for part in key.split("."))
 
 
 TORCHVISION = Family("torchvision", ())
+RESNET_PARTS = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+_MINDSPORE_PARTS = (
+    ("gamma", "weight"),
+    ("beta", "bias"),
+    ("moving_mean", "running_mean"),
+    ("moving_variance", "running_var"),
+    ("down_sample_layer", "downsample"),
+)
+_MINDSPORE_TRAINING = ("moments.", "accum.", "learning_rate", "momentum", "global_step", "epoch_num", "step_num")
+MINDSPORE = Family(
+    "the MindSpore recipe of DeepLabV3",
+    ("resnet.bn1.gamma", "aspp.bn1.gamma"),
+    (
+        ("resnet.", "backbone."),
+        *((f"aspp.aspp{i + 1}.aspp_conv.", f"classifier.0.convs.{i}.") for i in range(4)),
+        ("aspp.aspp_pooling.conv.0.", "classifier.0.convs.4.1."),
+        ("aspp.aspp_pooling.conv.1.", "classifier.0.convs.4.2."),
+        ("aspp.conv1.", "classifier.0.project.0."),
+        ("aspp.bn1.", "classifier.0.project.1."),
+        ("aspp.conv2.", "classifier.4."),
+    ),
+    _MINDSPORE_PARTS,
+    _MINDSPORE_TRAINING,
+    channels="bgr",
+    head="recipe",
+)
 FAMILIES = (
+    MINDSPORE,
+    Family(
+        "a ResNet classifier of MindSpore's model zoo",
+        ("bn1.gamma", "layer1.0.bn1.gamma"),
+        tuple((f"{part}.", f"backbone.{part}.") for part in RESNET_PARTS),
+        _MINDSPORE_PARTS,
+        _MINDSPORE_TRAINING,
+    ),
     Family(
         "segmentation_models_pytorch with an encoder of timm",
         ("encoder.model.",),
@@ -63,12 +102,20 @@ FAMILIES = (
     Family(  # of torchvision and timm alike
         "a ResNet classifier",
         ("conv1.", "layer1."),
-        tuple((f"{part}.", f"backbone.{part}.") for part in ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")),
+        tuple((f"{part}.", f"backbone.{part}.") for part in RESNET_PARTS),
     ),
 )
 
 # Heads that this network does not have; they are passed over.
-UNUSED = ("aux_classifier.", "auxiliary_head.", "classification_head.", "backbone.fc.", "fc.", "n_averaged")
+UNUSED = (
+    "aux_classifier.",
+    "auxiliary_head.",
+    "classification_head.",
+    "backbone.fc.",
+    "fc.",
+    "end_point.",
+    "n_averaged",
+)
 
 # Backbones of the same names that compute something else, by names that only they have.
 OTHER_BACKBONES = (

@@ -70,19 +70,24 @@ def refuse_other_networks(file: WeightFile) -> None:
 
 
 def load_pretrained(
-    model: nn.Module, path: str | Path, filter_weight: bool = False, allow_partial: bool = False
+    model: nn.Module,
+    path: str | Path,
+    filter_weight: bool = False,
+    allow_partial: bool = False,
+    channels: str = "auto",
 ) -> list[str]:
     """Start ``model`` from a file and return the keys that were loaded; the log has the table of what matched.
 
     A classifier for another number of classes, or that read another head's output than the model's gives, is left as
     initialised, and so is the classifier when ``filter_weight`` is set. ``allow_partial`` also takes a file that fills
-    less than nine tenths of the backbone, or a part of ASPP, and leaves out tensors of other shapes.
+    less than nine tenths of the backbone, or a part of ASPP, and leaves out tensors of other shapes. ``channels`` as of
+    :func:`read_weights`.
 
     Raises:
         UserError: no key matches, too few do, the backbone is another, a tensor other than the classifier's has another
             shape, or one holds no weights.
     """
-    file = read_weights(path)
+    file = read_weights(path, channels)
     own = model.state_dict()
     if not any(key in own for key in file.tensors):
         theirs, ours = next(iter(file.tensors)), next(iter(own))

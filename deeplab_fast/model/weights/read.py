@@ -1,5 +1,6 @@
-"""Read a file of weights: any that torch.save wrote, or ``.safetensors``."""
+"""Read a file of weights: any that torch.save wrote, ``.safetensors``, or MindSpore's ``.ckpt``."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,14 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.storage import checkpoint
 
 from .families import TORCHVISION, Family, family_of
+from .match import group_names
+from .mindspore import is_mindspore, read_mindspore
 from .safe import SAFE_GLOBALS
 from .wrappers import bare_name, beside_network, find_state, relabel
+
+logger = logging.getLogger("deeplab_fast")
+
+FIRST_CONV = "backbone.conv1.weight"
 
 
 @dataclass(frozen=True)
@@ -27,29 +34,59 @@ class WeightFile:
     is_ours: bool = False  # written by this program
 
 
-def read_weights(path: str | Path) -> WeightFile:
+def read_weights(path: str | Path, channels: str = "auto") -> WeightFile:
     """Read a state dict, bare or wrapped, with our names, torchvision's or another project's (:mod:`.families`).
 
     Nothing in the file is executed. A file may hold arguments and numbers beside the weights (:mod:`.safe`).
+    ``channels``: the order in which the file's network takes an image's colours, ``rgb``, ``bgr`` or, as its family
+    has it, ``auto``; the first convolution's weights are turned to RGB.
 
     Raises:
         UserError: missing, damaged, without any tensor, or with several networks in one state dict.
     """
     path = Path(path)
-    content = _safetensors(path) if path.suffix == ".safetensors" else checkpoint.load(path, allow=SAFE_GLOBALS)
+    content = _content(path)
     config = content.get("config")
     state = find_state(content, path)
     beside = frozenset(bare_name(key) for key in beside_network(state))
     state = relabel(state, bare_name, path)
     family = family_of(state)
+    state = _without_training(state, family, path)
     return WeightFile(
         path,
-        tensors=relabel(state, family.rename, path),
+        tensors=_in_rgb(relabel(state, family.rename, path), channels, family, path),
         config=dict(config) if isinstance(config, Mapping) else {},
         family=family,
         beside=beside,
         is_ours=str(content.get("format", "")).startswith("deeplab_fast."),
     )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    if is_mindspore(path):
+        return dict(read_mindspore(path))
+    return checkpoint.load(path, allow=SAFE_GLOBALS)
+
+
+def _without_training(state: dict[str, Tensor], family: Family, path: Path) -> dict[str, Tensor]:
+    """Leave out what an optimiser keeps; says so."""
+    others = [key for key in state if key.startswith(family.training)] if family.training else []
+    if others:
+        logger.info("%s: of its training, left out: %s", path, group_names(others))
+    return {key: tensor for key, tensor in state.items() if key not in others}
+
+
+def _in_rgb(tensors: dict[str, Tensor], channels: str, family: Family, path: Path) -> dict[str, Tensor]:
+    """Turn round the input channels of the first convolution where the file's network takes BGR images; says so."""
+    order = family.channels if channels == "auto" else channels
+    weight = tensors.get(FIRST_CONV)
+    if order == "rgb" or weight is None or weight.dim() != 4:
+        return tensors
+    reason = f"{family.name} takes BGR images; --ckpt_channels=rgb: as they are" if channels == "auto" else "as asked"
+    logger.info("%s: the first convolution's channels turned from BGR to RGB (%s)", path, reason)
+    return tensors | {FIRST_CONV: weight.flip(1)}
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
