@@ -13,7 +13,7 @@ from torch import nn
 from .cli import parse_flags, run
 from .config import EvalConfig, validate, validate_image
 from .data.classes import class_names
-from .data.records import RecordSource
+from .data.open_records import open_records
 from .data.sources import Source, keys_digest, list_source
 from .distributed import process_group, world_from_environment
 from .errors import UserError
@@ -47,7 +47,7 @@ def open_source(config: EvalConfig) -> Source:
     if config.data_file and config.data_lst:
         raise UserError("--data_file and --data_lst: expected one of them, not both")
     if config.data_file:
-        return RecordSource(config.data_file, verify=config.verify)
+        return open_records(config.data_file, verify=config.verify)
     if config.data_lst:
         return list_source(config.data_root, config.data_lst)
     raise UserError("--data_lst: missing; give --data_root and --data_lst, or --data_file")

@@ -12,7 +12,9 @@ from .shared import ChannelsConfig, ImageConfig, MachineConfig, ModelConfig, OnB
 class TrainDataConfig:
     """Training data (none of these: the built-in data set)"""
 
-    data_file: str = flag("", "Records: the name given to prepare --dst_path, a shard, a glob or the folder.")
+    data_file: str = flag(
+        "", "Records: the name given to prepare --dst_path, a shard, a glob or the folder; or a MindRecord file."
+    )
     data_root: str = flag("", "Folder that the paths in --data_lst start from.")
     data_lst: str = flag("", "List file: an image path and a label path on each line.")
     val_data_file: str = flag("", "Records to evaluate on while training.")

@@ -10,6 +10,7 @@ from deeplab_fast.config import ModelConfig
 from deeplab_fast.errors import UserError
 
 from .lists import read_lines
+from .mindrecord import is_mindrecord
 from .records import DATASET_FILE, dataset_entry, find_shards
 
 logger = logging.getLogger("deeplab_fast")
@@ -48,17 +49,25 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def describe(data_file: str = "", data_lst: str = "", data_root: str = "") -> Description | None:
-    """Read what the data says of its classes: records' ``dataset.json``, ``classes.txt`` by the list or in the root."""
+    """Read what the data says of its classes: shards' ``dataset.json``, or a ``classes.txt`` with the data."""
     if data_file:
         return _describe_records(data_file)
     for folder in (Path(data_lst).parent if data_lst else None, Path(data_root) if data_root else None):
-        file = folder / CLASSES_FILE if folder else None
-        if file and file.is_file() and (names := read_class_names(file)):
-            return Description(file, {"num_classes": len(names)}, names)
+        if folder and (found := _described_in(folder)):
+            return found
     return None
 
 
+def _described_in(folder: Path) -> Description | None:
+    file = folder / CLASSES_FILE
+    if not file.is_file() or not (names := read_class_names(file)):
+        return None
+    return Description(file, {"num_classes": len(names)}, names)
+
+
 def _describe_records(data_file: str) -> Description | None:
+    if is_mindrecord(Path(data_file)):
+        return _described_in(Path(data_file).parent)
     try:
         shards = find_shards(data_file)
     except UserError:  # opening them says it

@@ -8,12 +8,13 @@ from deeplab_fast.cli import parse_flags
 from deeplab_fast.config import DecodingConfig, flag, validate
 from deeplab_fast.data.check import Findings, check_source, suggested_weights
 from deeplab_fast.data.classes import check_same_classes, class_names, class_numbers, described_flags
-from deeplab_fast.data.records import RecordSource, verify_shards
+from deeplab_fast.data.open_records import open_records
+from deeplab_fast.data.records import verify_shards
 from deeplab_fast.data.sources import Source, list_source
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding
 
-from .inputs import InputConfig, LabelConfig, open_files, root_of_names
+from .inputs import InputConfig, LabelConfig, open_samples, root_of_names
 
 _SHOWN = 20
 
@@ -22,7 +23,6 @@ _SHOWN = 20
 class CheckConfig(LabelConfig, DecodingConfig, InputConfig):
     """Check"""
 
-    data_file: str = flag("", "Records to check, instead of files.")
     val_data_lst: str = flag("", "List file that must share no sample with the data.")
     val_data_file: str = flag("", "Records that must share no sample with the data.")
     absent_classes: str = flag("", "Classes that rightly have no pixel: numbers or names with commas between.")
@@ -34,10 +34,10 @@ def main(argv: list[str]) -> int:
     flags = parse_flags(CheckConfig, argv, "deeplab_fast.prepare check", "Read every file as training will.")
     config = CheckConfig(**flags)
     validate(config)
-    source: Source = RecordSource(config.data_file) if config.data_file else open_files(config, must_exist=False)
+    source: Source = open_samples(config, must_exist=False)
     held_out: Source | None = None
     if config.val_data_file:
-        held_out = RecordSource(config.val_data_file, "val_data_file")
+        held_out = open_records(config.val_data_file, "val_data_file")
     elif config.val_data_lst:
         held_out = list_source(config.data_root, config.val_data_lst, must_exist=False)
     config = replace(config, **described_flags(flags, config.data_file, config.data_lst, root_of_names(config)))

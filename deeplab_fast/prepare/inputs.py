@@ -4,19 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplab_fast.config import flag
-from deeplab_fast.data.sources import FileSource, folder_source, list_source
+from deeplab_fast.data.open_records import open_records
+from deeplab_fast.data.sources import Source, folder_source, list_source
 from deeplab_fast.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputConfig:
-    """Samples: a list file, or two parallel folders"""
+    """Samples: a list file, two parallel folders, or records"""
 
     data_root: str = flag("", "Folder that the paths in --data_lst start from.")
     data_lst: str = flag("", "List file: an image path and a label path on each line.")
     image_dir: str = flag("", "Folder of images, instead of a list.")
     label_dir: str = flag("", "Folder of PNG labels with the images' names.")
     label_suffix: str = flag("", "What a label's name has after its image's, such as _mask: x.jpg and x_mask.png.")
+    data_file: str = flag("", "Records, instead of files: tar shards, or MindRecord files by one of them.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +30,17 @@ class LabelConfig:
     ignore_label: int = flag(255, "Label value that does not count.", minimum=0, maximum=255)
 
 
-def open_files(config: InputConfig, must_exist: bool = True) -> FileSource:
+def open_samples(config: InputConfig, must_exist: bool = True) -> Source:
     """Open the samples that the flags name; ``must_exist`` as in :func:`list_source`.
 
     Raises:
         UserError: flags missing or contradictory, or files that are not there.
     """
+    if config.data_file:
+        others = [name for name in ("data_lst", "image_dir", "label_dir", "label_suffix") if getattr(config, name)]
+        if others:
+            raise UserError(f"--data_file and --{others[0]}: expected one of them, not both")
+        return open_records(config.data_file)
     if config.image_dir or config.label_dir:
         if config.data_lst:
             raise UserError("--image_dir and --data_lst: expected one of them, not both")

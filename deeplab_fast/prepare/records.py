@@ -11,11 +11,12 @@ from deeplab_fast.cli import parse_flags
 from deeplab_fast.config import DecodingConfig, flag, validate
 from deeplab_fast.data.classes import class_names, described_flags, read_class_names
 from deeplab_fast.data.labels import unfit_labels
-from deeplab_fast.data.records import RecordOptions, dataset_entry, write_records
+from deeplab_fast.data.records import RecordOptions, dataset_entry, set_name, write_records
+from deeplab_fast.data.sources import Source
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding
 
-from .inputs import InputConfig, LabelConfig, open_files, root_of_names
+from .inputs import InputConfig, LabelConfig, open_samples, root_of_names
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -38,7 +39,8 @@ def main(argv: list[str]) -> int:
     validate(config)
     if not config.dst_path:
         raise UserError("--dst_path: missing; expected a name such as data/voc.tar")
-    source = open_files(config)
+    source = open_samples(config)
+    _refuse_own_shards(source, config)
     config, names = _with_names(config, flags)
     shards = config.num_shards
     if "num_shards" not in flags:  # the default gives way to a small set
@@ -51,6 +53,14 @@ def main(argv: list[str]) -> int:
     if unfit := _unfit(paths, config):
         logger.warning("%s", unfit)
     return 0
+
+
+def _refuse_own_shards(source: Source, config: RecordsConfig) -> None:
+    """Refuse to write a set of shards while it is read."""
+    target = Path(config.dst_path)
+    own = [path for path in map(Path, source.files()) if path.suffix == ".tar" and set_name(path) == target.stem]
+    if any(path.parent.resolve() == target.parent.resolve() for path in own):
+        raise UserError(f"--dst_path={target}: is the set that --data_file names; expected another name")
 
 
 def _unfit(shards: list[Path], config: RecordsConfig) -> str | None:
@@ -67,10 +77,10 @@ def _unfit(shards: list[Path], config: RecordsConfig) -> str | None:
 def _with_names(config: RecordsConfig, flags: dict[str, Any]) -> tuple[RecordsConfig, list[str]]:
     """Return the class names, of ``--classes`` or of the data, and the configuration with their number."""
     if not config.classes:
-        found = described_flags(flags, data_lst=config.data_lst, data_root=root_of_names(config))
+        found = described_flags(flags, config.data_file, config.data_lst, root_of_names(config))
         config = replace(config, **found)
         validate(config)
-        return config, class_names(config.num_classes, data_lst=config.data_lst, data_root=root_of_names(config))
+        return config, class_names(config.num_classes, config.data_file, config.data_lst, root_of_names(config))
     path = Path(config.classes)
     names = read_class_names(path) if path.is_file() else [n for n in map(str.strip, config.classes.split(",")) if n]
     if len(names) != flags.get("num_classes", len(names)):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..config import TrainConfig
 from ..data.classes import check_same_classes, class_names
-from ..data.records import RecordSource
+from ..data.open_records import open_records
 from ..data.sources import Source, keys_digest, list_source
 from ..data.synthetic import CLASSES, builtin_data
 from ..errors import UserError
@@ -33,14 +33,14 @@ class Sources:
                 list_source(folder, folder / "train.txt"), list_source(folder, folder / "val.txt"), list(CLASSES)
             )
         if config.data_file:
-            train: Source = RecordSource(config.data_file, verify=config.verify)
+            train: Source = open_records(config.data_file, verify=config.verify)
         else:
             train = list_source(config.data_root, config.data_lst)
         names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
         held_out: Source | None = None
         held_out_root = config.val_data_root or config.data_root
         if config.val_data_file:
-            held_out = RecordSource(config.val_data_file, "val_data_file", config.verify)
+            held_out = open_records(config.val_data_file, "val_data_file", config.verify)
         elif config.val_data_lst:
             held_out = list_source(held_out_root, config.val_data_lst)
         if held_out is not None:

@@ -8,12 +8,12 @@ import tarfile
 
 import pytest
 
+from deeplab_fast.data import ranges
 from deeplab_fast.data.records import (
     RecordOptions,
     RecordSource,
     dataset_entry,
     find_shards,
-    read,
     write_records,
 )
 from deeplab_fast.data.sources import UNVERIFIED, list_source
@@ -161,7 +161,7 @@ def test_a_source_goes_to_another_process(source, tmp_path):
 
 @needs_proc
 def test_more_shards_than_may_stay_open(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(read, "_MOST_OPEN", 2)
+    monkeypatch.setattr(ranges, "_MOST_OPEN", 2)
     write_records(source, tmp_path / "voc.tar", options(12))
     records = RecordSource(tmp_path / "voc.tar")
     before = len(os.listdir("/proc/self/fd"))

@@ -8,12 +8,12 @@ from deeplab_fast.cli import run
 from deeplab_fast.model import aspp, deeplabv3, resnet
 
 
-def make_tiny(put=setattr):
-    """Let every ``resnet18`` from now on be tiny; ``put(object, name, value)`` does it, and may undo it later."""
+def make_tiny(put=setattr, name="resnet18", block=resnet.BasicBlock):
+    """Let every ``name`` from now on be tiny; ``put(object, name, value)`` does it, and may undo it later."""
     whole = resnet.ResNet._stage
     put(resnet.ResNet, "_stage", lambda self, block, planes, stage: whole(self, block, planes // 16, stage))
-    small = resnet.Architecture(resnet.BasicBlock, (1, 1, 1, 1))
-    put(resnet, "ARCHITECTURES", {**resnet.ARCHITECTURES, "resnet18": small})
+    small = resnet.Architecture(block, (1, 1, 1, 1))
+    put(resnet, "ARCHITECTURES", {**resnet.ARCHITECTURES, name: small})
     put(deeplabv3, "ARCHITECTURES", resnet.ARCHITECTURES)
     for module in (aspp, deeplabv3):
         put(module, "CHANNELS", 8)

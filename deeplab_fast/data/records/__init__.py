@@ -13,6 +13,7 @@ cannot be verified.
 
 from .description import DATASET_FILE, DATASET_FORMAT, RecordOptions, dataset_entry
 from .index import INDEX_FORMAT, Entry, ShardIndex
+from .names import set_name
 from .read import RecordSource
 from .shards import find_shards
 from .verify import verify_shards
@@ -29,6 +30,7 @@ __all__ = [
     "check_sample",
     "dataset_entry",
     "find_shards",
+    "set_name",
     "verify_shards",
     "write_records",
 ]

@@ -2,19 +2,16 @@
 
 import bisect
 import logging
-import os
-import weakref
-import zlib
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from deeplab_fast.errors import UserError
 
-from ..sources import UNVERIFIED, ByteRange, Sample
+from ..ranges import RangeSource, Stamp
+from ..sources import UNVERIFIED, ByteRange
 from .description import Listing
 from .index import Entry, OtherShard, ShardIndex, UnreadableIndex, index_path, read_index
 from .names import set_name
@@ -24,47 +21,16 @@ from .shards import locate
 
 logger = logging.getLogger("deeplab_fast")
 
-_MOST_OPEN = 64  # files: a process may often open only 1024
-
-
-class _Stamp(NamedTuple):
-    """Tells a file from what it was."""
-
-    bytes: int
-    written_ns: int
-
-
-class _OpenShard:
-    """A shard that stays open, and the same, when its name is given to another file.
-
-    Not a memory map: in one, bytes that are no longer there end the process.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
-
-    def stamp(self) -> _Stamp:
-        status = os.fstat(self._descriptor)
-        return _Stamp(status.st_size, status.st_mtime_ns)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Read ``size`` bytes, or fewer at the file's end."""
-        data = os.pread(self._descriptor, size, offset)
-        while len(data) < size and (more := os.pread(self._descriptor, size - len(data), offset + len(data))):
-            data += more
-        return data
-
 
 class _Content(NamedTuple):
     """The samples of an opened shard, and its state."""
 
     entries: list[Entry]
-    stamp: _Stamp
+    stamp: Stamp
     shard_index: ShardIndex | None
 
 
-class RecordSource:
+class RecordSource(RangeSource):
     """Samples of shards, in the order of the shards; a shard is opened at its first use.
 
     ``verify``: compare each sample's bytes with the checksums of the index, ``auto`` where it has them, ``never``, or
@@ -73,32 +39,19 @@ class RecordSource:
 
     def __init__(self, data_file: str | Path, option: str = "data_file", verify: str = "auto") -> None:
         found = locate(data_file, option)
-        self.shards = found.paths
-        contents = _open_all(self.shards)
+        contents = _open_all(found.paths)
+        super().__init__(found.paths, [content.stamp for content in contents])
         (check_whole if found.whole else check_chosen)(_described(self.shards, contents))
         self.indexes = [content.shard_index for content in contents]
-        self._stamps = [content.stamp for content in contents]
         self._entries = [content.entries for content in contents]
         self._ends = np.cumsum([len(entries) for entries in self._entries]).tolist()
         self._verified = verify != "never"
-        self._files = self._opener()
         if not len(self):
             raise UserError(f"--{option}={data_file}: holds no sample")
         self._mention_unverified(verify)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_files"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._files = self._opener()
-
-    def _opener(self) -> Callable[[int], _OpenShard]:
-        shards = self.shards
-        return lru_cache(maxsize=_MOST_OPEN)(lambda shard: _OpenShard(shards[shard]))
 
     def _mention_unverified(self, verify: str) -> None:
         without = [
@@ -126,12 +79,6 @@ class RecordSource:
         where = f"{self.shards[shard]}, sample {entry.key}"
         return f"{where}, image", f"{where}, label"
 
-    def files(self) -> list[str]:
-        return [str(shard) for shard in self.shards]
-
-    def stamps(self) -> list[tuple[int, int]]:
-        return [(stamp.bytes, stamp.written_ns) for stamp in self._stamps]
-
     def byte_ranges(self, index: int) -> tuple[ByteRange, ByteRange]:
         """Return where image and label lie, and their checksums where they are to be verified."""
         shard, entry = self._locate(index)
@@ -140,35 +87,6 @@ class RecordSource:
         if not self._verified:
             return image, label
         return image._replace(checksum=entry.image_crc32), label._replace(checksum=entry.label_crc32)
-
-    def read(self, index: int) -> Sample:
-        """Return a sample's bytes.
-
-        Raises:
-            UserError: they are not there, or not those that were written; names shard and sample.
-        """
-        ranges, where = self.byte_ranges(index), self.where(index)
-        image, label = (self._bytes(part, name) for part, name in zip(ranges, where, strict=True))
-        return Sample(self.key(index), image, label, *where)
-
-    def _bytes(self, part: ByteRange, where: str) -> bytes:
-        """Read and compare; the native loader says the same of the same damage (csrc/cpu/loader.cpp)."""
-        try:
-            file = self._files(part.file)
-            data = file.read(part.offset, part.size)
-        except OSError as error:
-            raise UserError(f"{where}: {error.strerror}") from None
-        if len(data) < part.size:
-            raise UserError(f"{where}: the file ends before its bytes: it became shorter")
-        if part.checksum == UNVERIFIED:
-            if file.stamp() != self._stamps[part.file]:
-                raise UserError(f"{where}: the shard was written to while it was in use")
-        elif (found := zlib.crc32(data)) != part.checksum:
-            raise UserError(
-                f"{where}: checksum {found:08x}; its index says {part.checksum:08x}: damaged, or replaced since."
-                " Run prepare records again; where another tool wrote the shard, delete its .idx"
-            )
-        return data
 
 
 def _open_all(shards: list[Path]) -> list[_Content]:
@@ -200,7 +118,7 @@ def _open(shard: Path) -> _Content:
     except OSError as error:
         raise UserError(f"{shard}: {error.strerror}") from None
     entries = scan(shard) if index is None else index.samples
-    return _Content(entries, _Stamp(status.st_size, status.st_mtime_ns), index)
+    return _Content(entries, Stamp.of(status), index)
 
 
 def _described(shards: list[Path], contents: list[_Content]) -> list[Opened]:
