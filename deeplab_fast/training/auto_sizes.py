@@ -44,15 +44,7 @@ def sized(config: TrainConfig, source: Source, device: torch.device, world: Worl
     if config.crop_size == AUTO:
         config = replace(config, crop_size=_common_crop(config, source, world))
     if config.batch_size == AUTO:
-        batch = min(world.gather(_batch(config, len(source), device, world)))
-        images = batch * config.accumulate_steps * world.size
-        rate = _scaled_rate(config.base_lr, images)
-        if world.is_main:
-            logger.info(
-                "--base_lr=%g: %g is meant for %d images a step, of which there are %d",
-                *(rate, config.base_lr, _IMAGES, images),
-            )
-        config = replace(config, batch_size=batch, base_lr=rate)
+        config = _with_batch(config, len(source), device, world)
     return config
 
 
@@ -72,19 +64,26 @@ def crop_within(side: int, stride: int) -> int:
     return max(SMALLEST_CROP, (min(side, LARGEST_CROP) - 1) // stride * stride + 1)
 
 
-def _batch(config: TrainConfig, samples: int, device: torch.device, world: World) -> int:
-    """Return the batch for this process's memory and the number of samples, and say why."""
-    needed, usable = step_memory(config), usable_memory(device)
-    fitting, share = needed.images_within(usable), samples // (world.size * config.accumulate_steps)
+def _with_batch(config: TrainConfig, samples: int, device: torch.device, world: World) -> TrainConfig:
+    """Return ``config`` with the batch that the smallest memory of all processes holds, and the rate for it."""
+    needed = step_memory(config)
+    fitting = min(world.gather(needed.images_within(usable_memory(device))))
+    share = samples // (world.size * config.accumulate_steps)
     batch = batch_within(fitting, share)
+    images = batch * config.accumulate_steps * world.size
+    rate = _scaled_rate(config.base_lr, images)
     if world.is_main:
         logger.info(
-            "--batch_size=%d: %.1f GB usable on %s hold about %d images, and a process has %d of an epoch",
-            *(batch, usable / 1e9, device, fitting, samples // world.size),
+            "--batch_size=%d: memory holds about %d images, at %.0f MB and %.0f for each; an epoch has %d for a batch",
+            *(batch, fitting, needed.fixed / 1e6, needed.per_image / 1e6, share),
         )
-    if fitting == 0:
-        logger.warning("memory may not be enough for one image: try a smaller --crop_size or --backbone")
-    return batch
+        if fitting == 0:
+            logger.warning("memory may not be enough for one image: try a smaller --crop_size or --backbone")
+        logger.info(
+            "--base_lr=%g: %g is meant for %d images a step, of which there are %d",
+            *(rate, config.base_lr, _IMAGES, images),
+        )
+    return replace(config, batch_size=batch, base_lr=rate)
 
 
 def batch_within(fitting: int, share: int) -> int:
