@@ -84,7 +84,7 @@ def test_a_mistake_names_the_file_that_it_is_in(parse, tmp_path):
         parse("--config=own_data", "--config=mine.yaml")
 
 
-@pytest.mark.parametrize("word", ["auto", "AUTO", "0"])
+@pytest.mark.parametrize("word", ["auto", "AUTO", "-1"])
 def test_a_size_may_be_auto(word, parse):
     flags = parse(f"--crop_size={word}", f"--batch_size={word}")[0]
     assert flags == {"crop_size": AUTO, "batch_size": AUTO}
@@ -95,7 +95,8 @@ def test_a_size_may_be_auto(word, parse):
     ("flag", "words"),
     [
         ("--crop_size=16", "--crop_size=16: expected at least 17, or auto"),
-        ("--crop_size=-1", "--crop_size=-1: expected at least 17, or auto"),
+        ("--crop_size=0", "--crop_size=0: expected at least 17, or auto"),
+        ("--batch_size=0", "--batch_size=0: expected at least 1, or auto"),
         ("--crop_size=4098", "--crop_size=4098: expected at most 4097, or auto"),
         ("--batch_size=-2", "--batch_size=-2: expected at least 1, or auto"),
     ],

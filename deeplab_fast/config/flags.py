@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError
 
-AUTO = 0  # what a whole number that is still to be found holds; flags spell it ``auto``
+AUTO = -1  # a whole number that is still to be found; flags spell it ``auto``, and 0 stays the mistake that it is
 
 
 def flag(
