@@ -1,7 +1,7 @@
 """From the command line to a configuration: argparse over the fields of a dataclass.
 
-Flags accept ``-`` and ``_`` alike, every flag is also a key of a YAML file (``--config``), and a
-mistake is one line on stderr with exit status 2.
+Flags accept ``-`` and ``_`` alike, every flag is also a key of a YAML file (``--config``, several of them where it is
+given again), and a mistake is one line on stderr with exit status 2.
 """
 
 import argparse
@@ -18,9 +18,13 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from .config.flags import choices_of
+from .config.flags import AUTO, choices_of
+from .config.origins import describe_origins
+from .config.recipes import find_flags
 from .config.yaml_flags import read_yaml_flags
 from .errors import Interrupted, TrainingDiverged, UserError
+
+logger = logging.getLogger("deeplab_fast")
 
 
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
@@ -130,8 +134,11 @@ def _finite(text: str) -> float:
     return number
 
 
-def _converter(annotation: Any) -> Callable[[str], Any]:
-    """Return what turns a flag's text into a value of this type; words are matched to choices in any case."""
+def _converter(annotation: Any, auto: bool = False) -> Callable[[str], Any]:
+    """Return what turns a flag's text into a value of this type; words are matched to choices in any case.
+
+    ``auto``: a whole number may also be written ``auto``.
+    """
     if isinstance(annotation, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     if typing.get_origin(annotation) is tuple:
@@ -152,10 +159,12 @@ def _converter(annotation: Any) -> Callable[[str], Any]:
     if annotation in (int, float):
 
         def number(text: str) -> Any:
+            if auto and text.lower() == "auto":
+                return AUTO
             try:
                 return int(text) if annotation is int else _finite(text)
             except ValueError:
-                kind = "a whole number" if annotation is int else "a number"
+                kind = ("a whole number" if annotation is int else "a number") + " or auto" * auto
                 raise argparse.ArgumentTypeError(f"{text!r}: expected {kind}") from None
 
         return number
@@ -184,9 +193,9 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
                 extra = {"nargs": "?", "const": "True"}
             group.add_argument(
                 f"--{field.name}",
-                type=_converter(hint),
+                type=_converter(hint, field.metadata.get("auto", False)),
                 default=argparse.SUPPRESS,
-                metavar=_metavar(hint),
+                metavar=_metavar(hint) + "|auto" * field.metadata.get("auto", False),
                 help=f"{field.metadata['help']}{_default_text(field.default)}".replace("%", "%%"),
                 **extra,
             )
@@ -209,8 +218,8 @@ def _default_text(value: Any) -> str:
 
 
 def _read_yaml(parser: Parser, path: str) -> dict[str, Any]:
-    """Return the values of a YAML file of flags, converted and checked exactly as the command line's."""
-    tokens = [f"--{name}={text}" for name, text in read_yaml_flags(path).items()]
+    """Return the values of a YAML file of flags or a recipe, converted and checked exactly as the command line's."""
+    tokens = [f"--{name}={text}" for name, text in read_yaml_flags(find_flags(path)).items()]
     try:
         return vars(parser.parse_args(tokens))
     except UserError as error:
@@ -220,14 +229,21 @@ def _read_yaml(parser: Parser, path: str) -> dict[str, Any]:
 def parse_flags(
     config_class: type, argv: Sequence[str], prog: str, description: str, epilog: str = ""
 ) -> dict[str, Any]:
-    """Return the flags that were given, YAML file first, command line over it.
+    """Return the flags that were given: those of each YAML file over the ones before, the command line's over all.
+
+    Where there are files, the log says what came from which.
 
     Raises:
         UserError: an unknown flag or key, or a value of the wrong type.
     """
     parser = Parser(prog=f"python -m {prog}", description=description, epilog=epilog)
-    parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="YAML file of flags.")
+    help = "YAML file of flags, or a recipe's name. Given again, the later file wins; flags win over files."
+    parser.add_argument("--config", metavar="FILE", action="append", default=argparse.SUPPRESS, help=help)
     add_flags(parser, config_class)
     given = vars(parser.parse_args(list(argv)))
-    from_file = _read_yaml(parser, given.pop("config")) if "config" in given else {}
-    return {**from_file, **given}
+    files: list[str] = given.pop("config", [])
+    layers = [(f"--config={path}", _read_yaml(parser, path)) for path in files] + [("the command line", given)]
+    if files:
+        for line in describe_origins(config_class, layers):
+            logger.info("%s", line)
+    return {name: value for _, values in layers for name, value in values.items()}

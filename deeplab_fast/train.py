@@ -5,6 +5,7 @@ from typing import Any
 
 from .cli import parse_flags, run
 from .config import TrainConfig, validate_train
+from .config.recipes import recipe_names
 from .data.classes import described_flags
 from .data.synthetic import CLASSES
 from .distributed import world_from_environment
@@ -15,7 +16,8 @@ from .training.fit import fit
 logger = logging.getLogger("deeplab_fast")
 
 DESCRIPTION = "Train DeepLabV3. Without data flags it trains on the built-in data set, sized for this machine."
-EPILOG = """example: python -m deeplab_fast.train --data_file=voc.tar --val_data_file=val.tar --train_dir=ckpt
+EPILOG = f"""recipes (--config=NAME): {", ".join(recipe_names())}. Example:
+ python -m deeplab_fast.train --data_file=voc.tar --val_data_file=val.tar --train_dir=ckpt
  --model=deeplab_v3_s16 --ckpt_pre_trained=resnet101.pth --train_epochs=200 --batch_size=32"""
 
 

@@ -4,7 +4,7 @@ Classes are combined by inheritance, so that every flag is written once and a su
 """
 
 from .evaluation import EvalConfig
-from .flags import flag, validate
+from .flags import AUTO, flag, validate
 from .shared import (
     MODELS,
     PRECISIONS,
@@ -21,6 +21,7 @@ from .shared import (
 from .training import LossConfig, OptimiserConfig, RunConfig, TrainConfig, TrainDataConfig, validate_train
 
 __all__ = [
+    "AUTO",
     "MODELS",
     "PRECISIONS",
     "SCALES",

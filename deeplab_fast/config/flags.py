@@ -11,6 +11,8 @@ from typing import Any
 
 from ..errors import UserError
 
+AUTO = -1  # a whole number that is still to be found; flags spell it ``auto``, and 0 stays the mistake that it is
+
 
 def flag(
     default: Any,
@@ -20,13 +22,15 @@ def flag(
     maximum: float | None = None,
     above: float | None = None,
     empty: bool = True,
+    auto: bool = False,
 ) -> Any:
     """Return a dataclass field that is a flag.
 
     Its choices are those of its annotation, where that is a ``Literal``. ``minimum`` and ``maximum`` are inclusive,
-    ``above`` exclusive; with ``empty`` a tuple may hold nothing.
+    ``above`` exclusive; with ``empty`` a tuple may hold nothing; with ``auto`` a whole number may be :data:`AUTO`,
+    whatever its limits.
     """
-    limits = {"minimum": minimum, "maximum": maximum, "above": above, "empty": empty}
+    limits = {"minimum": minimum, "maximum": maximum, "above": above, "empty": empty, "auto": auto}
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -46,6 +50,8 @@ def check_value(name: str, value: Any, hint: Any, metadata: Any) -> None:
         raise UserError(f"--{name}={value}: expected one of {', '.join(map(str, choices))}")
     if value == () and not metadata.get("empty", True):
         raise UserError(f"--{name}: empty; expected at least one number")
+    if metadata.get("auto") and value == AUTO:
+        return
     for single in value if isinstance(value, tuple) else (value,):
         if not isinstance(single, int | float) or isinstance(single, bool):
             continue
@@ -57,7 +63,7 @@ def check_value(name: str, value: Any, hint: Any, metadata: Any) -> None:
             (metadata.get("above"), lambda v, m: v > m, "more than"),
         ):
             if limit is not None and not ok(single, limit):
-                raise UserError(f"--{name}={value}: expected {words} {limit}")
+                raise UserError(f"--{name}={value}: expected {words} {limit}{', or auto' * bool(metadata.get('auto'))}")
 
 
 def check_type(name: str, value: Any, hint: Any) -> None:

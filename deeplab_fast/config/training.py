@@ -55,7 +55,13 @@ class TrainDataConfig:
 class OptimiserConfig:
     """Optimiser and schedule"""
 
-    batch_size: int = flag(32, "Images a step on each process.", minimum=1)
+    batch_size: int = flag(
+        32,
+        "Images a step on each process. auto: as many as memory allows, at most 16; --base_lr is then meant for 16"
+        " images a step, and scaled in proportion.",
+        minimum=1,
+        auto=True,
+    )
     accumulate_steps: int = flag(1, "Batches whose gradients add up to one update.", minimum=1)
     train_epochs: int = flag(300, "Passes over the training data.", minimum=1)
     max_steps: int = flag(0, "Stop, and let the schedule end, after this many steps; 0: by --train_epochs.", minimum=0)
@@ -142,6 +148,15 @@ class RunConfig(ChannelsConfig):
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunConfig, LossConfig, OptimiserConfig, TrainDataConfig, MachineConfig, ImageConfig, ModelConfig):
     """Everything that decides a training run; stored in the run folder and in each checkpoint."""
+
+    crop_size: int = flag(
+        513,
+        "Side of the square that the network sees, in pixels. auto: what the longer side of half of the images fills,"
+        " at most 513.",
+        minimum=17,
+        maximum=4097,
+        auto=True,
+    )
 
 
 def validate_train(config: TrainConfig) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import UserError
+from .recipes import recipe_names
 
 MOST_BYTES = 1 << 16  # a file of every flag there is takes a tenth
 
@@ -45,7 +46,8 @@ def _compose(path: str | Path) -> yaml.Node | None:
         return yaml.compose(data.decode("utf-8-sig"), yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise UserError(f"--config={path}: {reason}; expected a YAML file of flags") from None
+        recipes = f", or a recipe: {', '.join(recipe_names())}" if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"--config={path}: {reason}; expected a YAML file of flags{recipes}") from None
     except RecursionError:
         raise UserError(f"--config={path}: nested too deeply; expected lines of 'flag: value'") from None
     except yaml.YAMLError as error:

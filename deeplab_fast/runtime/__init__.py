@@ -9,6 +9,7 @@ from .device import (
     to_channels_last,
     versions,
 )
+from .memory import usable_memory
 from .precision import (
     DTYPES,
     Precision,
@@ -38,5 +39,6 @@ __all__ = [
     "select_device",
     "sigterm_interrupts",
     "to_channels_last",
+    "usable_memory",
     "versions",
 ]

@@ -33,6 +33,7 @@ from ..storage.checkpoint import BEST, CheckpointFolder, Resumable, load
 from ..storage.files import replace_file
 from ..storage.log import METRICS, RunLog, read_json_lines
 from ..storage.run_folder import CONFIG
+from .auto_sizes import sized, sized_as_begun
 from .data_checks import check_held_out, check_labels
 from .resume import continue_from, take_folder
 from .resume_elsewhere import dealt_anew
@@ -66,7 +67,8 @@ def fit(config: TrainConfig, world: World | None = None) -> Outcome:
     """Train as configured, to the end or until SIGINT or SIGTERM; a run that is there in ``train_dir`` is continued.
 
     Args:
-        config: complete, with a ``train_dir``; ``precision`` may be ``auto``.
+        config: complete, with a ``train_dir``; ``precision`` may be ``auto``, ``crop_size`` and ``batch_size``
+            ``config.AUTO``.
         world: this process's place among those of the run; default: alone.
 
     Raises:
@@ -122,12 +124,13 @@ def prepare_run(
         precision = precision_of_run(config, here, None if found is None else found.content, device)
         config = dataclasses.replace(config, precision=precision.name)
         if found is not None:
-            config = as_it_began(config, found.content)
+            config = sized_as_begun(as_it_began(config, found.content), found.content)
             if config.resume_elsewhere:
                 config = dealt_anew(config, found.content, world.size, str(found.path))
         sources = Sources.open(config)
         if world.is_main:
             check_labels(config, sources.train, sources.names)
+    config = sized(config, sources.train, device, world)
     with world.together(), _said_by_main(world):
         if sources.held_out is not None:
             sources.held_out = check_held_out(config, sources.held_out, world)

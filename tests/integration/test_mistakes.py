@@ -90,6 +90,16 @@ def bad_yaml_key(data):
     return ["--data_lst=train.txt", "--config=c.yaml"], "c.yaml: --batchsize: unknown flag; did you mean --batch_size?"
 
 
+def unknown_recipe(data):
+    return ["--data_lst=train.txt", "--config=own_dat"], "--config=own_dat: No such file or directory; expected a YAML"
+
+
+def crop_of_unreadable_images(data):
+    for path in (data / "images").iterdir():
+        path.write_bytes(b"")
+    return ["--data_lst=train.txt", "--crop_size=auto"], "--crop_size=auto: none of 24 images can be read, the first: "
+
+
 def fp16_on_cpu(data):
     return ["--data_lst=train.txt", "--precision=fp16", "--device_target=CPU"], "--precision=fp16: needs a GPU"
 
@@ -120,6 +130,7 @@ MISTAKES = [
     missing_file, missing_list, list_line_with_one_field, label_of_another_size, label_out_of_range,
     another_number_of_classes, truncated_jpeg,
     unknown_model, crop_zero, wrong_checkpoint, unwritable_train_dir, disk_path_instead_of_shard, bad_yaml_key,
+    unknown_recipe, crop_of_unreadable_images,
     fp16_on_cpu, unknown_flag, word_for_a_number, scales_swapped, more_than_one_data_source, gpu_without_one,
 ]  # fmt: skip
 
