@@ -22,7 +22,7 @@ _LASTING = (ssl.SSLCertVerificationError, FileNotFoundError, IsADirectoryError, 
 
 
 class TransferFailed(Exception):
-    """What kept the bytes from coming, on one line. ``may_pass``: the same URL may give them at another try."""
+    """Bytes did not come; says why on one line. ``may_pass``: the same URL may give them at another try."""
 
     def __init__(self, why: str, may_pass: bool) -> None:
         super().__init__(why)

@@ -2,11 +2,13 @@
 
 from .infer import assumed_config, infer_config
 from .load import load_exactly, load_pretrained, refuse_other_networks
+from .named import find_weights
 from .read import WeightFile, read_weights
 
 __all__ = [
     "WeightFile",
     "assumed_config",
+    "find_weights",
     "infer_config",
     "load_exactly",
     "load_pretrained",

@@ -25,17 +25,19 @@ def find_weights(text: str, flag: str, cache_dir: str | Path = "") -> Path:
     Raises:
         UserError: it is neither, or cannot be downloaded; says which file to put where.
     """
-    if Path(text).is_file():
-        return Path(text)
-    if text not in PRETRAINED:
+    found = published(text)
+    if found is None:
         if Path(text).exists():
             return Path(text)
         raise unknown(text, f"{flag}={text}: no such file")
-    found = PRETRAINED[text]
-    folder = Path(cache_dir) if cache_dir else default_cache()
-    return present(found, folder / "weights") or fetch_weights(
-        found, folder / "weights", f"or give {flag}=FILE or another --cache_dir"
-    )
+    folder = (Path(cache_dir) if cache_dir else default_cache()) / "weights"
+    there = present(found, folder)
+    return there or fetch_weights(found, folder, f"or give {flag}=FILE or another --cache_dir")
+
+
+def published(text: str) -> Pretrained | None:
+    """Return the published weights that ``text`` names; None for any other text and where a file has that name."""
+    return None if Path(text).is_file() else PRETRAINED.get(text)
 
 
 def fetch_weights(weights: Pretrained, folder: Path, advice: str = "") -> Path:
