@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
                 piece = data[start : start + 4096]
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece)
                 self.wfile.flush()
-                time.sleep(0.05 if answer.slow else 0)
+                time.sleep(0.02 if answer.slow else 0)
             if answer.chunked and answer.stop_after is None:
                 self.wfile.write(b"0\r\n\r\n")
 

@@ -27,7 +27,7 @@ EPILOG = f"NAME: {', '.join(PRETRAINED)}"
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadConfig:
-    """Where from and to"""
+    """Download"""
 
     output: str = flag("", "Folder to unpack a data set into, the --data_root of the other commands; of weights, the"
                            " folder to put them into, default ~/.cache/deeplab_fast/weights.")  # fmt: skip

@@ -37,7 +37,7 @@ from .data_checks import check_held_out, check_labels
 from .resume import continue_from, take_folder
 from .resume_elsewhere import dealt_anew
 from .sources import Sources
-from .start import starting_weights
+from .start import say_random, starting_weights
 from .state import TrainState, as_it_began, build_state, connected, precision_of_run
 from .trainer import Trainer
 
@@ -140,6 +140,8 @@ def prepare_run(
         model = build_model(config)
         if weights is not None:
             load_pretrained(model, weights, config.filter_weight, config.allow_partial)
+        elif found is None and world.is_main:
+            say_random(config)
         state = build_state(config, model, device, world, schedule, *sources.digests(), precision.reason)
         if found is not None:
             continue_from(state, found)

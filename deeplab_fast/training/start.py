@@ -16,7 +16,7 @@ _ASK_S = 0.5  # between the words that processes exchange while one of them down
 
 
 def starting_weights(config: TrainConfig, world: World) -> Path | None:
-    """Return the file of ``--ckpt_pre_trained``, fetched where it is a name; None, which the log says, without one.
+    """Return the file of ``--ckpt_pre_trained``, fetched where it is a name; None without one.
 
     The first process of each host downloads. The others are told every moment that it still does, so that a download
     may take longer than ``--process_timeout``. All processes come here together.
@@ -25,8 +25,6 @@ def starting_weights(config: TrainConfig, world: World) -> Path | None:
         UserError: no such file or name, weights of another backbone, or they cannot be downloaded.
     """
     if not config.ckpt_pre_trained:
-        if world.is_main:
-            _say_random(config)
         return None
     path: Path | None = None
     search: _Search | None = None
@@ -81,7 +79,8 @@ def _check_backbone(config: TrainConfig) -> None:
         )
 
 
-def _say_random(config: TrainConfig) -> None:
+def say_random(config: TrainConfig) -> None:
+    """Log that a run on own data has no weights to start from, with the flag that gives them to its backbone."""
     name = imagenet_weights(config.backbone)
     if name is not None and not config.is_builtin:
         logger.info("weights start as random numbers; --ckpt_pre_trained=%s starts from those of ImageNet", name)

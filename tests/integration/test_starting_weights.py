@@ -109,7 +109,7 @@ def of_a_process(rank, url, digest, folder, port):
         patch.setenv("MASTER_PORT", str(port))
         world = World(rank, 2, rank)
         config = TrainConfig(backbone="resnet18", ckpt_pre_trained=NAME, cache_dir=f"{folder}/cache")
-        with process_group(world, torch.device("cpu"), timeout_s=4):
+        with process_group(world, torch.device("cpu"), timeout_s=3):
             begin = time.monotonic()
             try:
                 text = str(starting_weights(config, world))
@@ -128,10 +128,10 @@ def of_two_processes(url, digest, folder):
 
 
 def test_of_several_processes_one_downloads_for_longer_than_they_wait_for_each_other(server, weights, tmp_path):
-    server.default = Answer(pause_s=6)
+    server.default = Answer(pause_s=4.5)
     found, seconds = of_two_processes(server.url, hashlib.sha256(weights).hexdigest(), tmp_path)
     assert found == (f"{tmp_path}/cache/weights/w.pth",) * 2
-    assert min(map(float, seconds)) > 5
+    assert min(map(float, seconds)) > 4
     assert len(server.requests) == 1
 
 

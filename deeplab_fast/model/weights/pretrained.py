@@ -15,7 +15,7 @@ class Pretrained:
     file: RemoteFile
     backbone: str
     origin: str
-    licence: str = "BSD-3-Clause; ImageNet's own terms are for research that is not commercial"
+    licence: str = "BSD-3-Clause; trained on ImageNet, whose images are for non-commercial research"
 
 
 _V1 = "torchvision's IMAGENET1K_V1"
