@@ -18,7 +18,7 @@ logger = logging.getLogger("deeplab_fast")
 DESCRIPTION = "Train DeepLabV3. Without data flags it trains on the built-in data set, sized for this machine."
 EPILOG = f"""recipes (--config=NAME): {", ".join(recipe_names())}. Example:
  python -m deeplab_fast.train --data_file=voc.tar --val_data_file=val.tar --train_dir=ckpt
- --model=deeplab_v3_s16 --ckpt_pre_trained=resnet101.pth --train_epochs=200 --batch_size=32"""
+ --model=deeplab_v3_s16 --ckpt_pre_trained=resnet101-imagenet --train_epochs=200 --batch_size=32"""
 
 
 def builtin_preset(on_gpu: bool) -> dict[str, Any]:

@@ -44,7 +44,9 @@ class TrainDataConfig:
         " held-out data.",
         minimum=0,
     )
-    cache_dir: str = flag("", "Where the built-in data set is kept; default ~/.cache/deeplab_fast.")
+    cache_dir: str = flag(
+        "", "Where the built-in data set and downloaded weights are kept; default ~/.cache/deeplab_fast."
+    )
 
     @property
     def is_builtin(self) -> bool:
@@ -97,7 +99,9 @@ class RunConfig(ChannelsConfig):
 
     train_dir: str = flag("", "Folder of this run; default runs/MODEL (runs/builtin for the built-in data set).")
     ckpt_pre_trained: str = flag(
-        "", "Weights to start from: .pth, .pt, .safetensors or MindSpore's .ckpt, ours or others' (docs/features.md)."
+        "",
+        "Weights to start from: .pth, .pt, .safetensors or MindSpore's .ckpt, ours or others' (docs/features.md), or a"
+        " name such as resnet101-imagenet, which is downloaded (docs/flags.md).",
     )
     filter_weight: bool = flag(False, "Do not load the classifier of --ckpt_pre_trained.")
     allow_partial: bool = flag(

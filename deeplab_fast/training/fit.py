@@ -38,6 +38,7 @@ from .data_checks import check_held_out, check_labels
 from .resume import continue_from, take_folder
 from .resume_elsewhere import dealt_anew
 from .sources import Sources
+from .start import say_random, starting_weights
 from .state import TrainState, as_it_began, build_state, connected, precision_of_run
 from .trainer import Trainer
 
@@ -120,6 +121,7 @@ def prepare_run(
     Raises:
         UserError: the data, the weights or the checkpoint are of no use; says why.
     """
+    weights = starting_weights(config, world) if found is None else None
     with world.together(), _said_by_main(world):
         precision = precision_of_run(config, here, None if found is None else found.content, device)
         config = dataclasses.replace(config, precision=precision.name)
@@ -139,10 +141,10 @@ def prepare_run(
         )
         seed_everything(config.seed)
         model = build_model(config)
-        if config.ckpt_pre_trained and found is None:
-            load_pretrained(
-                model, config.ckpt_pre_trained, config.filter_weight, config.allow_partial, config.ckpt_channels
-            )
+        if weights is not None:
+            load_pretrained(model, weights, config.filter_weight, config.allow_partial, config.ckpt_channels)
+        elif found is None and world.is_main:
+            say_random(config)
         state = build_state(config, model, device, world, schedule, *sources.digests(), precision.reason)
         if found is not None:
             continue_from(state, found)

@@ -35,7 +35,7 @@ _FIXED = (
 # Flags that do not decide what a run computes, or whose change was said already.
 _INDIFFERENT = (
     *("train_dir", "resume", "resume_elsewhere", "num_workers", "data_file", "augment_on", "process_timeout"),
-    *("batch_size", "accumulate_steps", "verify", "save_minutes", "keep_checkpoint_max"),
+    *("batch_size", "accumulate_steps", "verify", "save_minutes", "keep_checkpoint_max", "cache_dir"),
 )
 
 # What a run did that began before there was such a flag: it goes on so.

@@ -76,6 +76,10 @@ def wrong_checkpoint(data):
     return ["--data_lst=train.txt", "--ckpt_pre_trained=w.pth"], "w.pth: no key matches this model"
 
 
+def weights_of_no_name(data):
+    return ["--data_lst=train.txt", "--ckpt_pre_trained=resnet18"], "=resnet18: no such file; did you mean resnet18-im"
+
+
 def unwritable_train_dir(data):
     (data / "file").write_text("")
     return ["--data_lst=train.txt", "--train_dir=file/run"], "--train_dir="
@@ -128,7 +132,7 @@ def gpu_without_one(data):
 
 MISTAKES = [
     missing_file, missing_list, list_line_with_one_field, label_of_another_size, label_out_of_range,
-    another_number_of_classes, truncated_jpeg,
+    another_number_of_classes, truncated_jpeg, weights_of_no_name,
     unknown_model, crop_zero, wrong_checkpoint, unwritable_train_dir, disk_path_instead_of_shard, bad_yaml_key,
     unknown_recipe, crop_of_unreadable_images,
     fp16_on_cpu, unknown_flag, word_for_a_number, scales_swapped, more_than_one_data_source, gpu_without_one,
@@ -186,7 +190,8 @@ def test_a_bad_file_found_late_loses_no_step(data, tmp_path, run_cli):
         ("predict", ["--ckpt_path=x", "--input=none", "--output=y"], "--input=none: no such file or folder"),
         ("export", ["--ckpt_path=x"], "--output: missing"),
         ("export", ["--format=tflite", "--output=x"], "--format=tflite: expected one of onnx, pt2"),
-        ("prepare", ["lits"], "prepare lits: unknown; expected one of lists, records, check"),
+        ("prepare", ["lits"], "prepare lits: unknown; expected one of download, lists, records, check"),
+        ("prepare", ["download", "voc"], "prepare download voc: unknown; expected one of voc2012, sbd or weights NAME"),
         ("prepare", ["lists"], "--data_root: missing"),
         ("prepare", ["records", "--data_root=.", "--data_lst=x"], "--dst_path: missing"),
         ("prepare", ["records", "--data_root=.", "--data_lst=x", "--dst_path=."], "x: No such file"),

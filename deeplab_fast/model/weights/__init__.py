@@ -4,6 +4,7 @@ from .families import MINDSPORE
 from .infer import assumed_config, infer_config
 from .load import load_exactly, load_pretrained, refuse_other_networks
 from .mindspore import read_mindspore, write_mindspore
+from .named import find_weights
 from .read import WeightFile, read_weights
 from .to_mindspore import as_mindspore
 
@@ -12,6 +13,7 @@ __all__ = [
     "WeightFile",
     "as_mindspore",
     "assumed_config",
+    "find_weights",
     "infer_config",
     "load_exactly",
     "load_pretrained",

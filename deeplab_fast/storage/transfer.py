@@ -1,0 +1,149 @@
+"""One try to bring the bytes of a URL: from where an earlier try ended, if they are still of the same version."""
+
+import http.client
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from .files import reason
+from .partial import Partial
+from .remote import RemoteFile
+
+TIMEOUT_S = 30.0  # without a byte
+CHUNK = 1 << 16
+_MAY_PASS = (408, 416, 425, 429)  # and all from 500 on
+_LASTING = (ssl.SSLCertVerificationError, FileNotFoundError, IsADirectoryError, PermissionError)
+
+
+class TransferFailed(Exception):
+    """Bytes did not come; says why on one line. ``may_pass``: the same URL may give them at another try."""
+
+    def __init__(self, why: str, may_pass: bool) -> None:
+        super().__init__(why)
+        self.may_pass = may_pass
+
+
+def transfer(url: str, remote: RemoteFile, partial: Partial) -> None:
+    """Bring what is missing of ``url`` into ``partial``: all of it, where its server has another version by now.
+
+    Raises:
+        TransferFailed: not all of it came; what came stays for the next try where that can go on from it.
+        UserError: the disk is full.
+    """
+    have = partial.begun(url)
+    if have and have == partial.total:
+        return
+    with _opened(_request(url, have, partial.validator), partial) as response:
+        if response.status == 206 and have:
+            _check_continued(response.headers, partial)
+        else:
+            _begin(url, response.headers, remote, partial)
+        if partial.total is not None:
+            partial.check_room(partial.total - partial.came)
+        _read(response, remote, partial)
+
+
+def _read(response: Any, remote: RemoteFile, partial: Partial) -> None:
+    total = remote.size if partial.total is None else partial.total
+    bar = tqdm(
+        desc=remote.name, total=total, initial=partial.came, unit="B", unit_scale=True, unit_divisor=1024, disable=None
+    )
+    with bar:
+        while data := _chunk(response, partial):
+            partial.add(data)
+            bar.update(len(data))
+            if total is not None and partial.came > total:
+                partial.drop()
+                raise TransferFailed(f"gives more than the {total:,} bytes expected", may_pass=False)
+    if total is not None and partial.came < total:
+        raise TransferFailed(f"ended after {partial.came:,} of {total:,} bytes", may_pass=True)
+
+
+def _chunk(response: Any, partial: Partial) -> bytes:
+    try:
+        return bytes(response.read(CHUNK))
+    except http.client.IncompleteRead as error:
+        partial.add(error.partial)
+        raise TransferFailed(f"ended after {partial.came:,} bytes", may_pass=True) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _failed(error) from None
+
+
+def _request(url: str, have: int, validator: str) -> urllib.request.Request:
+    request = urllib.request.Request(url, headers={"User-Agent": "deeplab_fast", "Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+        request.add_header("If-Range", validator)
+    return request
+
+
+def _check_continued(headers: Any, partial: Partial) -> None:
+    """Raise :class:`TransferFailed`, and drop what came, where the bytes do not go on from its end."""
+    unit, _, rest = headers.get("Content-Range", "").partition(" ")
+    begin, total = rest.partition("-")[0], rest.rpartition("/")[2]
+    known = partial.total is not None and total.isdecimal()
+    if unit.lower() != "bytes" or begin != str(partial.came) or (known and int(total) != partial.total):
+        partial.drop()
+        raise TransferFailed("answers with other bytes than those asked for", may_pass=True)
+
+
+def _begin(url: str, headers: Any, remote: RemoteFile, partial: Partial) -> None:
+    """Make room for the whole file; raise :class:`TransferFailed` where it has another size than its publisher says."""
+    length = headers.get("Content-Length", "")
+    total = int(length) if length.isdecimal() else None
+    if remote.size is not None and total is not None and total != remote.size:
+        raise TransferFailed(f"has {total:,} bytes; expected {remote.size:,}", may_pass=False)
+    etag = headers.get("ETag", "").strip()
+    strong = etag.startswith('"')  # If-Range takes no other
+    partial.begin(url, etag if strong else headers.get("Last-Modified", "").strip(), total)
+
+
+@contextmanager
+def _opened(request: urllib.request.Request, partial: Partial) -> Iterator[Any]:
+    try:
+        response = _opener().open(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # there are no bytes after those that came
+            partial.drop()
+        may_pass = error.code in _MAY_PASS or error.code >= 500
+        raise TransferFailed(" ".join(f"HTTP status {error.code} {error.reason}".split()), may_pass) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _failed(error) from None
+    with response:
+        yield response
+
+
+def _failed(error: Exception) -> TransferFailed:
+    """Return an error of the network in words."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, TimeoutError):
+        return TransferFailed(f"no answer within {TIMEOUT_S:g} s", may_pass=True)
+    if isinstance(cause, OSError):
+        unknown_host = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
+        return TransferFailed(reason(cause), may_pass=not (unknown_host or isinstance(cause, _LASTING)))
+    may_pass = isinstance(cause, http.client.HTTPException) and not isinstance(cause, http.client.InvalidURL)
+    return TransferFailed(" ".join(str(cause).split()) or type(cause).__name__, may_pass)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Return what opens http, https and file URLs, through the proxies of the environment, and no other scheme."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.FileHandler,
+    ):
+        opener.add_handler(handler())
+    return opener
