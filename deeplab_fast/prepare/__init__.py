@@ -1,11 +1,12 @@
-"""Get data ready for training: ``python -m deeplab_fast.prepare lists|records|check``."""
+"""Get data ready for training: ``python -m deeplab_fast.prepare labels|lists|records|check``."""
 
 from deeplab_fast.errors import UserError
 
-from . import check, lists, records
+from . import check, labels, lists, records
 
-USAGE = """usage: python -m deeplab_fast.prepare lists|records|check [--flag=value ...]
+USAGE = """usage: python -m deeplab_fast.prepare labels|lists|records|check [--flag=value ...]
 
+  labels   what labelling tools leave (masks, COCO, labelme, CVAT) to index PNG, one class number a pixel
   lists    VOC 2012 (+ SBD): labels to grey PNG, and the list files voc_train, voc_val, vocaug_train;
            or two folders of your own: train and val lists
   records  a list file or two folders to tar shards, their index and dataset.json
@@ -13,7 +14,7 @@ USAGE = """usage: python -m deeplab_fast.prepare lists|records|check [--flag=val
 
 Each takes --help."""
 
-COMMANDS = {"lists": lists.main, "records": records.main, "check": check.main}
+COMMANDS = {"labels": labels.main, "lists": lists.main, "records": records.main, "check": check.main}
 
 
 def main(argv: list[str]) -> int:
