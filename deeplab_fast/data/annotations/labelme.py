@@ -114,10 +114,14 @@ def fill_rectangle(label: Label, points: Points, value: int) -> None:
 
 
 def fill_circle(label: Label, points: Points, value: int) -> None:
-    """Put ``value`` into ``label`` ``[H, W]`` within a circle: ``points`` ``[2, 2]``, its centre and one on it."""
+    """Put ``value`` into ``label`` ``[H, W]`` within a circle: ``points`` ``[2, 2]``, its centre and one on it.
+
+    The pixels that the circle runs through are within it.
+    """
     (x, y), edge = points[:2]
     rows, columns = np.ogrid[: label.shape[0], : label.shape[1]]
-    label[(columns - x) ** 2 + (rows - y) ** 2 <= ((edge - points[0]) ** 2).sum()] = value
+    radius = np.hypot(*(edge - points[0])) + 0.5
+    label[(columns - x) ** 2 + (rows - y) ** 2 <= radius**2] = value
 
 
 _FILL: dict[str, _Fill] = {"polygon": fill_polygon, "rectangle": fill_rectangle, "circle": fill_circle}
