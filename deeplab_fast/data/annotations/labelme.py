@@ -20,6 +20,7 @@ from .points import Points, cut_to_image, read_points
 
 EXPECTED = "labelme's JSON of one image"
 Unsupported = Literal["error", "skip"]
+_LARGEST_RADIUS = 100_000  # pixels: drawing takes time by the radius, not by what of it is in the image
 _FEWEST = {"polygon": 3, "rectangle": 2, "circle": 2}  # points
 
 
@@ -92,6 +93,8 @@ def _shapes(content: dict[str, Any], path: Path, unsupported: Unsupported, left_
             left_out[f"shape of type {kind}"] += 1
             continue
         points = read_points(field(shape, "points", "a list", where), f"{where} ({label!r})", _FEWEST[kind])
+        if kind == "circle" and _radius(points) > _LARGEST_RADIUS:
+            raise UserError(f"{where} ({label!r}): radius {_radius(points):g}; expected at most {_LARGEST_RADIUS}")
         shapes.append(_Shape(label, where, _FILL[kind], points))
     return shapes
 
@@ -114,14 +117,18 @@ def fill_rectangle(label: Label, points: Points, value: int) -> None:
 
 
 def fill_circle(label: Label, points: Points, value: int) -> None:
-    """Put ``value`` into ``label`` ``[H, W]`` within a circle: ``points`` ``[2, 2]``, its centre and one on it.
+    """Put ``value`` into ``label`` ``[H, W]`` within a circle and on it.
 
-    The pixels that the circle runs through are within it.
+    ``points`` ``[2, 2]``: its centre and one on it.
     """
-    (x, y), edge = points[:2]
-    rows, columns = np.ogrid[: label.shape[0], : label.shape[1]]
-    radius = np.hypot(*(edge - points[0])) + 0.5
-    label[(columns - x) ** 2 + (rows - y) ** 2 <= radius**2] = value
+    (x, y), radius = points[0], _radius(points)
+    picture = Image.fromarray(label)
+    ImageDraw.Draw(picture).ellipse([x - radius, y - radius, x + radius, y + radius], outline=value, fill=value)
+    label[:] = np.asarray(picture)
+
+
+def _radius(points: Points) -> float:
+    return float(np.hypot(*(points[1] - points[0])))
 
 
 _FILL: dict[str, _Fill] = {"polygon": fill_polygon, "rectangle": fill_rectangle, "circle": fill_circle}
