@@ -50,6 +50,7 @@ class OutputFolder:
                 f" folder must; expected --output=FOLDER/labels beside them, or --data_root={common}"
             )
         check_folder(labels, f"--output={output}")
+        labels = root / ours.relative_to(os.path.abspath(root))
         written = Written(root)
         for name in (COUNTS_FILE, SHEET_FILE):
             if os.path.lexists(root / name) and not written.is_ours(root / name):

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     if not names and (names := folder.users_classes()):
         names_from = str(folder.root / CLASSES_FILE)
     labels = _with_unlabelled(config, read_label_set(config, flags, names, names_from))
-    return _convert(config, folder, labels, names_from)
+    return _convert(config, folder, labels)
 
 
 def _with_unlabelled(config: LabelsConfig, labels: LabelSet) -> LabelSet:
@@ -89,16 +89,18 @@ def _with_unlabelled(config: LabelsConfig, labels: LabelSet) -> LabelSet:
     return replace(labels, labels=[*labels.labels, *empty], without=[])
 
 
-def _convert(config: LabelsConfig, folder: OutputFolder, labels: LabelSet, names_from: str) -> int:
+def _convert(config: LabelsConfig, folder: OutputFolder, labels: LabelSet) -> int:
     decoding = Decoding.of(config)
     targets = targets_of(labels.labels, Path(config.image_dir), folder.labels)
     pairs = [(label.image, target) for label, target in zip(labels.labels, targets, strict=True)]
     texts = {LABELLED_LIST: _list_of(pairs, folder.root)} if labels.without else {}
-    if labels.names and Path(names_from) != folder.root / CLASSES_FILE:
+    if labels.names and labels.names != folder.users_classes():
         texts[CLASSES_FILE] = _lines(labels.names)
     folder.check_texts(texts)
     counts = write_labels(labels.labels, targets, folder.written, decoding, config.num_workers)
     counts.left_out.update(labels.left_out)
+    if labels.without:
+        counts.left_out["image without a label"] = len(labels.without)
     names = labels.names
     if not names:
         names = _numbered(counts, config.ignore_label)

@@ -1,5 +1,6 @@
 """COCO's outlines and run lengths become index maps as pycocotools has them."""
 
+import json
 import sys
 
 import numpy as np
@@ -124,6 +125,22 @@ def test_images_are_found_in_subfolders_and_by_other_spellings(root):
     assert {name: bool(label.any()) for name, label in found.items()} == {"a": False, "b": False, "deep/c": True}
 
 
+def test_images_that_are_not_there_are_counted(root):
+    (root / "images/b.jpg").unlink()
+    assert converted(root, outline(SQUARE)).keys() == {"a"}
+    assert json.loads((root / "counts.json").read_text())["left_out"] == {"annotated image that is not there": 1}
+
+
+def test_names_with_line_ends_stay_on_one_line(root):
+    described = content({**outline([1, 2]), "id": "a\nb"})
+    write(root / "coco.json", described)
+    assert "annotation number 0: 1 point;" in refused(root, "coco.json")
+    for image in described["images"]:
+        image["file_name"] = "a\nb.jpg"
+    write(root / "coco.json", {**described, "annotations": []})
+    assert "none of its 2 images, such as 'a\\nb.jpg', is in" in refused(root, "coco.json")
+
+
 def test_one_name_of_two_images_is_refused(root):
     make_image(root / "images/x/c.jpg")
     make_image(root / "images/y/c.jpg")
@@ -171,6 +188,7 @@ def test_a_bad_annotation_is_named_by_its_id(root, annotation, said):
     ("text", "said"),
     [
         ("", "no JSON"),
+        ('{"shapes": []}', "labelme's JSON of one image; expected the folder"),
         ("[]", "holds no JSON object"),
         ("{}", "'categories': missing; expected a list"),
         ("[" * 200_000, "no JSON"),

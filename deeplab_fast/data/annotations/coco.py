@@ -1,5 +1,6 @@
 """COCO's JSON of instances: outlines and run lengths become index maps."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -28,13 +29,19 @@ def read_coco(path: Path, images: ImageIndex, given: Sequence[str], given_by: st
         UserError: the file is no such JSON, or an annotation cannot be drawn; names its id.
     """
     content = read_json(path, EXPECTED)
+    if "shapes" in content:
+        raise UserError(f"{path}: labelme's JSON of one image; expected the folder of such files, or {EXPECTED}")
     names = _categories(content, str(path))
     ordered = [names[number] for number in sorted(names)]
     numbering = number_labels(ordered, given, ignore_label, str(path), given_by)
     entries = _images(content, str(path))
     shapes: dict[int, list[Draw]] = {number: [] for number in entries}
-    for index, annotation in enumerate(objects(content, "annotations", str(path))):
-        where = f"{path}: annotation {annotation.get('id', f'number {index}')}"
+    annotations = objects(content, "annotations", str(path))
+    if any(isinstance(annotation.get("segmentation"), list) for annotation in annotations):
+        require_pycocotools(str(path))
+    for index, annotation in enumerate(annotations):
+        named = annotation["id"] if isinstance(annotation.get("id"), int) else f"number {index}"
+        where = f"{path}: annotation {named}"
         number = field(annotation, "image_id", "a whole number", where)
         if number not in entries:
             raise UserError(f"{where}: 'image_id' {number} is no image of the file")
@@ -44,7 +51,7 @@ def read_coco(path: Path, images: ImageIndex, given: Sequence[str], given_by: st
         value = ignore_label if annotation.get("iscrowd") else numbering.number(names[category], where)
         shapes[number] += _shapes(annotation, value, entries[number][1], where)
     described = [Described(name, size, drawn(shapes[number])) for number, (name, size) in entries.items()]
-    return labels_of(path, images, described, numbering.names)
+    return labels_of(path, images, described, numbering.names, Counter())
 
 
 def _categories(content: dict[str, Any], where: str) -> dict[int, str]:
@@ -77,7 +84,6 @@ def _shapes(annotation: dict[str, Any], value: int, size: _Size, where: str) -> 
     """Return what draws an annotation: outlines, or run lengths, in an image of this (height, width)."""
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, list) and segmentation:
-        require_pycocotools(where)
         return [partial(fill_polygon, points=read_points(part, where), value=value) for part in segmentation]
     if not isinstance(segmentation, dict):
         raise UserError(f"{where}: no 'segmentation'; expected outlines or run lengths (a box alone is no label)")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from deeplab_fast.data.lists import is_text
 from deeplab_fast.data.pairs import size_error
 from deeplab_fast.data.sources import Sample, read_bytes
 from deeplab_fast.data.threads import ordered_map
@@ -38,10 +39,12 @@ def targets_of(labels: Sequence[ImageLabel], image_dir: Path, output: Path) -> l
     """Return the file of each label: its image's path below ``image_dir``, ending in ``.png``, below ``output``.
 
     Raises:
-        UserError: two images would have one label.
+        UserError: two images would have one label, or a name is not Unicode.
     """
     images: dict[Path, Path] = {}
     for label in labels:
+        if not is_text(os.fspath(label.image)):
+            raise UserError(f"the name {os.fspath(label.image)!r} is not UTF-8; expected one that lists can hold")
         target = output / Path(os.path.relpath(label.image, image_dir)).with_suffix(".png")
         if target in images:
             raise UserError(f"{label.image}: its label would have the name of {images[target]}'s; rename one of them")
@@ -58,7 +61,8 @@ def write_labels(
         UserError: a label cannot be made or is not of its image's size, or a target cannot be written, or is there,
             was not written by this program and holds something else (nothing is written then).
     """
-    for label, target in zip(labels, targets, strict=True):
+    there = tqdm(targets, desc="look for labels", unit="label", leave=False, disable=None)
+    for label, target in zip(labels, there, strict=True):
         if os.path.lexists(target) and not written.is_ours(target):
             _refuse_other(label, target, decoding)
     counts = Counts(len(labels))

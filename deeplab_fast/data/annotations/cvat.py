@@ -13,7 +13,7 @@ import numpy as np
 from deeplab_fast.errors import UserError
 
 from .coco_polygon import fill_polygon, require_pycocotools
-from .documents import attribute, numeric_attribute, read_xml, whole_attribute
+from .documents import attribute, numeric_attribute, read_xml, shown, whole_attribute
 from .image_index import Described, ImageIndex, labels_of
 from .label_set import Draw, LabelSet, drawn
 from .numbering import Numbering, number_labels
@@ -49,9 +49,11 @@ def read_cvat(
     read = []
     for element in root.iterfind("image"):
         name = attribute(element, "name", str(path))
-        where = f"{path}: {name}"
+        where = f"{path}: {shown(name)}"
         size = whole_attribute(element, "height", where), whole_attribute(element, "width", where)
         read.append((name, where, size, _shapes(element, where, unsupported, left_out)))
+    if any(shape.tag != "mask" for *_, shapes in read for shape in shapes):
+        require_pycocotools(str(path))
     listed = [name for label in root.iterfind("./meta//labels/label/name") if (name := (label.text or "").strip())]
     used = sorted({attribute(shape, "label", where).strip() for _, where, _, shapes in read for shape in shapes})
     numbering = number_labels(listed or used, given, ignore_label, str(path), given_by)
@@ -84,7 +86,6 @@ def _draw(shape: Element, where: str, numbering: Numbering) -> Draw:
     named = f"{where}: <{shape.tag}> of {label!r}"
     if shape.tag == "mask":
         return _mask(shape, named, value)
-    require_pycocotools(named)
     points = _corners(shape, named) if shape.tag == "box" else _outline(shape, named)
     return partial(fill_polygon, points=points, value=value)
 

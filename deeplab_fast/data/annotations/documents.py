@@ -112,6 +112,11 @@ def whole_attribute(element: ElementTree.Element, name: str, where: str, default
     return int(value)
 
 
+def shown(name: str) -> str:
+    """Return a file's name as it may stand in a message of one line."""
+    return name if name.isprintable() else repr(name)
+
+
 def _read(path: Path, expected: str) -> bytes:
     try:
         size = path.stat().st_size

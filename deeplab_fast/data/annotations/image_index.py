@@ -12,6 +12,7 @@ from deeplab_fast.data.folders import IMAGE_SUFFIXES, find_images
 from deeplab_fast.data.lists import some_of
 from deeplab_fast.errors import UserError
 
+from .documents import shown
 from .label_set import ImageLabel, LabelSet, Make
 
 logger = logging.getLogger("deeplab_fast")
@@ -66,9 +67,9 @@ def labels_of(
     images: ImageIndex,
     described: Sequence[Described],
     names: list[str],
-    left_out: Counter[str] | None = None,
+    left_out: Counter[str],
 ) -> LabelSet:
-    """Give the labels that the file ``path`` describes to the images; logs those whose image is not there.
+    """Give the labels that the file ``path`` describes to the images; those not there are logged and ``left_out``.
 
     Raises:
         UserError: no image is there, or two labels are one image's.
@@ -76,18 +77,19 @@ def labels_of(
     labels: dict[Path, ImageLabel] = {}
     absent: list[str] = []
     for one in described:
-        where = f"{path}: {one.name}"
+        where = f"{path}: {shown(one.name)}"
         image = images.find(one.name, str(path))
         if image is None:
-            absent.append(one.name)
+            absent.append(shown(one.name))
         elif image in labels:
             raise UserError(f"{where}: a second label of {image}; expected one")
         else:
             labels[image] = ImageLabel(image, where, one.make, one.size)
     if not labels:
-        example = f", such as {absent[0]}" if absent else ""
+        example = f", such as {absent[0]}," if absent else ""
         raise UserError(f"{path}: none of its {len(described):,} images{example} is in {images.folder} (--image_dir)")
     if absent:
+        left_out["annotated image that is not there"] = len(absent)
         logger.warning("%s: %d images are not in %s: %s", path, len(absent), images.folder, some_of(absent))
     without = [image for image in images.files if image not in labels]
-    return LabelSet(names, list(labels.values()), without, left_out or Counter())
+    return LabelSet(names, list(labels.values()), without, left_out)
