@@ -25,6 +25,7 @@ from tests.data.annotated import (
 
 STAR = [80, 5, 100, 50, 150, 60, 105, 75, 120, 115, 80, 85, 30.5, 110.25, 60, 70, 10, 55, 62, 48]
 OVER = [-500, 60, 90, -400, 700, 1000, 60, 130]  # far over every edge
+FAR = [-5e7, 60, 90, -4e7, 7e7, 1e8, 60, 130]
 SQUARE = [20, 20, 60, 20, 60, 60, 20, 60]
 
 
@@ -73,8 +74,8 @@ def test_outlines_are_those_of_pycocotools_and_of_their_definition(root):
 
 
 def test_outlines_are_cut_at_the_image(root):
-    found = converted(root, outline(OVER))["a"]
-    assert agreement(found, inside(np.reshape(OVER, (-1, 2)))) >= 0.999
+    assert np.array_equal(converted(root, outline(OVER))["a"], of_pycocotools([OVER]))
+    assert agreement(converted(root, outline(FAR))["a"], inside(np.reshape(FAR, (-1, 2)))) >= 0.999
     assert not converted(root, outline([-9, -9, -5, -9, -5, -5]), outline([1e8, 0, 1e8, 9, 2e8, 9]))["a"].any()
 
 

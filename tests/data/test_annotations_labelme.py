@@ -24,6 +24,7 @@ from tests.data.annotated import (
 
 STAR = [[80, 5], [100, 50], [150, 60], [105, 75], [120, 115], [80, 85], [30.5, 110.25], [60, 70], [10, 55], [62, 48]]
 OVER = [[-500, 60], [90, -400], [700, 1000], [60, 130]]
+FAR = [[-5e7, 60], [90, -4e7], [7e7, 1e8], [60, 130]]
 
 
 def shape(label, points, kind="polygon"):
@@ -65,8 +66,10 @@ def test_polygons_are_those_of_pillow_and_of_their_definition(root):
 
 
 def test_polygons_are_cut_at_the_image(root):
-    found = converted(root, shape("cat", OVER))["a"]
-    assert agreement(found, inside(OVER, at=0) | near(OVER, at=0)) >= 0.999
+    picture = Image.new("L", (WIDTH, HEIGHT))
+    ImageDraw.Draw(picture).polygon([tuple(point) for point in OVER], outline=1, fill=1)
+    assert np.array_equal(converted(root, shape("cat", OVER))["a"], np.asarray(picture))
+    assert agreement(converted(root, shape("cat", FAR))["a"], inside(FAR, at=0)) >= 0.99
     assert not converted(root, shape("cat", [[1e8, 0], [1e9, 0], [1e9, 5]]))["a"].any()
 
 

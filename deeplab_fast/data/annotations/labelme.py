@@ -1,12 +1,14 @@
 """labelme's JSON, a file for each image: polygons, rectangles and circles become index maps, as by its converter."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
@@ -105,9 +107,9 @@ def fill_polygon(label: Label, points: Points, value: int) -> None:
     points = cut_to_image(points, height, width)
     if len(points) < 2:
         return
-    picture = Image.fromarray(label)
-    ImageDraw.Draw(picture).polygon([tuple(point) for point in points.tolist()], outline=value, fill=value)
-    label[:] = np.asarray(picture)
+    with _canvas(label, points.min(axis=0), points.max(axis=0)) as (draw, corner):
+        outline = [tuple(point) for point in (points - corner).tolist()]
+        draw.polygon(outline, outline=value, fill=value)
 
 
 def fill_rectangle(label: Label, points: Points, value: int) -> None:
@@ -121,10 +123,24 @@ def fill_circle(label: Label, points: Points, value: int) -> None:
 
     ``points`` ``[2, 2]``: its centre and one on it.
     """
-    (x, y), radius = points[0], _radius(points)
-    picture = Image.fromarray(label)
-    ImageDraw.Draw(picture).ellipse([x - radius, y - radius, x + radius, y + radius], outline=value, fill=value)
-    label[:] = np.asarray(picture)
+    radius = _radius(points)
+    low, high = points[0] - radius, points[0] + radius
+    with _canvas(label, low, high) as (draw, corner):
+        draw.ellipse([*(low - corner).tolist(), *(high - corner).tolist()], outline=value, fill=value)
+
+
+@contextmanager
+def _canvas(label: Label, low: Points, high: Points) -> Iterator[tuple[ImageDraw.ImageDraw, NDArray[np.int64]]]:
+    """Yield what draws on the part of ``label`` between two corners (x, y), and the corner where that part begins.
+
+    A set has many small shapes in large images.
+    """
+    corner = np.clip(np.floor(low) - 1, 0, label.shape[::-1]).astype(int)
+    end = np.clip(np.ceil(high) + 2, 0, label.shape[::-1]).astype(int)
+    window = label[corner[1] : end[1], corner[0] : end[0]]
+    picture = Image.fromarray(window)
+    yield ImageDraw.Draw(picture), corner
+    window[:] = np.asarray(picture)
 
 
 def _radius(points: Points) -> float:

@@ -10,7 +10,7 @@ from deeplab_fast.errors import UserError
 Points = NDArray[np.float64]
 
 FARTHEST = 1e9  # pixels from the image's corner: more is no coordinate
-_MARGIN = 2.0  # pixels around the image that cutting leaves, so that the cut shows nowhere
+_MARGIN = 4096.0  # pixels around the image that cutting leaves: within them tools round an outline as it is
 
 
 def read_points(values: Any, where: str, fewest: int = 3) -> Points:
@@ -37,9 +37,9 @@ def read_points(values: Any, where: str, fewest: int = 3) -> Points:
 
 
 def cut_to_image(points: Points, height: int, width: int) -> Points:
-    """Keep of an outline ``[N, 2]`` what is in the image or a little around it (Sutherland and Hodgman): ``[M, 2]``.
+    """Keep of an outline ``[N, 2]`` what is in the image or not far from it (Sutherland and Hodgman): ``[M, 2]``.
 
-    Inside the image it stays as it was.
+    Inside the image it stays as it was. Tools draw along the whole of an edge, however far it goes.
     """
     low, high = np.array([-_MARGIN, -_MARGIN]), np.array([width + _MARGIN, height + _MARGIN])
     for axis in (0, 1):
