@@ -48,6 +48,21 @@ def read_class_names(path: Path) -> list[str]:
     return names
 
 
+def listed_names(text: str) -> list[str]:
+    """Return the names that ``--classes`` gives: a file's, one a line, or those between commas.
+
+    Raises:
+        UserError: no readable file, or a name that is there twice.
+    """
+    path = Path(text)
+    if path.is_file():
+        return read_class_names(path)
+    names = [name for name in map(str.strip, text.split(",")) if name]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise UserError(f"--classes: {twice[0]!r} again; expected each class once")
+    return names
+
+
 def describe(data_file: str = "", data_lst: str = "", data_root: str = "") -> Description | None:
     """Read what the data says of its classes: shards' ``dataset.json``, or a ``classes.txt`` with the data."""
     if data_file:

@@ -11,6 +11,7 @@ from .conv.folded_conv import can_fold_bn, folded_conv
 from .dispatch import use_kernels
 from .input.augment import apply_colour, crop_resample, resize_bilinear
 from .input.decode import decode_image, decode_label, image_size
+from .input.decode_reference import decode_mask
 from .input.decoding import DEFAULT_DECODING, Decoding
 from .input.exif import exif_orientation, is_transposed
 from .input.normalise import normalise
@@ -51,6 +52,7 @@ __all__ = [
     "crop_resample",
     "decode_image",
     "decode_label",
+    "decode_mask",
     "defer_norm",
     "exif_orientation",
     "folded_conv",

@@ -1,12 +1,13 @@
-"""Get data ready for training: ``python -m deeplab_fast.prepare download|lists|records|check``."""
+"""Get data ready for training: ``python -m deeplab_fast.prepare download|labels|lists|records|check``."""
 
 from deeplab_fast.errors import UserError
 
-from . import check, download, lists, records
+from . import check, download, labels, lists, records
 
-USAGE = """usage: python -m deeplab_fast.prepare download|lists|records|check [--flag=value ...]
+USAGE = """usage: python -m deeplab_fast.prepare download|labels|lists|records|check [--flag=value ...]
 
   download voc2012, sbd or weights NAME: published files, checked and unpacked
+  labels   what labelling tools leave (masks, COCO, labelme, CVAT) to index PNG, one class number a pixel
   lists    VOC 2012 (+ SBD): labels to grey PNG, and the list files voc_train, voc_val, vocaug_train;
            or two folders of your own: train and val lists
   records  a list file or two folders to tar shards, their index and dataset.json
@@ -14,7 +15,13 @@ USAGE = """usage: python -m deeplab_fast.prepare download|lists|records|check [-
 
 Each takes --help."""
 
-COMMANDS = {"download": download.main, "lists": lists.main, "records": records.main, "check": check.main}
+COMMANDS = {
+    "download": download.main,
+    "labels": labels.main,
+    "lists": lists.main,
+    "records": records.main,
+    "check": check.main,
+}
 
 
 def main(argv: list[str]) -> int:

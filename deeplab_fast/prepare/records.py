@@ -9,7 +9,7 @@ import numpy as np
 
 from deeplab_fast.cli import parse_flags
 from deeplab_fast.config import DecodingConfig, flag, validate
-from deeplab_fast.data.classes import class_names, described_flags, read_class_names
+from deeplab_fast.data.classes import class_names, described_flags, listed_names
 from deeplab_fast.data.labels import unfit_labels
 from deeplab_fast.data.records import RecordOptions, dataset_entry, set_name, write_records
 from deeplab_fast.data.sources import Source
@@ -81,8 +81,7 @@ def _with_names(config: RecordsConfig, flags: dict[str, Any]) -> tuple[RecordsCo
         config = replace(config, **found)
         validate(config)
         return config, class_names(config.num_classes, config.data_file, config.data_lst, root_of_names(config))
-    path = Path(config.classes)
-    names = read_class_names(path) if path.is_file() else [n for n in map(str.strip, config.classes.split(",")) if n]
+    names = listed_names(config.classes)
     if len(names) != flags.get("num_classes", len(names)):
         raise UserError(f"--classes: {len(names)} names; expected {config.num_classes} (--num_classes)")
     config = replace(config, num_classes=len(names))

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 import deeplab_fast
+from deeplab_fast.prepare import COMMANDS
 from tests.trials.samples import small, write_samples
 
 HERE = Path(__file__).parent
@@ -59,7 +60,7 @@ def outcome(folder: Path) -> dict[str, object]:
 
 def interface() -> dict[str, object]:
     """The names that commands and graphs of users hold: every program's flags, every custom op's schema."""
-    prepare = (f"prepare {name}" for name in ("download", "lists", "records", "check"))
+    prepare = [f"prepare {command}" for command in COMMANDS]
     programs = ("train", "eval", "predict", "export", *prepare, "runtime")
     flags = {name: sorted(set(re.findall(r"^  --(\w+)", text_of_help(name), re.MULTILINE))) for name in programs}
     for module in pkgutil.walk_packages(deeplab_fast.__path__, "deeplab_fast."):

@@ -55,8 +55,38 @@ def decode_label_reference(data: bytes, where: str, decoding: Decoding = DEFAULT
             f"{where}: label has mode {mode}; expected a grey or palette PNG of at most 8 bits whose values are"
             f" the classes{advice}"
         )
-    label = np.array(_png_image(data, where)[0]).astype(np.uint8)
-    return label // _GREY_STEP.get(header.depth, 1) if header.colour == GREY else label
+    return _stored_values(data, where, header).astype(np.uint8)
+
+
+def decode_mask(
+    data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode a PNG that is a label for another program: what it stores, never turned.
+
+    Grey values or palette indexes ``[H, W]``, uint8, or uint16 where they have 16 bits; colours with their alpha
+    ``[H, W, 4]`` uint8.
+
+    Raises:
+        UserError: a JPEG, unreadable, too large, or colours of 16 bits; names ``where``.
+    """
+    if _is_jpeg(data):
+        raise UserError(f"{where}: label is a JPEG, whose values are not kept exactly; expected PNG")
+    header = _header(data, where, decoding)
+    assert isinstance(header, PngHeader)
+    if header.colour in (GREY, PALETTE):
+        return _stored_values(data, where, header)
+    if header.depth > 8:
+        raise UserError(f"{where}: has {header.depth} bits a channel; expected 8")
+    return np.array(_png_image(data, where)[0].convert("RGBA"))
+
+
+def _stored_values(data: bytes, where: str, header: PngHeader) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return the values of a grey PNG or the indexes of a palette PNG, uint8 or, of 16 bits, uint16 ``[H, W]``."""
+    values = np.array(_png_image(data, where)[0])
+    if header.depth > 8:
+        return values.astype(np.uint16)
+    stored = values.astype(np.uint8)
+    return stored // _GREY_STEP.get(header.depth, 1) if header.colour == GREY else stored
 
 
 def _is_jpeg(data: bytes) -> bool:
