@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def _pair(
     if missing:
         raise _without_label(image_dir, label_dir, suffix, len(images), missing, unused)
     _say_unused(label_dir, suffix, unused)
+    _say_alike(image_dir, images, names)
     return [(image, by_name[name]) for image, name in zip(images, names, strict=True)]
 
 
@@ -75,6 +77,16 @@ def _say_unused(label_dir: Path, suffix: str, unused: Sequence[str]) -> None:
         logger.info("%s: %s no image: %s", label_dir, count, some_of(orphans))
     if others := len(unused) - len(orphans):
         logger.info("%s: left out: %d PNG files without --label_suffix=%s", label_dir, others, suffix)
+
+
+def _say_alike(image_dir: Path, images: Sequence[Path], names: Sequence[str]) -> None:
+    counts = Counter(names)
+    alike = [image.name for image, name in zip(images, names, strict=True) if counts[name] > 1]
+    if alike:
+        logger.warning(
+            "%s: %s images have the name of another, but for the suffix, and the same label: %s",
+            image_dir, f"{len(alike):,}", some_of(alike),
+        )  # fmt: skip
 
 
 def _name(path: Path, folder: Path) -> str:

@@ -9,6 +9,7 @@ import pytest
 from deeplab_fast.data.groups import group_names
 from deeplab_fast.data.held_out import choose_sizes, draw_parts, held_out_count
 from deeplab_fast.data.lists import read_list
+from deeplab_fast.data.philox import SHUFFLE, permutation
 from deeplab_fast.data.sources import folder_source, list_source, names_below
 from deeplab_fast.data.split import SPLIT_FILE, draw_split, given_split, write_split
 from deeplab_fast.errors import UserError
@@ -171,6 +172,12 @@ def test_groups_stay_whole_and_the_seed_decides():
         assert split.parts == draw_split(names, 0.2, seed, 0.1, "folder").parts
         found.add(tuple(split.parts["val"]))
     assert len(found) > 1
+
+
+def test_samples_without_groups_are_drawn_as_ever():
+    """A seed gives the lists that it gave before there were groups."""
+    names = [f"{i}.jpg" for i in range(50)]
+    assert draw_split(names, 0.2, 4).parts["val"] == sorted(permutation(4, 0, 50, SHUFFLE)[:10].tolist())
 
 
 def test_the_order_of_the_samples_does_not_decide():
