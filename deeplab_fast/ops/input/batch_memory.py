@@ -17,7 +17,10 @@ class BatchMemory:
         self._free: dict[int, list[NDArray[np.uint8]]] = {}
 
     def take(self, size: int) -> Tensor:
-        """Return uninitialised bytes, uint8 ``[size]``. Their memory comes back when the tensor's storage is freed, views and all."""
+        """Return uninitialised bytes, uint8 ``[size]``.
+
+        Their memory comes back when the tensor's storage is freed, views and all.
+        """
         free = self._free.setdefault(size, [])
         try:
             memory = free.pop()

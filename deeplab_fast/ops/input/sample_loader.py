@@ -8,7 +8,6 @@ give the same bits.
 import itertools
 import os
 from collections.abc import Sequence
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
