@@ -187,10 +187,17 @@ struct Extract {
   int64_t offset, size, checksum;
 };
 
+// An image's pixels that the caller decoded, uint8 [height, width, 3], and keeps until the job is done.
+struct DecodedImage {
+  const uint8_t* pixels;
+  int height, width;
+};
+
 struct Job {
   Extract image, label;
   Draws draws;
   const ColourMatrix* colour;  // copied; may be null
+  DecodedImage decoded;        // instead of the image's bytes where its pixels are not null
 };
 
 // Asks the system for large pages under memory not yet used: a batch is otherwise thousands of page faults.

@@ -17,18 +17,25 @@ void check_columns(const Table<T>& table, py::ssize_t rows, py::ssize_t columns,
   }
 }
 
+DecodedImage pixels_of(const Array& image) {
+  return {image.data(), static_cast<int>(image.shape(0)), static_cast<int>(image.shape(1))};
+}
+
 // Columns of `extracts`: file, offset, size, checksum of the image, then of the label; of `draws`: scale,
-// top, left, flip; of `colours`: 12 a job, row by row, or an empty array. The target's addresses are the
-// caller's to keep alive.
+// top, left, flip; of `colours`: 12 a job, row by row, or an empty array. `decoded`: of each job the image's
+// pixels, or an empty list. The target's addresses and the pixels are the caller's to keep alive.
 int64_t submit(Loader& loader, const Table<int64_t>& extracts, const Table<double>& draws,
                const Table<int32_t>& colours, const std::vector<int>& places, uintptr_t images,
-               uintptr_t labels, uintptr_t extents, uintptr_t samples) {
+               uintptr_t labels, uintptr_t extents, uintptr_t samples, const std::vector<Array>& decoded) {
   const auto count = static_cast<py::ssize_t>(places.size());
   check_columns(extracts, count, 8, "extracts");
   check_columns(draws, count, 4, "draws");
   if (colours.size() != 0) check_columns(colours, count, 12, "colours");
   std::vector<ColourMatrix> matrices(colours.size() / 12);
   if (!matrices.empty()) std::memcpy(matrices.data(), colours.data(), matrices.size() * sizeof(ColourMatrix));
+  if (!decoded.empty() && decoded.size() != places.size())
+    throw py::value_error("decoded: expected one a job");
+  for (const Array& image : decoded) check_shape(image, 3, "image");
   std::vector<Job> jobs;
   for (py::ssize_t i = 0; i < count; ++i) {
     const int64_t* e = extracts.data(i, 0);
@@ -36,7 +43,8 @@ int64_t submit(Loader& loader, const Table<int64_t>& extracts, const Table<doubl
     jobs.push_back({{static_cast<int32_t>(e[0]), e[1], e[2], e[3]},
                     {static_cast<int32_t>(e[4]), e[5], e[6], e[7]},
                     {d[0], d[1], d[2], d[3]},
-                    matrices.empty() ? nullptr : &matrices[i]});
+                    matrices.empty() ? nullptr : &matrices[i],
+                    decoded.empty() ? DecodedImage{} : pixels_of(decoded[i])});
   }
   const Target target{at_address<uint8_t>(images), at_address<uint8_t>(labels), at_address<int32_t>(extents),
                       at_address<Sample>(samples)};
@@ -117,7 +125,7 @@ void bind_loader(py::module_& m) {
            arg("files"), arg("stamps"), arg("crop_size"), arg("min_scale"), arg("max_scale"), arg("bicubic"),
            arg("ignore_label"), arg("classes"), arg("threads"), arg("apply_exif"), arg("max_pixels"))
       .def("submit", &submit, arg("extracts"), arg("draws"), arg("colours"), arg("places"), arg("images"),
-           arg("labels"), arg("extents"), arg("samples"))
+           arg("labels"), arg("extents"), arg("samples"), arg("decoded"))
       .def("done", &Loader::done, arg("ticket"))
       .def("wait", &wait, arg("ticket"), arg("seconds"))
       .def("spent", [](const Loader& loader) {

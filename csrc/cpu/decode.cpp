@@ -68,7 +68,7 @@ class AnyDecoder : public Decoder {
       return *jpeg_;
     }
     throw DecodeError(std::string("not a readable image (") + (size == 0 ? "empty" : "unknown format") +
-                      "); expected JPEG or PNG");
+                      "); expected " + (content_ == Content::label ? "PNG" : "JPEG, PNG, BMP, TIFF or WebP"));
   }
 
   static constexpr int kChannels = 3;  // of images; labels are not turned

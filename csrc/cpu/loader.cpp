@@ -48,6 +48,24 @@ struct Worker {
   AugmentScratch scratch;
 };
 
+// Gives the pixels of an image that the caller decoded.
+class GivenPixels : public Decoder {
+ public:
+  explicit GivenPixels(const DecodedImage& image) : image_(image) {}
+
+  Size open(const uint8_t*, size_t) override { return {image_.height, image_.width}; }
+
+  void read(const Window& window, uint8_t* out, ptrdiff_t stride) override {
+    const size_t columns = 3 * static_cast<size_t>(window.right - window.left);
+    for (int y = window.top; y < window.bottom; ++y, out += stride) {
+      std::memcpy(out, image_.pixels + 3 * (static_cast<size_t>(y) * image_.width + window.left), columns);
+    }
+  }
+
+ private:
+  const DecodedImage image_;
+};
+
 Window whole(const Size& size) { return {0, size.height, 0, size.width}; }
 
 std::string by(const Size& size) { return std::to_string(size.width) + "x" + std::to_string(size.height); }
@@ -125,13 +143,16 @@ void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
   const auto start = Clock::now();
   auto read = start, decoded_image = start, decoded_label = start;
   try {
-    const Bytes image_bytes = bytes_of(job.image, &worker.image_file);
+    GivenPixels given(job.decoded);
+    const bool is_given = job.decoded.pixels != nullptr;
+    Decoder& image_decoder = is_given ? given : *worker.image_decoder;
+    const Bytes image_bytes = is_given ? Bytes{} : bytes_of(job.image, &worker.image_file);
     stage = Fault::label;
     const Bytes label_bytes = bytes_of(job.label, &worker.label_file);
     read = Clock::now();
 
     stage = Fault::image;
-    const Size size = worker.image_decoder->open(image_bytes.data, image_bytes.size);
+    const Size size = image_decoder.open(image_bytes.data, image_bytes.size);
     stage = Fault::label;
     const Size label_size = worker.label_decoder->open(label_bytes.data, label_bytes.size);
     if (size.height != label_size.height || size.width != label_size.width) {
@@ -163,7 +184,7 @@ void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
       image_pixels = worker.image_pixels.data();
     }
     stage = Fault::image;
-    worker.image_decoder->read(sample.image, image_pixels, image_stride);
+    image_decoder.read(sample.image, image_pixels, image_stride);
     decoded_image = Clock::now();
 
     // The whole label, whatever the crop keeps: a wrong value must not be found in some epochs only.

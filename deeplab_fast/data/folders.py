@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deeplab_fast.errors import UserError
+from deeplab_fast.ops import PILLOW_SUFFIXES
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", *PILLOW_SUFFIXES)
 
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # what systems leave beside images
 _Identity = tuple[int, int]  # device and inode

@@ -34,7 +34,7 @@ def read_list(list_file: str | Path) -> tuple[list[str], list[str]]:
     """
     images, labels = [], []
     for number, line in enumerate(read_lines(list_file, "a list file of 'IMAGE LABEL' lines"), 1):
-        fields = _fields(line)
+        fields = line_fields(line)
         if not fields:
             continue
         if len(fields) != 2:
@@ -55,7 +55,7 @@ def is_text(name: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def _fields(line: str) -> list[str]:
+def line_fields(line: str) -> list[str]:
     """Return the two paths of a line with one tab between them, else its words."""
     if "\t" in line:
         fields = [field for part in line.split("\t") if (field := part.strip(" "))]
@@ -71,7 +71,7 @@ def list_line(image: str, label: str) -> str:
         UserError: no line does: a name begins or ends with a space, or holds a tab or a line's end.
     """
     line = f"{image}\t{label}" if " " in image + label else f"{image} {label}"
-    if any(end in line for end in "\r\n") or _fields(line) != [image, label] or not is_text(line):
+    if any(end in line for end in "\r\n") or line_fields(line) != [image, label] or not is_text(line):
         names = f"{image!r}, {label!r}"
         raise UserError(f"{names}: a list file cannot hold them; expected UTF-8, no tab, and no space at an end")
     return line + "\n"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,7 @@ def _pair(image_dir: Path, label_dir: Path, suffix: str, images: Sequence[Path],
     unused = sorted(by_name.keys() - set(names))
     if pairs:
         _say_unused(label_dir, suffix, [(name, by_name[name].suffix) for name in unused])
+        _say_alike(image_dir, images, names)
     return Matched(image_dir, label_dir, pairs, without, unused)
 
 
@@ -99,6 +101,16 @@ def _say_unused(label_dir: Path, suffix: str, unused: Sequence[tuple[str, str]])
         logger.info("%s: %s no image: %s", label_dir, count, some_of(orphans))
     if others := len(unused) - len(orphans):
         logger.info("%s: left out: %d label files without --label_suffix=%s", label_dir, others, suffix)
+
+
+def _say_alike(image_dir: Path, images: Sequence[Path], names: Sequence[str]) -> None:
+    counts = Counter(names)
+    alike = [image.name for image, name in zip(images, names, strict=True) if counts[name] > 1]
+    if alike:
+        logger.warning(
+            "%s: %s images have the name of another, but for the suffix, and the same label: %s",
+            image_dir, f"{len(alike):,}", some_of(alike),
+        )  # fmt: skip
 
 
 def _name(path: Path, folder: Path) -> str:

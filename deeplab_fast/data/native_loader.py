@@ -9,23 +9,17 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.ops import SampleLoader, augment_ragged, image_size
-from deeplab_fast.ops.input.sample_loader import CropOptions, Crops, Failure, Jobs, Ragged, ragged_room
+from deeplab_fast.ops import augment_ragged
+from deeplab_fast.ops.input.sample_loader import Crops, Ragged, ragged_room
 
-from .augment import colour_matrix
 from .dataset import BadSamples, Batch, TrainingSet
-from .pairs import size_error, value_error
-from .philox import AUGMENT, uniform
+from .native_jobs import Begun, NativeJobs, Wanted
 from .schedule import Schedule
 
 _BATCHES_AHEAD = 3
-
-Wanted = list[tuple[int, int]]  # (epoch, index) of each sample of a batch
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class _Slot:
 class _Pending:
     """A batch on its way."""
 
-    ticket: int
+    begun: Begun
     wanted: Wanted
     target: Crops | Ragged
     slot: _Slot | None
@@ -76,17 +70,10 @@ class NativeLoader:
         bad: BadSamples,
         gpu_augment: GpuAugment | None = None,
     ) -> None:
-        augment = dataset.augment
         self.dataset, self.schedule, self.device, self.bad = dataset, schedule, device, bad
         self.gpu_augment = gpu_augment
-        self.options = CropOptions(
-            augment.crop_size, augment.min_scale, augment.max_scale, augment.bicubic, augment.ignore_label
-        )
-        source = dataset.source
-        self.samples = SampleLoader(
-            source.files(), self.options, dataset.num_classes, threads, dataset.decoding, source.stamps()
-        )
-        self._draws: tuple[int, NDArray[np.float64]] | None = None  # the epoch, and the draws of its samples
+        self.jobs = NativeJobs(dataset, threads)
+        self.samples, self.options = self.jobs.samples, self.jobs.options
         self._on_gpu = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if self._on_gpu else None
         self._ring = deque(_Slot() for _ in range(_BATCHES_AHEAD + 1)) if self._on_gpu else None
@@ -106,34 +93,17 @@ class NativeLoader:
             while pending:
                 yield self._take(pending)
         finally:
-            self.samples.close()
-
-    def _draws_of(self, epoch: int) -> NDArray[np.float64]:
-        """Draw for each sample of an epoch, ``[N, 4]``: to draw for a batch alone would cost as much time."""
-        if self._draws is None or self._draws[0] != epoch:
-            drawn = uniform(self.dataset.seed, epoch, np.arange(len(self.dataset.source)), AUGMENT)
-            self._draws = epoch, drawn
-        return self._draws[1]
-
-    def _jobs(self, wanted: Wanted, indexes: list[int]) -> Jobs:
-        """Return jobs that load the samples ``indexes``, augmented as drawn for ``wanted``, which are of one epoch."""
-        dataset = self.dataset
-        extracts = [[*image, *label] for image, label in map(dataset.source.byte_ranges, indexes)]
-        draws = self._draws_of(wanted[0][0])[[index for _, index in wanted]]
-        colours = np.empty((0, 12), np.int32)
-        if dataset.augment.photometric:
-            colours = np.stack([colour_matrix(dataset.seed, epoch, index).ravel() for epoch, index in wanted])
-        return Jobs(np.array(extracts, np.int64), draws, colours)
+            self.jobs.close()
 
     def _begin(self, wanted: Wanted) -> _Pending:
-        jobs, slot = self._jobs(wanted, [index for _, index in wanted]), None
+        slot = None
         target: Crops | Ragged
         if self._ring is not None:
             slot = self._ring.popleft()
             if slot.copied is not None:
                 slot.copied.synchronize()
         if self.gpu_augment is not None:
-            room = ragged_room(self.options, jobs.draws[:, 0], self.dataset.decoding.max_pixels)
+            room = ragged_room(self.options, self.jobs.draws_of(wanted)[:, 0], self.dataset.decoding.max_pixels)
             old = slot.memory if slot is not None and isinstance(slot.memory, Ragged) else None
             target = self.samples.new_ragged(room, self._on_gpu, old)
         elif slot is not None and isinstance(slot.memory, Crops):
@@ -142,7 +112,8 @@ class NativeLoader:
             target = self.samples.new_crops(len(wanted), self._on_gpu)
         if slot is not None:
             slot.memory = target
-        return _Pending(self.samples.submit(jobs, target), wanted, target, slot)
+        begun = self.jobs.begin(wanted, [index for _, index in wanted], target, list(range(len(wanted))))
+        return _Pending(begun, wanted, target, slot)
 
     def _take(self, pending: deque[_Pending]) -> Batch:
         """Return the first batch; what else is decoded starts its way to the GPU."""
@@ -152,7 +123,7 @@ class NativeLoader:
             assert isinstance(item.target, Crops)
             return Batch(*item.target, keys)
         for item in pending:
-            if item.batch is None and (item is pending[0] or self.samples.done(item.ticket)):
+            if item.batch is None and (item is pending[0] or self.jobs.done(item.begun)):
                 try:
                     self._send(item)
                 except UserError as error:
@@ -173,36 +144,18 @@ class NativeLoader:
     def _complete(self, item: _Pending) -> list[str]:
         """Wait for the threads, put others in the place of bad samples, and return the keys."""
         current = [index for _, index in item.wanted]
-        failures = self.samples.wait(item.ticket)
+        failures = self.jobs.finish(item.begun, item.wanted, current, item.target, list(range(len(current))))
         attempt = 0
         while failures:
             failed = [failure.place for failure in failures]
             for failure in failures:
                 i = failure.place
-                error = self._error(failure, current[i])
+                error = self.jobs.error(failure, current[i])
                 current[i] = self.bad.replace(self.dataset, item.wanted[i], current[i], attempt, error)
-            jobs = self._jobs([item.wanted[i] for i in failed], [current[i] for i in failed])
-            failures = self.samples.wait(self.samples.submit(jobs, item.target, failed))
+            again = [item.wanted[i] for i in failed], [current[i] for i in failed], item.target, failed
+            failures = self.jobs.finish(self.jobs.begin(*again), *again)
             attempt += 1
         return [self.dataset.source.key(index) for index in current]
-
-    def _error(self, failure: Failure, index: int) -> UserError:
-        image, label = self.dataset.source.where(index)
-        if failure.fault == "value":
-            return value_error(int(failure.text), label, self.dataset.num_classes, self.options.ignore_label)
-        if failure.fault == "size":
-            try:
-                return self._size_error(index)
-            except UserError as error:  # the file is no longer what it was
-                return error
-        return UserError(f"{image if failure.fault == 'image' else label}: {failure.text}")
-
-    def _size_error(self, index: int) -> UserError:
-        """Tell in full, from the files themselves, how the sizes of image and label differ."""
-        sample, decoding = self.dataset.source.read(index), self.dataset.decoding
-        size = image_size(sample.image, sample.image_where, decoding)
-        as_stored = decoding._replace(apply_exif=False)  # labels are never turned
-        return size_error(sample, size, image_size(sample.label, sample.label_where, as_stored), decoding)
 
     def _send(self, item: _Pending) -> None:
         """Begin the copy to the GPU, and there what is left to do."""

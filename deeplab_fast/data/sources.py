@@ -184,3 +184,8 @@ def folder_source(image_dir: str | Path, label_dir: str | Path, label_suffix: st
         if not is_text(name):
             raise UserError(f"{image_dir}: the name {name!r} is not UTF-8; expected one that records and logs can hold")
     return FileSource(Path(), [str(i) for i, _ in pairs], [str(label) for _, label in pairs], unique_keys(names))
+
+
+def names_below(source: FileSource, image_dir: str | Path) -> list[str]:
+    """Return the images' paths below ``image_dir``, with ``/`` between, whatever the system."""
+    return [os.path.relpath(image, image_dir).replace(os.sep, "/") for image in source.images]

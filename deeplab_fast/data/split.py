@@ -1,55 +1,121 @@
-"""Train and val lists of a data set of one's own."""
+"""Train, val and test lists of a data set of one's own."""
 
+import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deeplab_fast.errors import UserError
+from deeplab_fast.storage.files import make_folder
 
+from .given import GivenSplit, SampleNames, check_disjoint, read_split
+from .groups import check_apart, group_names
+from .held_out import draw_parts
 from .lists import list_line
-from .philox import SHUFFLE, permutation
-from .sources import FileSource
-from .written import Written, check_unwritten, remove_ours, write_texts
+from .sources import FileSource, read_bytes
+from .written import Written, check_unwritten, digest, remove_ours, write_texts
 
-TRAIN_LIST, VAL_LIST = "train_lst.txt", "val_lst.txt"
+TRAIN_LIST, VAL_LIST, TEST_LIST = "train_lst.txt", "val_lst.txt", "test_lst.txt"
+PARTS = {"train": TRAIN_LIST, "val": VAL_LIST, "test": TEST_LIST}
+SPLIT_FILE = "split_lst.json"
+FORMAT = "deeplab_fast.split/1"
 
 
-def write_split(source: FileSource, data_root: str | Path, val_share: float, seed: int) -> dict[Path, int]:
-    """Write ``train_lst.txt`` and ``val_lst.txt`` into ``data_root``; returns the number of samples of each.
+@dataclass(frozen=True)
+class Split:
+    """The indexes of the samples of ``parts``, by ``PARTS``' names; ``made`` is how, and repeats it."""
 
-    The val list holds ``val_share`` of the samples, chosen by ``seed``, but at least one and never all. With a share of
-    0 there is no val list.
+    parts: dict[str, list[int]]
+    made: dict[str, Any]
+
+
+def draw_split(names: Sequence[str], val_share: float, seed: int, test_share: float = 0, group_by: str = "") -> Split:
+    """Draw the held-out samples of ``names``, paths below the folder of images; without a share there is no such part.
+
+    ``seed`` decides. With ``group_by``, as :func:`~.groups.group_names` reads it, whole groups are held out.
 
     Raises:
-        UserError: a file is not below ``data_root``, a list is there that is not ours, or there are too few samples.
+        UserError: there are too few samples or groups, or a name without a group.
     """
-    root = Path(data_root)
-    pairs = zip(source.images, source.labels, strict=True)
-    lines = [list_line(_below(root, image), _below(root, label)) for image, label in pairs]
-    order = permutation(seed, 0, len(lines), SHUFFLE)
-    held_out = set(order[: held_out_count(len(lines), val_share)].tolist())
-    parts = {TRAIN_LIST: [line for i, line in enumerate(lines) if i not in held_out]}
-    written = Written(root)
-    if held_out:
-        parts[VAL_LIST] = [line for i, line in enumerate(lines) if i in held_out]
-    texts = {name: "".join(part) for name, part in parts.items()}
+    groups = group_names(names, group_by) if group_by else names
+    train, (val, test) = draw_parts(groups, {"val_share": val_share, "test_share": test_share}, seed)
+    parts = {name: part for name, part in zip(PARTS, (train, val, test), strict=True) if part or name == "train"}
+    made: dict[str, Any] = {"seed": seed, "val_share": val_share, "test_share": test_share}
+    if group_by:
+        made |= {"group_by": group_by, "groups": {name: len({groups[i] for i in part}) for name, part in parts.items()}}
+    return Split(parts, made)
+
+
+def given_split(
+    files: Sequence[str], source: FileSource, image_dir: str | Path, names: Sequence[str], group_by: str = ""
+) -> tuple[Split, list[GivenSplit]]:
+    """Read the files of the train, val and test samples, in this order; the last may be missing.
+
+    ``names`` are the images' paths below ``image_dir``. Also returns what was read of each file.
+
+    Raises:
+        UserError: a file cannot be read or names no sample, or two share a sample or a group.
+    """
+    samples = SampleNames(source.images, source.labels, image_dir)
+    read = [read_split(file, samples) for file in files]
+    check_disjoint(read, names)
+    parts = {name: split.samples for name, split in zip(PARTS, read, strict=False)}
+    made: dict[str, Any] = {"split": [{"file": s.file.name, "sha256": digest(read_bytes(s.file))} for s in read]}
+    if group_by:
+        check_apart(parts, group_names(names, group_by), group_by)
+        made["group_by"] = group_by
+    return Split(parts, made), read
+
+
+def write_split(
+    source: FileSource, split: Split, data_root: str | Path, output: str | Path = "", **made_from: str
+) -> dict[Path, int]:
+    """Write the list of each part, and how they were made, into ``output``, or ``data_root``; returns their samples.
+
+    Paths in the lists start from ``data_root``. A list of an earlier split that this one lacks is removed.
+    ``made_from``: further flags to be noted.
+
+    Raises:
+        UserError: a file is not below ``data_root``, a list is there that is not ours, or nothing can be written.
+    """
+    root, folder = Path(data_root), Path(output or data_root)
+    lines = [
+        list_line(_below(root, image), _below(root, label))
+        for image, label in zip(source.images, source.labels, strict=True)
+    ]
+    texts = {PARTS[name]: "".join(lines[i] for i in part) for name, part in split.parts.items()}
+    texts[SPLIT_FILE] = _description(split, len(lines), texts, made_from)
+    if output:
+        make_folder(folder, f"--output={output}")
+    written = Written(folder)
     check_unwritten(written, texts)
-    if not held_out and remove_ours(written, VAL_LIST):
-        raise UserError(f"{root / VAL_LIST}: there, with --val_share=0, and not written by this program; move it away")
+    _remove_others(written, texts, split)
     write_texts(written, texts)
-    return {root / name: len(part) for name, part in parts.items()}
+    return {folder / PARTS[name]: len(part) for name, part in split.parts.items()}
 
 
-def held_out_count(samples: int, share: float) -> int:
-    """Return how many of ``samples`` are held out: their share, where it is above 0 at least one and never all.
+def _description(split: Split, samples: int, texts: Mapping[str, str], made_from: Mapping[str, str]) -> str:
+    listed = sum(len(part) for part in split.parts.values())
+    content = {
+        "format": FORMAT,
+        "made": {**{name: value for name, value in made_from.items() if value}, **split.made},
+        "samples": {name: len(part) for name, part in split.parts.items()} | {"in no list": samples - listed},
+        "sha256": {name: digest(text.encode()) for name, text in texts.items()},
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
-    Raises:
-        UserError: one sample cannot be shared.
-    """
-    if share == 0:
-        return 0
-    if samples < 2:
-        raise UserError(f"--val_share={share:g}: one sample cannot be in both lists; expected more, or --val_share=0")
-    return min(max(round(share * samples), 1), samples - 1)
+
+def _remove_others(written: Written, texts: Mapping[str, str], split: Split) -> None:
+    """Remove lists of an earlier split; a val list that stays would be taken for this one's."""
+    for name in (VAL_LIST, TEST_LIST):
+        if name not in texts and remove_ours(written, name) and name == VAL_LIST:
+            why = "--split=" + ",".join(one["file"] for one in split.made["split"]) if "split" in split.made else ""
+            raise UserError(
+                f"{written.root / name}: there, with {why or '--val_share=0'}, and not written by this program; move it"
+                " away"
+            )
 
 
 def _below(root: Path, path: str) -> str:

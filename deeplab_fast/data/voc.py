@@ -6,6 +6,7 @@
 
 import io
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_label
+from deeplab_fast.storage.files import make_folder
 
 from .classes import CLASSES_FILE, VOC
 from .grey import convert
@@ -69,8 +71,8 @@ def sbd_label(data: bytes, where: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(segmentation, np.uint8)
 
 
-def write_lists(data_root: str | Path) -> list[ListResult]:
-    """Convert the labels below ``data_root`` and write the list files into it.
+def write_lists(data_root: str | Path, output: str | Path = "") -> list[ListResult]:
+    """Convert the labels below ``data_root`` and write them and the list files into ``output``, or ``data_root``.
 
     Expects ``VOCdevkit/VOC2012``; with ``benchmark_RELEASE/dataset`` also writes the augmented list.
     A label is converted again where its source changed. Files that are the user's own are kept, which is logged.
@@ -82,20 +84,23 @@ def write_lists(data_root: str | Path) -> list[ListResult]:
     root = Path(data_root)
     train, val, sbd_ids = _read_ids(root)
     extra = sorted(set(sbd_ids) - set(train) - set(val)) if sbd_ids is not None else None
-    lists = _pairs(train, val, extra)
+    folder = Path(output or data_root)
+    lists = _pairs(train, val, extra, _way(root, folder))
     texts = {name: "".join(list_line(*pair) for pair in pairs) for name, pairs in lists.items()}
-    written = Written(root)
+    written = Written(folder)
     check_unwritten(written, texts)
     classes, segmentations = root / VOC_DIR / "SegmentationClass", root / SBD_DIR / "cls"
-    labels = [(classes / f"{i}.png", root / VOC_LABELS / f"{i}.png") for i in [*train, *val]]
-    sbd_labels = [(segmentations / f"{i}.mat", root / SBD_LABELS / f"{i}.png") for i in extra or ()]
+    labels = [(classes / f"{i}.png", folder / VOC_LABELS / f"{i}.png") for i in [*train, *val]]
+    sbd_labels = [(segmentations / f"{i}.mat", folder / SBD_LABELS / f"{i}.png") for i in extra or ()]
     images = dict.fromkeys(root / image for pairs in lists.values() for image, _ in pairs)
     _check_there([*images, *(source for source, _ in [*labels, *sbd_labels])])
+    if output:
+        make_folder(folder, f"--output={output}")
     convert(labels, decode_label, "VOC labels", written)
     convert(sbd_labels, sbd_label, "SBD labels", written)
     write_texts(written, texts)
     _write_classes(written)
-    results = [ListResult(root / name, len(pairs), FULL[name]) for name, pairs in lists.items()]
+    results = [ListResult(folder / name, len(pairs), FULL[name]) for name, pairs in lists.items()]
     if len(train) == FULL[TRAIN_LIST] and len(val) == FULL[VAL_LIST] and len(sbd_ids or ()) == _FULL_SBD:
         for result in results:
             if result.samples != result.expected:
@@ -121,15 +126,23 @@ def _read_ids(root: Path) -> tuple[list[str], list[str], list[str] | None]:
     return train, val, list(dict.fromkeys(read_ids(sbd / "train.txt") + read_ids(sbd / "val.txt")))
 
 
-def _pairs(train: Sequence[str], val: Sequence[str], extra: Sequence[str] | None) -> dict[str, list[tuple[str, str]]]:
+def _way(root: Path, folder: Path) -> str:
+    """Return what a path from ``root`` into ``folder`` begins with, empty or with a slash at its end."""
+    way = os.path.relpath(folder.resolve(), root.resolve())  # where a link leads its ``..`` leads elsewhere
+    return "" if way == os.curdir else f"{way}/".replace(os.sep, "/")
+
+
+def _pairs(
+    train: Sequence[str], val: Sequence[str], extra: Sequence[str] | None, way: str
+) -> dict[str, list[tuple[str, str]]]:
     """Return image and label paths of each list; ``extra`` are SBD's images, None where SBD is not there."""
     of_voc = {
-        name: [(f"{VOC_DIR}/JPEGImages/{i}.jpg", f"{VOC_LABELS}/{i}.png") for i in ids]
+        name: [(f"{VOC_DIR}/JPEGImages/{i}.jpg", f"{way}{VOC_LABELS}/{i}.png") for i in ids]
         for name, ids in ((TRAIN_LIST, train), (VAL_LIST, val))
     }
     if extra is None:
         return of_voc
-    of_sbd = [(f"{SBD_DIR}/img/{i}.jpg", f"{SBD_LABELS}/{i}.png") for i in extra]
+    of_sbd = [(f"{SBD_DIR}/img/{i}.jpg", f"{way}{SBD_LABELS}/{i}.png") for i in extra]
     return {**of_voc, AUG_LIST: of_sbd + of_voc[TRAIN_LIST]}
 
 

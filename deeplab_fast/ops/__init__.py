@@ -15,6 +15,7 @@ from .input.decode_reference import decode_mask
 from .input.decoding import DEFAULT_DECODING, Decoding
 from .input.exif import exif_orientation, is_transposed
 from .input.normalise import normalise
+from .input.pillow_formats import IMAGE_FORMATS, PILLOW_SUFFIXES, encode_png, pillow_format
 from .input.sample_loader import SampleLoader, augment_ragged
 from .layout import pixel_major
 from .metrics.confusion import ConfusionCounter, confusion_matrix
@@ -32,7 +33,9 @@ from .upsampling.upsample_ce_per_pixel import upsample_ce_per_pixel
 
 __all__ = [
     "DEFAULT_DECODING",
+    "IMAGE_FORMATS",
     "NO_LABEL",
+    "PILLOW_SUFFIXES",
     "ConfusionCounter",
     "Decoding",
     "DeferredNorm",
@@ -54,6 +57,7 @@ __all__ = [
     "decode_label",
     "decode_mask",
     "defer_norm",
+    "encode_png",
     "exif_orientation",
     "folded_conv",
     "image_size",
@@ -63,6 +67,7 @@ __all__ = [
     "norm_relu",
     "norm_relu_pool",
     "normalise",
+    "pillow_format",
     "pixel_major",
     "resize_bilinear",
     "summed_probabilities",

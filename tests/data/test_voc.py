@@ -3,7 +3,9 @@ import pytest
 from PIL import Image
 
 from deeplab_fast.data import voc
+from deeplab_fast.data.sources import list_source
 from deeplab_fast.errors import UserError
+from deeplab_fast.ops import decode_label
 
 
 @pytest.fixture
@@ -56,6 +58,24 @@ def test_again_keeps_what_is_there(devkit):
     before = (devkit / voc.VOC_LABELS / "t1.png").stat().st_mtime_ns
     voc.write_lists(devkit)
     assert (devkit / voc.VOC_LABELS / "t1.png").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_lists_and_labels_written_elsewhere(devkit, tmp_path_factory, linked):
+    """The devkit stays as it is, also where it is reached through a link, whose ``..`` is not the folder above."""
+    output = tmp_path_factory.mktemp("elsewhere") / "made"
+    root = devkit
+    if linked:
+        root = tmp_path_factory.mktemp("a") / "link"
+        root.symlink_to(devkit)
+    before = {path: path.lstat().st_mtime_ns for path in (devkit, *devkit.rglob("*"))}
+    assert [r.samples for r in voc.write_lists(root, output)] == [2, 1, 4]
+    assert {path: path.lstat().st_mtime_ns for path in (devkit, *devkit.rglob("*"))} == before
+    source = list_source(root, output / voc.AUG_LIST)
+    label = decode_label(source.read(0).label, "x")
+    assert label.shape == (6, 8)
+    assert (label == 7).all()
+    assert (output / "classes.txt").is_file()
 
 
 def test_complete_lists_that_give_another_count_are_refused(devkit, monkeypatch):

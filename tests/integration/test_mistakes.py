@@ -181,6 +181,9 @@ def test_a_bad_file_found_late_loses_no_step(data, tmp_path, run_cli):
     assert torch.load(run / "last.pt", weights_only=True)["step"] > 0
 
 
+OWN = ("--data_root=.", "--image_dir=.", "--label_dir=.")
+
+
 @pytest.mark.parametrize(
     ("program", "flags", "words"),
     [
@@ -195,6 +198,12 @@ def test_a_bad_file_found_late_loses_no_step(data, tmp_path, run_cli):
         ("prepare", ["labels"], "--input: missing; expected the labels"),
         ("prepare", ["labels", "--input=x", "--image_dir=d/i", "--output=d/o"], "--input=x: no such file or folder"),
         ("prepare", ["lists"], "--data_root: missing"),
+        ("prepare", ["lists", "--data_root=.", "--group_by=folder"], "--group_by: expected with --image_dir"),
+        ("prepare", ["lists", *OWN, "--split=val.txt"], "val.txt stands for the train list; expected train, val, test"),
+        ("prepare", ["lists", *OWN, "--split=a,"], "--split=a,: expected one to three files"),
+        ("prepare", ["lists", *OWN, "--split=a", "--seed=2"], "--split and --seed: expected one of them"),
+        ("prepare", ["lists", *OWN, "--val_share=0.5", "--test_share=0.5"], "expected a sum below 1"),
+        ("prepare", ["lists", *OWN, "--output=/dev/null"], "--output=/dev/null: /dev/null is not a folder"),
         ("prepare", ["records", "--data_root=.", "--data_lst=x"], "--dst_path: missing"),
         ("prepare", ["records", "--data_root=.", "--data_lst=x", "--dst_path=."], "x: No such file"),
         ("prepare", ["check"], "--data_lst: missing"),

@@ -61,6 +61,32 @@ def test_predict(trained, builtin, tmp_path, capsys):
     assert sorted(p.name for p in (tmp_path / "one").iterdir()) == ["00003.png", "predict.json"]
 
 
+def test_images_of_every_format_are_evaluated_and_predicted_alike(trained, builtin, tmp_path, capsys):
+    """The same pixels in PNG, BMP, TIFF and WebP; a file that is refused is named."""
+    matrices = []
+    for suffix in ("png", "bmp", "tif", "webp"):
+        root = tmp_path / suffix
+        for kind in ("images", "labels"):
+            (root / kind).mkdir(parents=True)
+        for name in ("00003", "00004"):
+            lossless = {"lossless": True} if suffix == "webp" else {}
+            Image.open(builtin / "images" / f"{name}.jpg").save(root / "images" / f"{name}.{suffix}", **lossless)
+            (root / "labels" / f"{name}.png").write_bytes((builtin / "labels" / f"{name}.png").read_bytes())
+        given = [f"--data_root={root}", f"--image_dir={root}/images", f"--label_dir={root}/labels"]
+        prepare.main(["lists", *given, "--val_share=0"])
+        data = [f"--data_root={root}", f"--data_lst={root}/train_lst.txt", "--num_workers=0"]
+        evaluate_program.main([f"--ckpt_path={trained}", f"--report={root}", *data])
+        matrices.append(json.loads((root / "metrics-best-train_lst.json").read_text())["confusion_matrix"])
+        predict.main([f"--ckpt_path={trained}", f"--input={root / 'images'}", f"--output={root / 'out'}"])
+        masks = [np.asarray(Image.open(tmp_path / of / "out" / "00004.png")) for of in ("png", suffix)]
+        assert np.array_equal(*masks)
+    assert all(matrix == matrices[0] for matrix in matrices)
+    Image.new("CMYK", (20, 10)).save(tmp_path / "c.tif")
+    capsys.readouterr()
+    assert predict.main([f"--ckpt_path={trained}", f"--input={tmp_path}/c.tif", f"--output={tmp_path}/c"]) == 1
+    assert "c.tif: TIFF of mode CMYK; expected 8-bit grey, palette or RGB" in capsys.readouterr().err
+
+
 def test_predict_replaces_neither_an_input_nor_another_result(trained, tmp_path):
     for name in ("a.png", "b.jpg"):
         Image.new("RGB", (20, 10)).save(tmp_path / name)

@@ -8,6 +8,7 @@ import logging
 import os
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
+from deeplab_fast.ops import decode_image, encode_png, exif_orientation, pillow_format
 from deeplab_fast.storage.files import open_alone, rename
 
 from ..pairs import check_values, decode_pair
@@ -54,17 +56,21 @@ def write_records(source: Source, dst_path: str | Path, options: RecordOptions) 
     order = permutation(options.seed, 0, len(source), SHUFFLE) if options.shuffle else np.arange(len(source))
     chosen = np.array_split(order, options.num_shards)
     indexes = []
+    converted: Counter[str] = Counter()
     with tqdm(total=len(source), desc="records", unit="image", disable=None) as progress:
         for number, (path, samples) in enumerate(zip(paths, chosen, strict=True)):
             part = Part(dst.stem, number, options.num_shards, len(source))
             try:
-                indexes.append(_write_shard(source, samples.tolist(), path, part, options, progress))
+                indexes.append(_write_shard(source, samples.tolist(), path, part, options, progress, converted))
             except OSError as error:
                 raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     try:
         describe(dst, paths, indexes, options)
     except OSError as error:
         raise UserError(f"{dst.with_name(DATASET_FILE)}: cannot be written ({error.strerror})") from None
+    if converted:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(converted.items()))
+        logger.info("%s: stored as PNG, which keeps the pixels: images of %s", dst, kinds)
     _mention_left_over(dst, paths)
     return paths
 
@@ -88,7 +94,13 @@ def _mention_left_over(dst: Path, paths: list[Path]) -> None:
 
 
 def _write_shard(
-    source: Source, samples: list[int], path: Path, part: Part, options: RecordOptions, progress: tqdm
+    source: Source,
+    samples: list[int],
+    path: Path,
+    part: Part,
+    options: RecordOptions,
+    progress: tqdm,
+    converted: Counter[str],
 ) -> ShardIndex:
     kept = _kept(path, _digest_of((source.read(i) for i in samples), options))
     if kept is not None:
@@ -99,7 +111,7 @@ def _write_shard(
         return index
     partial = path.with_suffix(".tar.partial")
     with open_alone(partial) as file:
-        index = replace(_pack(source, samples, file, options, progress), part=part)
+        index = replace(_pack(source, samples, file, options, progress, converted), part=part)
         file.flush()
         os.fsync(file.fileno())
         index = replace(index, bytes=partial.stat().st_size, sha256=sha256_of(partial))
@@ -125,19 +137,29 @@ def _kept(path: Path, digest: str) -> ShardIndex | None:
     return index
 
 
-def _pack(source: Source, samples: list[int], file: IO[bytes], options: RecordOptions, progress: tqdm) -> ShardIndex:
+def _pack(
+    source: Source,
+    samples: list[int],
+    file: IO[bytes],
+    options: RecordOptions,
+    progress: tqdm,
+    converted: Counter[str],
+) -> ShardIndex:
     """Write a shard's samples; the index lacks what is known of the whole file only."""
     pixels = np.zeros(256, np.int64)
     entries = []
-    digest = _Digest(options)  # of what is written: a file may have changed since it was first read
+    digest = _Digest(options)  # of what was read to write this: a file may have changed since it was first read
     with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for sample in (source.read(i) for i in samples):
             digest.add(sample)
             pixels += check_sample(sample, options)
-            is_jpeg = sample.image[:2] == b"\xff\xd8"
-            image = _add(tar, f"{sample.key}.{'jpg' if is_jpeg else 'img.png'}", sample.image)
+            stored = as_stored(sample, options)
+            if stored is not sample.image:
+                converted[pillow_format(sample.image)] += 1
+            is_jpeg = stored[:2] == b"\xff\xd8"
+            image = _add(tar, f"{sample.key}.{'jpg' if is_jpeg else 'img.png'}", stored)
             label = _add(tar, f"{sample.key}.png", sample.label)
-            entries.append(Entry(sample.key, *image, *label, zlib.crc32(sample.image), zlib.crc32(sample.label)))
+            entries.append(Entry(sample.key, *image, *label, zlib.crc32(stored), zlib.crc32(sample.label)))
             progress.update()
     return ShardIndex(0, "", digest.text(), pixels.tolist(), samples=entries)
 
@@ -170,6 +192,17 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
     tar.addfile(info, io.BytesIO(data))
     padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     return tar.offset - padded, len(data)
+
+
+def as_stored(sample: Sample, options: RecordOptions) -> bytes:
+    """Return an image's bytes as a shard holds them: JPEG and PNG as they are, others as PNG, turned by EXIF as before.
+
+    So native threads read every shard, and so do earlier versions.
+    """
+    if not pillow_format(sample.image):
+        return sample.image
+    plain = options.decoding._replace(apply_exif=False)
+    return encode_png(decode_image(sample.image, sample.image_where, plain), exif_orientation(sample.image))
 
 
 def check_sample(sample: Sample, options: RecordOptions) -> np.ndarray:

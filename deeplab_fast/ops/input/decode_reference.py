@@ -16,6 +16,14 @@ from .damage import Damage
 from .decoding import DEFAULT_DECODING, Decoding
 from .exif import exif_orientation, is_transposed, turned
 from .jpeg_check import END, Frame, needed_bytes, read_header
+from .pillow_formats import (
+    IMAGE_FORMATS,
+    PillowImage,
+    Unfit,
+    load_with_pillow,
+    open_with_pillow,
+    pillow_format,
+)
 from .png_check import GREY, PALETTE, SIGNATURE, Png, PngHeader, check_pixels, read_png
 
 T = TypeVar("T")
@@ -38,7 +46,10 @@ def image_size_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_D
 def decode_image_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
     """Specify :func:`~deeplab_fast.ops.decode_image`, through Pillow: ``[H, W, 3]``."""
     header = _header(data, where, decoding)
-    image = _jpeg_pixels(data, where, header) if isinstance(header, Frame) else _png_pixels(data, where, header)
+    if isinstance(header, PillowImage):
+        image = _checked(lambda _: load_with_pillow(header), data, where)
+    else:
+        image = _jpeg_pixels(data, where, header) if isinstance(header, Frame) else _png_pixels(data, where, header)
     return turned(image, exif_orientation(data)) if decoding.apply_exif else image
 
 
@@ -46,6 +57,9 @@ def decode_label_reference(data: bytes, where: str, decoding: Decoding = DEFAULT
     """Specify :func:`~deeplab_fast.ops.decode_label`, through Pillow: ``[H, W]``."""
     if _is_jpeg(data):
         raise UserError(f"{where}: label is a JPEG, whose values are not kept exactly; expected PNG")
+    _check_bytes(data, where, decoding)
+    if data[: len(SIGNATURE)] != SIGNATURE:
+        raise UserError(f"{where}: not a readable image ({_unknown(data)}); expected PNG")
     header = _header(data, where, decoding)
     assert isinstance(header, PngHeader)
     if header.colour not in (GREY, PALETTE) or header.depth > 8:
@@ -97,6 +111,8 @@ def _checked(check: Callable[..., T], data: bytes, where: str, *more: object) ->
     """Ask a checker; its damage becomes a :class:`UserError`, and so does what Pillow says."""
     try:
         return check(data, *more)
+    except Unfit as unfit:
+        raise UserError(f"{where}: {unfit}") from None
     except Damage as damage:
         reason = f" at byte {damage.offset} of {len(data)} ({damage.what})"
     except Exception as error:  # Pillow lets several kinds out of broken files
@@ -104,18 +120,27 @@ def _checked(check: Callable[..., T], data: bytes, where: str, *more: object) ->
     raise UserError(f"{where}: cannot be decoded{reason}")
 
 
-def _header(data: bytes, where: str, decoding: Decoding) -> Frame | PngHeader:
-    """Read what the header says, within the limits."""
+def _check_bytes(data: bytes, where: str, decoding: Decoding) -> None:
     if len(data) > decoding.max_bytes:
         raise UserError(f"{where}: {len(data)} bytes; expected at most {decoding.max_bytes} (--max_pixels raises it)")
-    header: Frame | PngHeader
+
+
+def _unknown(data: bytes) -> str:
+    return "unknown format" if data else "empty"
+
+
+def _header(data: bytes, where: str, decoding: Decoding) -> Frame | PngHeader | PillowImage:
+    """Read what the header says, within the limits."""
+    _check_bytes(data, where, decoding)
+    header: Frame | PngHeader | PillowImage
     if _is_jpeg(data):
         header = _checked(read_header, data, where)
     elif data[: len(SIGNATURE)] == SIGNATURE:
         header = _checked(read_png, data, where).header
+    elif pillow_format(data):
+        header = _checked(open_with_pillow, data, where, decoding.max_pixels)
     else:
-        what = "unknown format" if data else "empty"
-        raise UserError(f"{where}: not a readable image ({what}); expected JPEG or PNG")
+        raise UserError(f"{where}: not a readable image ({_unknown(data)}); expected {IMAGE_FORMATS}")
     if header.width * header.height > decoding.max_pixels:
         raise UserError(
             f"{where}: {header.width}x{header.height} pixels; expected at most {decoding.max_pixels} (--max_pixels)"

@@ -1,6 +1,7 @@
-"""The EXIF orientation of JPEG and PNG files: which of eight ways an image is turned before the eye sees it.
+"""The EXIF orientation of image files: which of eight ways an image is turned before the eye sees it.
 
-Does what ``csrc/cpu/orientation.cpp`` does. Nothing here raises: where the orientation cannot be read there is none.
+Of JPEG and PNG it does what ``csrc/cpu/orientation.cpp`` does. Nothing here raises: where the orientation
+cannot be read there is none.
 """
 
 import struct
@@ -17,13 +18,18 @@ _WITHOUT_BODY = (0x01, *range(0xD0, 0xD9))  # markers
 
 
 def exif_orientation(data: bytes) -> int:
-    """Return the orientation, 1 to 8, of a JPEG (its first Exif segment) or PNG (eXIf chunk); 1 where it has none."""
+    """Return the orientation, 1 to 8: of a JPEG (its first Exif segment), PNG (eXIf chunk), WebP (EXIF chunk) or TIFF.
+
+    1 where it has none.
+    """
     if data[:2] == b"\xff\xd8":
         found = next((body[6:] for marker, body in _segments(data) if marker == 0xE1 and body[:6] == _EXIF), b"")
     elif data[:8] == _PNG:
         found = next((body for name, body in _chunks(data) if name == b"eXIf"), b"")
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        found = next((body.removeprefix(_EXIF) for name, body in _riff_chunks(data) if name == b"EXIF"), b"")
     else:
-        return PLAIN
+        found = data
     value = _of_tiff(found)
     return value if 1 <= value <= 8 else PLAIN
 
@@ -44,20 +50,39 @@ def turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image)
 
 
+def without_orientation(data: bytes) -> bytes:
+    """Return a TIFF file whose orientation is plain, in each entry of its first directory that gives one."""
+    order = _byte_order(data)
+    plain = bytearray(data)
+    for at in _orientations(data):
+        struct.pack_into(f"{order}HHIHH", plain, at, _TAG, _SHORT, 1, PLAIN, 0)
+    return bytes(plain)
+
+
+def _byte_order(data: bytes) -> str:
+    return ">" if data[:2] == b"MM" else "<"
+
+
 def _of_tiff(data: bytes) -> int:
     """Return the orientation's value in the first directory of a TIFF header, 1 where there is none."""
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None or len(data) < 8:
-        return PLAIN
+    for at in _orientations(data):
+        kind, count, value = struct.unpack_from(f"{_byte_order(data)}HIH", data, at + 2)
+        return int(value) if (kind, count) == (_SHORT, 1) else PLAIN
+    return PLAIN
+
+
+def _orientations(data: bytes) -> Iterator[int]:
+    """Yield where in a TIFF header's first directory the entries of an orientation are."""
+    if data[:2] not in (b"II", b"MM") or len(data) < 8:
+        return
+    order = _byte_order(data)
     magic, directory = struct.unpack_from(f"{order}HI", data, 2)
     if magic != 42 or directory > len(data) - 2:
-        return PLAIN
+        return
     (entries,) = struct.unpack_from(f"{order}H", data, directory)
     for at in range(directory + 2, min(directory + 2 + 12 * entries, len(data) - 11), 12):
-        tag, kind, count, value = struct.unpack_from(f"{order}HHIH", data, at)
-        if tag == _TAG:
-            return int(value) if (kind, count) == (_SHORT, 1) else PLAIN
-    return PLAIN
+        if struct.unpack_from(f"{order}H", data, at)[0] == _TAG:
+            yield at
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -77,6 +102,17 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         yield marker, data[at + 2 : at + length]
         at += length
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and body of a WebP's chunks, up to one that is cut off."""
+    at = 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if length > len(data) - at - 8:
+            return
+        yield data[at : at + 4], data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

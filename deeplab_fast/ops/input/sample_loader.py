@@ -7,9 +7,7 @@ give the same bits.
 
 import itertools
 import os
-import weakref
 from collections.abc import Sequence
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import extension
+from .batch_memory import BatchMemory
 from .decoding import DEFAULT_DECODING, MAX_PIXELS, Decoding
 from .normalise import normalise
 
@@ -87,26 +86,6 @@ def ragged_room(options: CropOptions, scales: NDArray[np.float64], max_pixels: i
     return np.stack([3 * starts, 3 * pixels, starts, pixels], axis=1)
 
 
-class _Pool:
-    """Memory for batches, used again once nobody holds a tensor of it: fresh pages cost as much as resampling."""
-
-    def __init__(self, native: ModuleType) -> None:
-        self._native = native
-        self._free: dict[int, list[NDArray[np.uint8]]] = {}
-
-    def take(self, size: int) -> Tensor:
-        """Return uninitialised bytes. Their memory comes back when the tensor's storage is freed, views and all."""
-        free = self._free.setdefault(size, [])
-        try:
-            memory = free.pop()
-        except IndexError:
-            memory = np.empty(size, np.uint8)
-            self._native.prefer_large_pages(memory.ctypes.data, size)
-        lent = memory.view()  # the tensor's storage keeps this array alive, and nothing else does
-        weakref.finalize(lent, free.append, memory).atexit = False
-        return torch.from_numpy(lent)
-
-
 class SampleLoader:
     """A pool of native threads; with ``threads=0`` the work is done in :meth:`wait`.
 
@@ -132,7 +111,7 @@ class SampleLoader:
             raise RuntimeError(f"no native loader: {reason}")
         self.options = options
         self._native = native
-        self._pool = _Pool(native)
+        self._memory = BatchMemory(native)
         self._loader = native.Loader(
             files=[os.fsencode(name) for name in files],
             stamps=list(stamps),
@@ -141,10 +120,20 @@ class SampleLoader:
             **options._asdict(),
             **decoding._asdict(),
         )
-        self._targets: dict[int, Crops | Ragged] = {}  # memory that threads still write to
+        self._targets: dict[int, tuple[Crops | Ragged, list[NDArray[np.uint8]]]] = {}  # memory that threads still use
 
-    def submit(self, jobs: Jobs, target: Crops | Ragged, places: list[int] | None = None) -> int:
-        """Begin to load; job ``i`` becomes sample ``places[i]`` (default ``i``). Returns a ticket for :meth:`wait`."""
+    def submit(
+        self,
+        jobs: Jobs,
+        target: Crops | Ragged,
+        places: list[int] | None = None,
+        decoded: Sequence[NDArray[np.uint8]] = (),
+    ) -> int:
+        """Begin to load; job ``i`` becomes sample ``places[i]`` (default ``i``). Returns a ticket for :meth:`wait`.
+
+        ``decoded``: each job's image uint8 ``[H, W, 3]``, decoded already and turned; none where the files are read.
+        """
+        images = [np.ascontiguousarray(image) for image in decoded]
         ticket: int = self._loader.submit(
             extracts=jobs.extracts,
             draws=jobs.draws,
@@ -154,8 +143,9 @@ class SampleLoader:
             labels=target.labels.data_ptr(),
             extents=target.extents.data_ptr() if isinstance(target, Crops) else 0,
             samples=target.samples.data_ptr() if isinstance(target, Ragged) else 0,
+            decoded=images,
         )
-        self._targets[ticket] = target
+        self._targets[ticket] = target, images
         return ticket
 
     def done(self, ticket: int) -> bool:
@@ -183,7 +173,7 @@ class SampleLoader:
         side = self.options.crop_size
         pixels = count * side * side
         starts = [0, 3 * pixels, 4 * pixels, 4 * pixels + 16 * count]
-        memory = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=True) if pin else self._pool.take(starts[-1])
+        memory = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=True) if pin else self._memory.take(starts[-1])
         images, labels, extents = (memory[a:b] for a, b in itertools.pairwise(starts))
         return Crops(
             images.view(count, side, side, 3), labels.view(count, side, side), extents.view(torch.int32).view(count, 4)
