@@ -10,13 +10,13 @@ PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
 
 # What a docstring of a function may begin with. A new verb is added here on purpose.
 VERBS = [
-    "Add", "Allocate", "Answer", "Assign", "Augment", "Average", "Begin", "Bring", "Build", "Call", "Check", "Choose",
-    "Close", "Collect", "Compare", "Compute", "Continue", "Convert", "Convolve", "Copy", "Count", "Decode", "Describe",
-    "Do", "Download", "Draw", "Drop", "Encode", "Evaluate", "Export", "Fill", "Find", "Give", "Join", "Keep", "Launch", "Lay",
-    "Leave", "Let", "List", "Load", "Lock", "Log", "Look", "Make", "Map", "Measure", "Merge", "Move", "Name", "Note",
-    "Open", "Pack", "Parse", "Predict", "Print", "Put", "Raise", "Read", "Refuse", "Remove", "Resize", "Return", "Run",
-    "Say", "Score", "Seed", "Segment", "Set", "Sort", "Specify", "Start", "Sum", "Take", "Tell", "Train", "Turn",
-    "Unpack", "Upsample", "Wait", "Write", "Yield",
+    "Add", "Allocate", "Answer", "Assign", "Augment", "Average", "Begin", "Bring", "Build", "Call", "Check",
+    "Choose", "Close", "Collect", "Compare", "Compute", "Continue", "Convert", "Convolve", "Copy", "Count",
+    "Decode", "Describe", "Do", "Download", "Draw", "Drop", "Encode", "Evaluate", "Export", "Fill", "Find", "Give",
+    "Join", "Keep", "Launch", "Lay", "Leave", "Let", "List", "Load", "Lock", "Log", "Look", "Make", "Map",
+    "Measure", "Merge", "Move", "Name", "Note", "Open", "Pack", "Parse", "Predict", "Print", "Put", "Raise", "Read",
+    "Refuse", "Remove", "Resize", "Return", "Run", "Say", "Score", "Seed", "Segment", "Set", "Sort", "Specify",
+    "Start", "Sum", "Take", "Tell", "Train", "Turn", "Unpack", "Upsample", "Wait", "Write", "Yield",
 ]  # fmt: skip
 
 # What no docstring may begin with: it says where, how or of what, not what.
