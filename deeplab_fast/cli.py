@@ -162,7 +162,10 @@ def _converter(annotation: Any, auto: bool = False) -> Callable[[str], Any]:
             if auto and text.lower() == "auto":
                 return AUTO
             try:
-                return int(text) if annotation is int else _finite(text)
+                value = int(text) if annotation is int else _finite(text)
+                if auto and value == AUTO:
+                    raise ValueError
+                return value
             except ValueError:
                 kind = ("a whole number" if annotation is int else "a number") + " or auto" * auto
                 raise argparse.ArgumentTypeError(f"{text!r}: expected {kind}") from None

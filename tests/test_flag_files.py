@@ -84,7 +84,7 @@ def test_a_mistake_names_the_file_that_it_is_in(parse, tmp_path):
         parse("--config=own_data", "--config=mine.yaml")
 
 
-@pytest.mark.parametrize("word", ["auto", "AUTO", "-1"])
+@pytest.mark.parametrize("word", ["auto", "AUTO"])
 def test_a_size_may_be_auto(word, parse):
     flags = parse(f"--crop_size={word}", f"--batch_size={word}")[0]
     assert flags == {"crop_size": AUTO, "batch_size": AUTO}
@@ -105,6 +105,11 @@ def test_a_size_that_is_neither_within_its_limits_nor_auto(flag, words, parse):
     with pytest.raises(UserError) as caught:
         validate(TrainConfig(**parse(flag)[0]))
     assert str(caught.value) == words
+
+
+def test_the_number_that_stands_for_auto_is_no_word_for_it(parse):
+    with pytest.raises(UserError, match=r"--crop_size: '-1': expected a whole number or auto$"):
+        parse("--crop_size=-1")
 
 
 def test_a_number_without_auto_has_none(parse):

@@ -15,7 +15,6 @@ SETTLE, STEPS = 100, 8
 
 
 @needs_kernels
-@pytest.mark.no_cover
 def test_steps_follow_the_reference(builtin, monkeypatch):
     """From weights that have trained for a while: fresh ones amplify any rounding a thousandfold in a few steps."""
     shallow = resnet.Architecture(resnet.BasicBlock, (1, 1, 1, 1))

@@ -65,13 +65,11 @@ def one_block_a_stage(monkeypatch):
     ],
     ids=lambda o: " ".join(map(str, o.values())),
 )
-@pytest.mark.no_cover
 def test_loss_and_every_parameter_s_gradient(options):
     model, images, labels = case(batch=5, crop=17, **options)
     check_against_fp64(with_small_branches(model), images, labels)
 
 
-@pytest.mark.no_cover
 def test_the_library_s_convolutions_between_our_normalisations(monkeypatch):
     """As ``auto`` has it on a GPU for most of them: a block's output has two readers, and layer4 is pixel-major."""
     asked = []
@@ -89,7 +87,6 @@ def test_the_library_s_convolutions_between_our_normalisations(monkeypatch):
     assert len(twice) == 2  # of layer2 and layer3: layer1 reads the stem, layer4 what is stored anew
 
 
-@pytest.mark.no_cover
 def test_3x3_convolutions_as_products(monkeypatch):
     """As ``auto`` has it where a measurement put them ahead: in layer4 of maps stored pixel-major."""
     for name, runs in (("runs_product_1x1", True), ("runs_atrous", False), ("runs_product_3x3", True)):
@@ -155,7 +152,6 @@ def gradients_and_activations(model, x, again, monkeypatch):
 
 
 @pytest.mark.parametrize("ours", [False, True], ids=["library", "ours"])
-@pytest.mark.no_cover
 def test_activations_that_are_made_again(ours, monkeypatch):
     for name in ("runs_product_1x1", "runs_atrous"):
         monkeypatch.setattr(route, name, lambda *_: ours)
@@ -173,7 +169,6 @@ def test_activations_that_are_made_again(ours, monkeypatch):
             assert torch.equal(gradient, usual[name]), name
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 def test_the_whole_of_resnet101():
     model, images, labels = case(batch=5, crop=17, backbone="resnet101")

@@ -37,7 +37,6 @@ def test_outputs_in_fp64(backbone, torchvision_segmentation):
 
 
 @needs_kernels
-@pytest.mark.no_cover
 def test_fused_kernels_take_and_give_torchvision_s_weights(torchvision_segmentation):
     ours, theirs = twins(torchvision_segmentation)
     ours.load_state_dict(theirs.state_dict())

@@ -53,7 +53,6 @@ def run(case, dtype, wide, training, relu=True, grad=True):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("training", "grad"), [(True, True), (False, True), (False, False)])
 @pytest.mark.parametrize("relu", [True, False])
-@pytest.mark.no_cover
 def test_against_fp64(case, dtype, training, grad, relu):
     with poisoned():
         found = run(case, dtype, None, training, relu, grad)

@@ -61,7 +61,6 @@ def run(shape, dtype, wide, residual, training, others=True, rate=0, order=lambd
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("others", "again"), [(True, False), (False, False), (True, True), (False, True)])
-@pytest.mark.no_cover
 def test_against_fp64(shape, dtype, residual, training, others, again):
     with poisoned():
         found = run(shape, dtype, None, residual, training, others, again=again)
@@ -73,7 +72,6 @@ def test_against_fp64(shape, dtype, residual, training, others, again):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32] if DEVICE.type == "cpu" else [torch.bfloat16])
 @pytest.mark.parametrize("order", [lambda t: t, pixel_major], ids=["channels-last", "pixel-major"])
 @pytest.mark.parametrize(("rate", "again", "training"), [(1, False, True), (2, True, True), (4, False, False)])
-@pytest.mark.no_cover
 def test_3x3_against_fp64(shape, dtype, order, rate, again, training):
     with poisoned():
         found = run(shape, dtype, None, False, training, False, rate, order, again=again)
@@ -84,7 +82,6 @@ def test_3x3_against_fp64(shape, dtype, order, rate, again, training):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("training", [(True, True), (True, False), (False, True)])
-@pytest.mark.no_cover
 def test_after_a_shortcut_that_is_pending_too(shape, dtype, training):
     with poisoned():
         found = run_pair(shape, dtype, None, training)

@@ -62,7 +62,6 @@ def run(shape, dtype, wide, training=(True, True), readers=2, stored=lambda x: x
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("training", [(True, True), (False, False), (True, False)])
 @pytest.mark.parametrize("readers", [1, 2])
-@pytest.mark.no_cover
 def test_against_fp64(shape, dtype, training, readers):
     with poisoned():
         found = run(shape, dtype, None, training, readers)

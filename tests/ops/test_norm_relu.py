@@ -65,7 +65,6 @@ def run(x, extra, weight, bias, dy, wide, **options):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(("training", "relu"), [(True, True), (False, True), (True, False)])
-@pytest.mark.no_cover
 def test_forward_and_every_gradient(shape, dtype, residual, training, relu):
     if shape[1] == 2048 and not (training and relu):
         pytest.skip("32 blocks of channels, slow to interpret: once")

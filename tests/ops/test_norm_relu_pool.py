@@ -47,7 +47,6 @@ def run(x, weight, bias, dy, wide, training):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.no_cover
 def test_forward_and_every_gradient(shape, dtype, training):
     case = inputs(shape, dtype)
     with poisoned():

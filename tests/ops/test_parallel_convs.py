@@ -95,7 +95,6 @@ def check_against_fp64(case, dtype):
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.no_cover
 def test_forward_moments_and_every_gradient(case, dtype):
     check_against_fp64(case, dtype)
 
@@ -108,14 +107,12 @@ def test_forward_moments_and_every_gradient(case, dtype):
         for dtype in types
     ],
 )
-@pytest.mark.no_cover
 def test_every_rate_on_every_map(name, dtype):
     n, h, w, rates, _ = MAPS[name]
     check_against_fp64((n, 8, 8, h, w, rates), dtype)
 
 
 @pytest.mark.parametrize("name", ["four branches", "1x1, a ragged last tile", "rate 6, several blocks of channels"])
-@pytest.mark.no_cover
 def test_pointers_give_what_descriptors_give(name, monkeypatch):
     """GPUs before compute capability 9.0 have no tensor memory accelerator."""
     given = inputs(CASES[name], torch.float32)

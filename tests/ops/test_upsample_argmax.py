@@ -51,7 +51,6 @@ def test_summed_over_views():
 @pytest.mark.parametrize(
     ("classes", "align_corners", "scales"), [(2, True, 1), (2, False, 2), (21, True, 2), (21, False, 1), (256, True, 1)]
 )
-@pytest.mark.no_cover
 def test_kernel_gives_the_reference_s_classes(dtype, classes, align_corners, scales):
     """Where the two best differ by less than rounding, either is right."""
     if classes == 256 and dtype != DTYPES[0]:

@@ -48,7 +48,6 @@ def run(logits, labels, weights, smoothing, align_corners, wide, ignore_label=25
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.no_cover
 def test_loss_and_gradient(shape, align_corners, dtype):
     logits, labels = inputs(shape, dtype)
     with poisoned():
@@ -62,7 +61,6 @@ def test_loss_and_gradient(shape, align_corners, dtype):
 )
 @pytest.mark.parametrize(("weighted", "smoothing"), [(True, 0.0), (False, 0.1), (True, 0.1)])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.no_cover
 def test_class_weights_and_smoothing(shape, weighted, smoothing, dtype):
     logits, labels = inputs(shape, dtype)
     weights = torch.linspace(0.2, 3.0, shape[1]) if weighted else None
@@ -154,7 +152,6 @@ def test_strided_and_offset_views(view):
 
 
 @pytest.mark.parametrize("programs", [1, 40, 10**6])
-@pytest.mark.no_cover
 def test_however_many_programs_share_a_strip(monkeypatch, programs):
     """Runs of column cells meet in the workspace: from one run to one cell a run."""
     from deeplab_fast.ops.upsampling.triton import upsample_ce as kernels
@@ -173,7 +170,6 @@ def test_the_same_bits_twice():
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.no_cover
 def test_per_pixel(shape, dtype):
     logits, labels = inputs(shape, dtype)
     with poisoned():
