@@ -115,15 +115,15 @@ def provenance(config: EvalConfig, source: Source, weights: str) -> dict[str, An
     return as_json(
         {
             "weights": weights,
-            "data": {
-                name: public(path) if is_url(path) else str(Path(path).resolve())
-                for name, path in paths.items()
-                if path
-            },
+            "data": {name: _whole_name(path) for name, path in paths.items() if path},
             "samples": keys_digest(source),
             "flags": deciding_flags(config),
         }
     )
+
+
+def _whole_name(path: str) -> str:
+    return public(path) if is_url(path) else str(Path(path).resolve())
 
 
 def write_metrics(folder: Path, name: str, record: dict[str, Any]) -> Path:

@@ -99,7 +99,7 @@ class RecordCacheConfig:
     record_cache: str = flag("", "Folder that their shards come into; default ~/.cache/deeplab_fast/records.")
     record_cache_gb: float = flag(
         100.0,
-        "Most that the folder may hold, in GB; 0: no limit. Sets that no process uses make room; those in use must fit.",
+        "Most that the folder may hold, in GB; 0: no limit. Sets that no process uses make room for others.",
         minimum=0,
     )
 

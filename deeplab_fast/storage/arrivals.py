@@ -89,7 +89,7 @@ class Arrivals:
                     state.changed.wait(_LOOKS_S)
 
     def stop(self) -> None:
-        """End what is being brought; what came of it stays for the next time."""
+        """Stop bringing files; what came of it stays for the next time."""
         self._end()
 
 

@@ -18,7 +18,11 @@ WORTH = 1 << 20  # bytes: a try that brings so many more than any before counts 
 
 
 class NotDownloaded(UserError):
-    """No URL gives a file."""
+    """No URL gives a file. ``why``: which, and why; without what to do about it."""
+
+    def __init__(self, why: str, advice: str = "") -> None:
+        super().__init__(why + advice)
+        self.why = why
 
 
 class NotPublished(NotDownloaded):
@@ -80,7 +84,8 @@ def _from_any(remote: RemoteFile, partial: Partial, path: Path, advice: str) -> 
         faults.append(f"{public(url)}: {fault}")
     why = "; ".join(faults)
     kind = NotPublished if absent else NotDownloaded
-    raise kind(f"{remote.name}: cannot be downloaded ({why}); get it elsewhere and save it as {path}{_or(advice)}")
+    advice = f"; get it elsewhere and save it as {path}{_or(advice)}"
+    raise kind(f"{remote.name}: cannot be downloaded ({why})", advice)
 
 
 def _from_one(url: str, remote: RemoteFile, partial: Partial) -> str | None:

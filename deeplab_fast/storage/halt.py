@@ -21,7 +21,7 @@ class Halt:
         self._descriptor: int | None = None  # of the connection that bytes come from
 
     def ask(self) -> None:
-        """Ask for the end: a read that waits for bytes returns."""
+        """Let the download end: a read that waits for bytes returns."""
         self._asked.set()
         with self._lock:
             if self._descriptor is not None:

@@ -13,18 +13,8 @@ _INDIFFERENT = {
     *("device_target", "fused", "num_workers", "batch_size", "compile", "process_timeout", "verify"),
     "max_pixels",
     *("freeze_bn", "dropout"),  # nothing trains here
-    *(
-        "ckpt_path",
-        "data_root",
-        "data_lst",
-        "data_file",
-        "record_cache",
-        "record_cache_gb",
-        "report",
-        "input",
-        "output",
-        "overwrite",
-    ),
+    *("ckpt_path", "data_root", "data_lst", "data_file", "report", "input", "output", "overwrite"),
+    *("record_cache", "record_cache_gb"),
 }
 
 

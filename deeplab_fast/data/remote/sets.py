@@ -67,8 +67,8 @@ def find_records(data_file: str, cache: RecordCache, option: str = "data_file") 
     except NotDownloaded as error:
         known = _known(place, cache)
         if known is None:
-            raise
-        logger.warning("%s; going on with what is in %s", error, known.paths[0].parent)
+            raise UserError(f"{place.text}: {error.why}") from None
+        logger.warning("%s; going on with what is in %s", error.why, known.paths[0].parent)
         return known
 
 
@@ -99,9 +99,7 @@ def _described(place: Place, staging: Path) -> dict[str, Any]:
         _fetch(place, [file])
     except NotPublished as error:
         if not place.names:
-            raise UserError(
-                f"{place.text}: {error}; expected a folder with {DATASET_FILE}, or names of shards"
-            ) from None
+            raise UserError(f"{place.text}: {error.why}; expected {DATASET_FILE} there, or shards' names") from None
         return {}
     try:
         return {name: entry for name, entry in read_dataset(file)["sets"].items() if isinstance(entry, dict)}
