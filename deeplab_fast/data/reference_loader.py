@@ -45,6 +45,7 @@ class ReferenceLoader:
     def _load(self, wanted: tuple[int, int]) -> tuple[str, Crop]:
         index, attempt = wanted[1], 0
         while True:
+            self.dataset.source.require((index,))  # not in the try: a shard that does not come is no bad sample
             try:
                 return self._load_one(*wanted, index)
             except UserError as error:

@@ -5,12 +5,16 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from ..errors import UserError
 from .download import NotPublished, download
 from .halt import Halt, Halted
+from .partial import partial_path
 from .remote import RemoteFile
 
 logger = logging.getLogger("deeplab_fast")
@@ -35,14 +39,14 @@ class StoppedWaiting(UserError):
 class Arrivals:
     """Files that one thread brings, one after another: those first that are waited for, then the expected ones.
 
-    The thread ends when all are here, with :meth:`stop`, with this object and with the program.
+    The thread ends when all are here, with this object and with the program; what it has of a file stays.
     """
 
     def __init__(self, files: Sequence[Coming], advice: str = "") -> None:
         """``advice``: what an error says beside where to put a file, as of :func:`download`."""
         self.files = list(files)
         self._state = _State(self.files, advice)
-        self._end = weakref.finalize(self, self._state.end)
+        weakref.finalize(self, self._state.end)
         if self._state.order:
             self._state.thread.start()
 
@@ -74,23 +78,16 @@ class Arrivals:
                 if not isinstance(state.failed.get(number), NotPublished):
                     state.failed.pop(number, None)
             state.put_first(numbers)
-            began, is_said = time.monotonic(), False
             for number in numbers:
-                while number in state.missing:
-                    if number in state.failed:
-                        raise state.failed[number]
-                    name = self.files[number].remote.name
-                    if is_stopped() or state.halt.is_asked:
-                        raise StoppedWaiting(f"{name}: asked to stop while it was waited for")
-                    if not is_said and time.monotonic() - began > _SAID_S:
-                        is_said = True
-                        here = len(self.files) - len(state.missing)
-                        logger.info("waiting for %s: %d of %d files are here", name, here, len(self.files))
-                    state.changed.wait(_LOOKS_S)
-
-    def stop(self) -> None:
-        """Stop bringing files; what came of it stays for the next time."""
-        self._end()
+                with _Shown(state, number) as shown:
+                    while number in state.missing:
+                        if number in state.failed:
+                            raise state.failed[number]
+                        if is_stopped() or state.halt.is_asked:
+                            name = self.files[number].remote.name
+                            raise StoppedWaiting(f"{name}: asked to stop while it was waited for")
+                        shown.update()
+                        state.changed.wait(_LOOKS_S)
 
 
 class _State:
@@ -146,3 +143,33 @@ class _State:
                 else:
                     self.failed[number] = error
                 self.changed.notify_all()
+
+
+class _Shown:
+    """What is said of a wait for a file that takes a moment: a line, and a bar of its bytes."""
+
+    def __init__(self, state: _State, number: int) -> None:
+        self._state, self._file = state, state.files[number]
+        self._began = time.monotonic()
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "_Shown":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self) -> None:
+        """Show how far the file is, once the wait for it takes long."""
+        if time.monotonic() - self._began < _SAID_S:
+            return
+        name, total = self._file.remote.name, len(self._state.files)
+        if self._bar is None:
+            logger.info("waiting for %s: %d of %d files are here", name, total - len(self._state.missing), total)
+            size = self._file.remote.size
+            self._bar = tqdm(
+                desc=name, total=size, unit="B", unit_scale=True, unit_divisor=1024, leave=False, disable=None
+            )
+        with suppress(OSError):
+            self._bar.update(partial_path(self._file.path).stat().st_size - self._bar.n)

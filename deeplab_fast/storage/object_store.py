@@ -63,5 +63,4 @@ def _store_error(error: Exception) -> StoreError:
     absent = isinstance(error, FileNotFoundError | PermissionError)
     words = " ".join(public(str(error)).split())[:200]
     kind = "no such object" if isinstance(error, FileNotFoundError) else type(error).__name__
-    may_pass = isinstance(error, OSError | TimeoutError) and not absent
-    return StoreError(f"{kind}: {words}" if words else kind, may_pass, absent)
+    return StoreError(f"{kind}: {words}" if words else kind, not absent, absent)

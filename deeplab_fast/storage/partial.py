@@ -112,6 +112,11 @@ class Partial:
             raise UserError(f"{path}: cannot be written ({reason(error)})") from None
 
 
+def partial_path(path: Path) -> Path:
+    """Return where the bytes of what is to become ``path`` come in."""
+    return path.with_name(path.name + ".partial")
+
+
 def _about(partial: Path) -> Path:
     return partial.with_name(partial.name + ".json")
 
@@ -128,7 +133,7 @@ def open_partial(path: Path, halt: Halt | None = None, shows_bar: bool = True) -
         Halted: the download was asked to end.
     """
     halt = halt or Halt()
-    shared = name = path.with_name(path.name + ".partial")
+    shared = name = partial_path(path)
     while True:
         with os.fdopen(os.open(name, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
             locked = _lock(file, path, halt)

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage.files import default_cache, lock, lock_folder, make_folder, reason
+from deeplab_fast.storage.partial import partial_path
 
 USED = "used"  # in each folder; whoever uses the folder shares this file's lock. It holds the bytes that are to come.
 GB = 1e9
@@ -68,7 +69,7 @@ class RecordCache:
                 _promise(used, total)
                 self._make_room(own, total, text)
                 missing = sum(size for name, size in shards.items() if name not in there)
-                coming = missing - sum(_size(own / f"{name}.partial") for name in shards if name not in there)
+                coming = missing - sum(_size(partial_path(own / name)) for name in shards if name not in there)
                 free = shutil.disk_usage(self.folder).free
         except OSError as error:
             raise UserError(f"{self.flag}: cannot be written ({reason(error)})") from None
