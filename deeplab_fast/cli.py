@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from .config.flags import AUTO, choices_of
 from .config.origins import describe_origins
 from .config.recipes import find_flags
+from .config.urls import public
 from .config.yaml_flags import read_yaml_flags
 from .errors import Interrupted, TrainingDiverged, UserError
 
@@ -85,7 +86,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(message.removeprefix("argument "))
+        raise UserError(public(message.removeprefix("argument ")))
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the arguments; raise :class:`UserError` for an unknown one, with the nearest that there is."""

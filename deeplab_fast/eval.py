@@ -12,8 +12,10 @@ from torch import nn
 
 from .cli import parse_flags, run
 from .config import EvalConfig, validate, validate_image
+from .config.urls import is_url, public
 from .data.classes import class_names
 from .data.open_records import open_records
+from .data.remote import RecordCache, Records, find_records
 from .data.sources import Source, keys_digest, list_source
 from .distributed import process_group, world_from_environment
 from .errors import UserError
@@ -42,12 +44,15 @@ EPILOG = """example: python -m deeplab_fast.eval --ckpt_path=ckpt/best.pt --data
  checkpoint unless given."""
 
 
-def open_source(config: EvalConfig) -> Source:
-    """Open the samples that the flags name, or raise :class:`UserError` where they name none or two."""
+def open_source(config: EvalConfig, data_file: Records) -> Source:
+    """Open the samples that the flags name, or raise :class:`UserError` where they name none or two.
+
+    ``data_file``: what --data_file names, found.
+    """
     if config.data_file and config.data_lst:
         raise UserError("--data_file and --data_lst: expected one of them, not both")
-    if config.data_file:
-        return open_records(config.data_file, verify=config.verify)
+    if data_file:
+        return open_records(data_file, verify=config.verify)
     if config.data_lst:
         return list_source(config.data_root, config.data_lst)
     raise UserError("--data_lst: missing; give --data_root and --data_lst, or --data_file")
@@ -66,7 +71,7 @@ def as_record(config: EvalConfig, scores: Scores, names: list[str]) -> dict[str,
             "miou": "mean over the classes in truth or prediction",
         },
         "checkpoint": config.ckpt_path,
-        "data": config.data_file or config.data_lst,
+        "data": public(config.data_file) or config.data_lst,
         "images": scores.images,
         "skipped": list(scores.skipped),
         "miou": record["miou"],
@@ -96,7 +101,7 @@ def open_report(config: EvalConfig) -> Path:
 def metrics_name(config: EvalConfig) -> str:
     """Name an evaluation after its checkpoint, data and protocol, as in ``metrics-best-voc_val_lst-ms-flip``."""
     protocol = (["ms"] if config.scales_type else []) + (["flip"] if config.flip else [])
-    return "-".join(["metrics", _stem(config.ckpt_path), _stem(config.data_file or config.data_lst), *protocol])
+    return "-".join(["metrics", _stem(config.ckpt_path), _stem(public(config.data_file) or config.data_lst), *protocol])
 
 
 def _stem(path: str) -> str:
@@ -110,11 +115,15 @@ def provenance(config: EvalConfig, source: Source, weights: str) -> dict[str, An
     return as_json(
         {
             "weights": weights,
-            "data": {name: str(Path(path).resolve()) for name, path in paths.items() if path},
+            "data": {name: _whole_name(path) for name, path in paths.items() if path},
             "samples": keys_digest(source),
             "flags": deciding_flags(config),
         }
     )
+
+
+def _whole_name(path: str) -> str:
+    return public(path) if is_url(path) else str(Path(path).resolve())
 
 
 def write_metrics(folder: Path, name: str, record: dict[str, Any]) -> Path:
@@ -185,8 +194,9 @@ def main(argv: list[str]) -> int:
             validate_image(config)
             check_precision(config.precision, device)
             prepare_backends(device)
-            source = open_source(config)
-            names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
+            data_file = find_records(config.data_file, RecordCache.of(config))
+            source = open_source(config, data_file)
+            names = class_names(config.num_classes, data_file, config.data_lst, config.data_root)
             if world.is_main:
                 folder = open_report(config)
                 made_from = provenance(config, source, weights_digest(model))

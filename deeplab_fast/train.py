@@ -7,6 +7,7 @@ from .cli import parse_flags, run
 from .config import TrainConfig, validate_train
 from .config.recipes import recipe_names
 from .data.classes import described_flags
+from .data.remote import RecordCache, find_records
 from .data.synthetic import CLASSES
 from .distributed import world_from_environment
 from .errors import UserError
@@ -54,7 +55,8 @@ def resolve(flags: dict[str, Any], on_gpu: bool) -> TrainConfig:
     if asked.is_builtin:
         flags = builtin_preset(on_gpu) | flags
     else:
-        flags = flags | described_flags(flags, asked.data_file, asked.data_lst, asked.data_root)
+        data_file = find_records(asked.data_file, RecordCache.of(asked))
+        flags = flags | described_flags(flags, data_file, asked.data_lst, asked.data_root)
     if not flags.get("train_dir"):
         flags = flags | {"train_dir": "runs/builtin" if asked.is_builtin else f"runs/{asked.model}"}
     config = TrainConfig(**flags)

@@ -33,7 +33,14 @@ class FileServer:
     etags: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     default: Answer = field(default_factory=Answer)
+    by_path: dict[str, Answer] = field(default_factory=dict)  # instead of the default
+    every_third: Answer | None = None  # instead of both, for every third request
+    users: list[str | None] = field(default_factory=list)  # Authorization of each request
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range
+
+    def asked_for(self, suffix: str) -> list[str]:
+        """Return the paths asked for that end so."""
+        return [path for path, _ in self.requests if path.partition("?")[0].endswith(suffix)]
 
     def etag(self, path: str) -> str:
         return self.etags.get(path, '"1"')
@@ -45,24 +52,28 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         state: FileServer = self.server.state  # type: ignore[attr-defined]
         state.requests.append((self.path, self.headers.get("Range")))
-        answer = state.answers.pop(0) if state.answers else state.default
+        state.users.append(self.headers.get("Authorization"))
+        path = self.path.partition("?")[0]
+        answer = state.answers.pop(0) if state.answers else state.by_path.get(path, state.default)
+        if state.every_third is not None and len(state.requests) % 3 == 0:
+            answer = state.every_third
         self.close_connection = True
         time.sleep(answer.pause_s)
-        if answer.status != 200 or self.path not in state.files:
+        if answer.status != 200 or path not in state.files:
             self.send_response(404 if answer.status == 200 else answer.status)
             if answer.location:
                 self.send_header("Location", answer.location)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        whole = state.files[self.path] if answer.content is None else answer.content
-        begin = self._begin(answer, state.etag(self.path))
+        whole = state.files[path] if answer.content is None else answer.content
+        begin = self._begin(answer, state.etag(path))
         if begin is not None and begin >= len(whole):
             self.send_response(416)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        self._head(answer, whole, begin, state.etag(self.path))
+        self._head(answer, whole, begin, state.etag(path))
         self._body(answer, whole[begin or 0 :])
 
     def _begin(self, answer: Answer, etag: str) -> int | None:

@@ -239,7 +239,8 @@ def test_no_network_is_one_line_that_says_where_to_put_the_file(tmp_path):
     with pytest.raises(UserError) as caught:
         download(remote_at(url), tmp_path / "w.bin", "or give --other=DIR")
     expected = (
-        f"w.bin: cannot be downloaded ({url}: Connection refused); get it elsewhere and save it as {tmp_path}/w.bin"
+        f"w.bin: cannot be downloaded ({url}: Connection refused (4 tries)); get it elsewhere and save it as"
+        f" {tmp_path}/w.bin"
     )
     assert str(caught.value) == f"{expected}; or give --other=DIR"
     assert names(tmp_path) == []

@@ -16,6 +16,7 @@ from .shared import (
     MachineConfig,
     ModelConfig,
     ProtocolConfig,
+    RecordCacheConfig,
     validate_image,
 )
 from .training import LossConfig, OptimiserConfig, RunConfig, TrainConfig, TrainDataConfig, validate_train
@@ -35,6 +36,7 @@ __all__ = [
     "ModelConfig",
     "OptimiserConfig",
     "ProtocolConfig",
+    "RecordCacheConfig",
     "RunConfig",
     "TrainConfig",
     "TrainDataConfig",

@@ -11,12 +11,13 @@ from .shared import (
     ModelConfig,
     OnBadSample,
     ProtocolConfig,
+    RecordCacheConfig,
     Verify,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig, CheckpointConfig):
+class EvalConfig(RecordCacheConfig, ProtocolConfig, MachineConfig, ImageConfig, ModelConfig, CheckpointConfig):
     """Everything that decides an evaluation."""
 
     precision: AutoOrPrecision = flag(
@@ -26,7 +27,7 @@ class EvalConfig(ProtocolConfig, MachineConfig, ImageConfig, ModelConfig, Checkp
     )
     data_root: str = flag("", "Folder that the paths in --data_lst start from.")
     data_lst: str = flag("", "List file: an image path and a label path on each line.")
-    data_file: str = flag("", "Records to evaluate on, instead of a list.")
+    data_file: str = flag("", "Records to evaluate on, instead of a list: files or a URL.")
     verify: Verify = flag(
         "auto",
         "Compare each sample of records with its checksum when it is read: auto (where the records have checksums),"

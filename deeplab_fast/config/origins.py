@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .flags import AUTO
+from .urls import public
 
 
 def describe_origins(config_class: type, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
@@ -30,4 +31,4 @@ def describe_origins(config_class: type, layers: Sequence[tuple[str, Mapping[str
 def _text(value: Any, metadata: Mapping[str, Any]) -> str:
     if metadata.get("auto") and value == AUTO:
         return "auto"
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else public(str(value))

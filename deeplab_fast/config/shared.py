@@ -93,6 +93,18 @@ class DecodingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordCacheConfig:
+    """Records elsewhere (named by URL)"""
+
+    record_cache: str = flag("", "Folder that their shards come into; default ~/.cache/deeplab_fast/records.")
+    record_cache_gb: float = flag(
+        100.0,
+        "Most that the folder may hold, in GB; 0: no limit. Sets that no process uses make room for others.",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageConfig(DecodingConfig):
     """Images and labels"""
 

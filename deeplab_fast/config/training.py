@@ -5,7 +5,16 @@ from typing import Literal
 
 from ..errors import UserError
 from .flags import flag, validate
-from .shared import ChannelsConfig, ImageConfig, MachineConfig, ModelConfig, OnBadSample, Verify, validate_image
+from .shared import (
+    ChannelsConfig,
+    ImageConfig,
+    MachineConfig,
+    ModelConfig,
+    OnBadSample,
+    RecordCacheConfig,
+    Verify,
+    validate_image,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +22,9 @@ class TrainDataConfig:
     """Training data (none of these: the built-in data set)"""
 
     data_file: str = flag(
-        "", "Records: the name given to prepare --dst_path, a shard, a glob or the folder; or a MindRecord file."
+        "",
+        "Records: the name given to prepare --dst_path, a shard, a glob or the folder; a URL of them, such as"
+        " https://HOST/voc-{00000..00007}.tar; or a MindRecord file.",
     )
     data_root: str = flag("", "Folder that the paths in --data_lst start from.")
     data_lst: str = flag("", "List file: an image path and a label path on each line.")
@@ -150,7 +161,16 @@ class RunConfig(ChannelsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(RunConfig, LossConfig, OptimiserConfig, TrainDataConfig, MachineConfig, ImageConfig, ModelConfig):
+class TrainConfig(
+    RunConfig,
+    LossConfig,
+    OptimiserConfig,
+    RecordCacheConfig,
+    TrainDataConfig,
+    MachineConfig,
+    ImageConfig,
+    ModelConfig,
+):
     """Everything that decides a training run; stored in the run folder and in each checkpoint."""
 
     crop_size: int = flag(

@@ -15,7 +15,7 @@ from deeplab_fast.ops import DEFAULT_DECODING, Decoding, decode_image, decode_la
 from .labels import unfit_labels
 from .lists import some_of
 from .pairs import check_values, turn_between
-from .sources import Sample, Source
+from .sources import Sample, Source, as_they_come
 from .threads import ordered_map
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -50,11 +50,11 @@ def check_source(
     """
     findings = Findings()
     check = partial(_check_one, num_classes=num_classes, ignore_label=ignore_label, decoding=decoding)
-    _check_all(findings, "check", partial(check, source), len(source), num_workers, decoding)
+    _check_all(findings, "check", check, source, num_workers, decoding)
     unfit = unfit_labels(findings.pixels, num_classes, ignore_label, absent)
     if held_out is not None:
         others = Findings()
-        _check_all(others, "check held-out", partial(check, held_out), len(held_out), num_workers, decoding)
+        _check_all(others, "check held-out", check, held_out, num_workers, decoding)
         for digest, where in others.seen.items():
             if first := findings.seen.get(digest):
                 findings.problems.append(f"{where}: held-out, and also in the data as {first}")
@@ -72,15 +72,16 @@ def check_source(
 def _check_all(
     findings: Findings,
     description: str,
-    check: Callable[[int], "_Result"],
-    count: int,
+    check: Callable[[Source, int], "_Result"],
+    source: Source,
     num_workers: int,
     decoding: Decoding,
 ) -> None:
-    """Add the results of the samples 0 to ``count - 1`` to ``findings``, in their order."""
+    """Add the results of a source's samples to ``findings``, in their order."""
     palettes, ignored, turns = 0, [], _Turns(decoding.apply_exif)
-    results = ordered_map(check, range(count), num_workers, 8 * num_workers)
-    for result in tqdm(results, total=count, desc=description, unit="image", disable=None):
+    come = as_they_come(source, range(len(source)))
+    results = ordered_map(partial(check, source), come, num_workers, 8 * num_workers)
+    for result in tqdm(results, total=len(source), desc=description, unit="image", disable=None):
         findings.samples += 1
         findings.problems += result.problems
         palettes += result.is_palette

@@ -12,6 +12,7 @@ from deeplab_fast.errors import UserError
 from .lists import read_lines
 from .mindrecord import is_mindrecord
 from .records import DATASET_FILE, dataset_entry, find_shards
+from .remote import Records, RemoteSet
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -63,7 +64,7 @@ def listed_names(text: str) -> list[str]:
     return names
 
 
-def describe(data_file: str = "", data_lst: str = "", data_root: str = "") -> Description | None:
+def describe(data_file: Records = "", data_lst: str = "", data_root: str = "") -> Description | None:
     """Read what the data says of its classes: shards' ``dataset.json``, or a ``classes.txt`` with the data."""
     if data_file:
         return _describe_records(data_file)
@@ -80,13 +81,16 @@ def _described_in(folder: Path) -> Description | None:
     return Description(file, {"num_classes": len(names)}, names)
 
 
-def _describe_records(data_file: str) -> Description | None:
-    if is_mindrecord(Path(data_file)):
+def _describe_records(data_file: Records) -> Description | None:
+    if isinstance(data_file, RemoteSet):
+        shards = data_file.paths
+    elif is_mindrecord(Path(data_file)):
         return _described_in(Path(data_file).parent)
-    try:
-        shards = find_shards(data_file)
-    except UserError:  # opening them says it
-        return None
+    else:
+        try:
+            shards = find_shards(data_file)
+        except UserError:  # opening them says it
+            return None
     entry = dataset_entry(shards)
     if entry is None:
         return None
@@ -100,7 +104,7 @@ def _describe_records(data_file: str) -> Description | None:
 
 
 def described_flags(
-    given: Mapping[str, Any], data_file: str = "", data_lst: str = "", data_root: str = ""
+    given: Mapping[str, Any], data_file: Records = "", data_lst: str = "", data_root: str = ""
 ) -> dict[str, Any]:
     """Read ``num_classes`` and ``ignore_label`` from the data's description; logs where it has none.
 
@@ -131,7 +135,7 @@ def check_described(found: Description, name: str, value: int) -> None:
     raise UserError(f"--{name}={value}: {found.file} {said}; expected --{name}={described}, or correct that file")
 
 
-def class_names(count: int, data_file: str = "", data_lst: str = "", data_root: str = "") -> list[str]:
+def class_names(count: int, data_file: Records = "", data_lst: str = "", data_root: str = "") -> list[str]:
     """Return the data set's ``count`` names, or ``class 0``, ... where it has none.
 
     Raises:
@@ -144,7 +148,7 @@ def class_names(count: int, data_file: str = "", data_lst: str = "", data_root: 
 
 
 def check_same_classes(
-    names: Sequence[str], val_data_file: str = "", val_data_lst: str = "", val_data_root: str = ""
+    names: Sequence[str], val_data_file: Records = "", val_data_lst: str = "", val_data_root: str = ""
 ) -> None:
     """Raise :class:`UserError` where held-out data describes other classes, or in another order, than ``names``."""
     found = describe(val_data_file, val_data_lst, val_data_root)

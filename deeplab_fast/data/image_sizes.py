@@ -8,7 +8,7 @@ from tqdm import tqdm
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding, image_size
 
-from .sources import Source
+from .sources import Source, as_they_come
 from .threads import ordered_map
 
 _MOST = 1024  # images looked at, spread over the source
@@ -24,7 +24,8 @@ def median_side(source: Source, decoding: Decoding, threads: int) -> tuple[int, 
         UserError: none of them can be read; says why of the first.
     """
     indexes = range(0, len(source), -(-len(source) // _MOST))
-    found = ordered_map(partial(_longer_side, source, decoding), indexes, threads, 8 * threads)
+    come = as_they_come(source, indexes)
+    found = ordered_map(partial(_longer_side, source, decoding), come, threads, 8 * threads)
     results = list(tqdm(found, total=len(indexes), desc="sizes", unit="image", leave=False, disable=None))
     sides: Sequence[int] = sorted(side for side in results if isinstance(side, int))
     if not sides:

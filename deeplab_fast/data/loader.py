@@ -53,6 +53,8 @@ class Loader:
             UserError: a sample cannot be used; names its file.
         """
         options = self.options
+        epoch = self.schedule.batches(start, min(stop, start + self.schedule.batches_per_epoch))
+        self.dataset.source.expect(index for batch in epoch for _, index in batch)
         if extension.decoder()[0] is not None:
             gpu_augment = options.gpu_augment if self.on_gpu else None
             loader = NativeLoader(

@@ -68,7 +68,14 @@ class NativeJobs:
         return self._draws[1][[index for _, index in wanted]]
 
     def begin(self, wanted: Wanted, indexes: list[int], target: Target, places: list[int]) -> Begun:
-        """Begin to load the samples ``indexes``, augmented as drawn for ``wanted``, of one epoch, into ``places``."""
+        """Begin to load the samples ``indexes``, augmented as drawn for ``wanted``, of one epoch, into ``places``.
+
+        Waits first for those that are still to come from elsewhere.
+
+        Raises:
+            UserError: they do not come.
+        """
+        self.dataset.source.require(indexes)
         by_pillow = [self._needs_pillow(index) for index in indexes]
         native = [i for i, other in enumerate(by_pillow) if not other]
         ticket = None

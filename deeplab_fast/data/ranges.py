@@ -4,7 +4,7 @@ import os
 import weakref
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,6 +81,12 @@ class RangeSource(ABC):
         shards = self.shards
         return lru_cache(maxsize=_MOST_OPEN)(lambda shard: OpenFile(shards[shard]))
 
+    def require(self, indexes: Sequence[int]) -> None:  # noqa: B027 (what most sources need)
+        """Return at once: the files are here."""
+
+    def expect(self, indexes: Iterable[int]) -> None:  # noqa: B027
+        """Do nothing: the files are here."""
+
     def files(self) -> list[str]:
         return [str(shard) for shard in self.shards]
 
@@ -93,6 +99,7 @@ class RangeSource(ABC):
         Raises:
             UserError: they are not there, or not those that were written; names shard and sample.
         """
+        self.require((index,))
         ranges, where = self.byte_ranges(index), self.where(index)
         image, label = (self._bytes(part, name) for part, name in zip(ranges, where, strict=True))
         return Sample(self.key(index), image, label, *where)

@@ -1,7 +1,7 @@
 """Batches through Pillow and NumPy: what the native loader must equal, and what serves where it is not built."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -30,16 +30,22 @@ class ReferenceLoader:
             UserError: a sample cannot be used; names its file.
         """
         size = self.schedule.batch_size
-        pairs = itertools.chain.from_iterable(self.schedule.batches(start, stop))
+        pairs = self._as_they_come(itertools.chain.from_iterable(self.schedule.batches(start, stop)))
         samples = ordered_map(self._load, pairs, self.threads, _BATCHES_AHEAD * size)
         while group := list(itertools.islice(samples, size)):
             keys, crops = zip(*group, strict=True)
             tensors = [torch.from_numpy(np.stack(arrays)) for arrays in zip(*crops, strict=True)]
             yield Batch(tensors[0], tensors[1], tensors[2], list(keys))
 
+    def _as_they_come(self, pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        for epoch, index in pairs:
+            self.dataset.source.require((index,))
+            yield epoch, index
+
     def _load(self, wanted: tuple[int, int]) -> tuple[str, Crop]:
         index, attempt = wanted[1], 0
         while True:
+            self.dataset.source.require((index,))  # not in the try: a shard that does not come is no bad sample
             try:
                 return self._load_one(*wanted, index)
             except UserError as error:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -43,7 +43,8 @@ class Source(Protocol):
 
     :meth:`read` gives a sample's bytes; :meth:`files` and :meth:`byte_ranges` let native threads fetch
     them; :meth:`stamps` gives each file's size and time (ns) where its parts were found by them, else nothing.
-    :meth:`where` names them in errors.
+    :meth:`where` names them in errors. :meth:`require` waits until samples that come from elsewhere can be read, in
+    the thread that a signal interrupts; :meth:`expect` says in which order they will be wanted.
     """
 
     def __len__(self) -> int: ...
@@ -59,6 +60,17 @@ class Source(Protocol):
     def stamps(self) -> list[tuple[int, int]]: ...
 
     def byte_ranges(self, index: int) -> tuple[ByteRange, ByteRange]: ...
+
+    def require(self, indexes: Sequence[int]) -> None: ...
+
+    def expect(self, indexes: Iterable[int]) -> None: ...
+
+
+def as_they_come(source: Source, indexes: Iterable[int]) -> Iterator[int]:
+    """Yield sample numbers, each once it can be read: work on them may then be handed to threads."""
+    for index in indexes:
+        source.require((index,))
+        yield index
 
 
 def keys_digest(source: Source) -> str:
@@ -139,6 +151,12 @@ class FileSource:
 
     def byte_ranges(self, index: int) -> tuple[ByteRange, ByteRange]:
         return ByteRange(index, 0, -1), ByteRange(len(self.images) + index, 0, -1)
+
+    def require(self, indexes: Sequence[int]) -> None:
+        """Return at once: files are here."""
+
+    def expect(self, indexes: Iterable[int]) -> None:
+        """Do nothing: files are here."""
 
 
 def write_text(path: Path, text: str) -> None:

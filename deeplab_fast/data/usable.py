@@ -1,6 +1,6 @@
 """Samples that can be used, found out by decoding them, and the source without the others."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding, decode_label
 
 from .pairs import read_pair
-from .sources import ByteRange, Sample, Source
+from .sources import ByteRange, Sample, Source, as_they_come
 from .threads import ordered_map
 
 
@@ -44,6 +44,12 @@ class Subset:
     def byte_ranges(self, index: int) -> tuple[ByteRange, ByteRange]:
         return self.whole.byte_ranges(self.kept[index])
 
+    def require(self, indexes: Sequence[int]) -> None:
+        self.whole.require([self.kept[index] for index in indexes])
+
+    def expect(self, indexes: Iterable[int]) -> None:
+        self.whole.expect(self.kept[index] for index in indexes)
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -67,7 +73,7 @@ def try_samples(
 ) -> Findings:
     """Decode the samples ``indexes`` as an evaluation will, in ``threads`` threads, and note what is wrong."""
     attempt = partial(_attempt, source, num_classes, ignore_label, decoding)
-    results = ordered_map(attempt, indexes, threads, 8 * threads)
+    results = ordered_map(attempt, as_they_come(source, indexes), threads, 8 * threads)
     bar = tqdm(
         results, total=len(indexes), desc="check", unit="image", leave=False, disable=None if shows_bar else True
     )
@@ -105,7 +111,8 @@ def count_labels(
     pixels, read = np.zeros(256, np.int64), 0
     for first in range(portions):
         indexes = range(first, total, portions)
-        for found in ordered_map(partial(_label_pixels, source, decoding), indexes, threads, 8 * threads):
+        come = as_they_come(source, indexes)
+        for found in ordered_map(partial(_label_pixels, source, decoding), come, threads, 8 * threads):
             pixels += found
         read += len(indexes)
         yield read, pixels.copy()

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..data.pairs import read_pair
-from ..data.sources import Source
+from ..data.sources import Source, as_they_come
 from ..data.threads import ordered_map
 from ..distributed import World
 from ..errors import UserError
@@ -103,7 +103,7 @@ def evaluate(
     indexes = range(world.rank, len(source), world.size)
     rounds = -(-len(range(0, len(source), world.size)) // batch_size)  # as many on every process
     load = partial(_load, source, protocol, num_classes, ignore_label)
-    loaded = ordered_map(load, indexes, num_workers, batch_size)
+    loaded = ordered_map(load, as_they_come(source, indexes), num_workers, batch_size)
     counter = ConfusionCounter(num_classes, ignore_label, device)
     batches = _Batches(model, protocol, device, batch_size, fused)
     was_training = model.training
@@ -113,8 +113,8 @@ def evaluate(
         hidden = None if world.is_main else True  # None: where stderr is not a terminal
         with tqdm(total=len(indexes), desc="evaluate", unit="image", leave=False, disable=hidden) as bar:
             for _ in range(rounds):
-                taken = list(islice(loaded, batch_size))
                 with world.alike():
+                    taken = list(islice(loaded, batch_size))
                     usable, reasons = _usable(taken, skip_bad)
                     if usable:
                         _count(usable, batches, counter)

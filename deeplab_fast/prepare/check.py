@@ -10,6 +10,7 @@ from deeplab_fast.data.check import Findings, check_source, suggested_weights
 from deeplab_fast.data.classes import check_same_classes, class_names, class_numbers, described_flags
 from deeplab_fast.data.open_records import open_records
 from deeplab_fast.data.records import verify_shards
+from deeplab_fast.data.remote import RecordCache, find_records
 from deeplab_fast.data.sources import Source, list_source
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding
@@ -34,17 +35,20 @@ def main(argv: list[str]) -> int:
     flags = parse_flags(CheckConfig, argv, "deeplab_fast.prepare check", "Read every file as training will.")
     config = CheckConfig(**flags)
     validate(config)
-    source: Source = open_samples(config, must_exist=False)
+    cache = RecordCache.of(config)
+    data_file = find_records(config.data_file, cache)
+    source: Source = open_samples(config, data_file, must_exist=False)
     held_out: Source | None = None
-    if config.val_data_file:
-        held_out = open_records(config.val_data_file, "val_data_file")
+    val_data_file = find_records(config.val_data_file, cache, "val_data_file")
+    if val_data_file:
+        held_out = open_records(val_data_file, "val_data_file")
     elif config.val_data_lst:
         held_out = list_source(config.data_root, config.val_data_lst, must_exist=False)
-    config = replace(config, **described_flags(flags, config.data_file, config.data_lst, root_of_names(config)))
+    config = replace(config, **described_flags(flags, data_file, config.data_lst, root_of_names(config)))
     validate(config)
-    names = class_names(config.num_classes, config.data_file, config.data_lst, root_of_names(config))
+    names = class_names(config.num_classes, data_file, config.data_lst, root_of_names(config))
     if held_out is not None:
-        check_same_classes(names, config.val_data_file, config.val_data_lst, config.data_root)
+        check_same_classes(names, val_data_file, config.val_data_lst, config.data_root)
     absent = class_numbers(config.absent_classes, names, "absent_classes")
     findings = check_source(
         source, config.num_classes, config.ignore_label, config.num_workers, held_out, absent, Decoding.of(config)

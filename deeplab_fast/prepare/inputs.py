@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeplab_fast.config import flag
+from deeplab_fast.config import RecordCacheConfig, flag
 from deeplab_fast.data.open_records import open_records
+from deeplab_fast.data.remote import Records
 from deeplab_fast.data.sources import Source, folder_source, list_source
 from deeplab_fast.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputConfig:
+class InputConfig(RecordCacheConfig):
     """Samples: a list file, two parallel folders, or records"""
 
     data_root: str = flag("", "Folder that the paths in --data_lst start from.")
@@ -18,7 +19,7 @@ class InputConfig:
     image_dir: str = flag("", "Folder of images, instead of a list.")
     label_dir: str = flag("", "Folder of PNG labels with the images' names.")
     label_suffix: str = flag("", "What a label's name has after its image's, such as _mask: x.jpg and x_mask.png.")
-    data_file: str = flag("", "Records, instead of files: tar shards, or MindRecord files by one of them.")
+    data_file: str = flag("", "Records, instead of files: tar shards or their URL, or MindRecord files by one.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +31,19 @@ class LabelConfig:
     ignore_label: int = flag(255, "Label value that does not count.", minimum=0, maximum=255)
 
 
-def open_samples(config: InputConfig, must_exist: bool = True) -> Source:
+def open_samples(config: InputConfig, data_file: Records, must_exist: bool = True) -> Source:
     """Open the samples that the flags name; ``must_exist`` as in :func:`list_source`.
+
+    ``data_file``: what --data_file names, found.
 
     Raises:
         UserError: flags missing or contradictory, or files that are not there.
     """
-    if config.data_file:
+    if data_file:
         others = [name for name in ("data_lst", "image_dir", "label_dir", "label_suffix") if getattr(config, name)]
         if others:
             raise UserError(f"--data_file and --{others[0]}: expected one of them, not both")
-        return open_records(config.data_file)
+        return open_records(data_file)
     if config.image_dir or config.label_dir:
         if config.data_lst:
             raise UserError("--image_dir and --data_lst: expected one of them, not both")

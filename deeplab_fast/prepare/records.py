@@ -12,6 +12,7 @@ from deeplab_fast.config import DecodingConfig, flag, validate
 from deeplab_fast.data.classes import class_names, described_flags, listed_names
 from deeplab_fast.data.labels import unfit_labels
 from deeplab_fast.data.records import RecordOptions, dataset_entry, set_name, write_records
+from deeplab_fast.data.remote import RecordCache, Records, find_records
 from deeplab_fast.data.sources import Source
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding
@@ -39,9 +40,10 @@ def main(argv: list[str]) -> int:
     validate(config)
     if not config.dst_path:
         raise UserError("--dst_path: missing; expected a name such as data/voc.tar")
-    source = open_samples(config)
+    data_file = find_records(config.data_file, RecordCache.of(config))
+    source = open_samples(config, data_file)
     _refuse_own_shards(source, config)
-    config, names = _with_names(config, flags)
+    config, names = _with_names(config, flags, data_file)
     shards = config.num_shards
     if "num_shards" not in flags:  # the default gives way to a small set
         shards = min(shards, len(source))
@@ -74,13 +76,13 @@ def _unfit(shards: list[Path], config: RecordsConfig) -> str | None:
     return unfit_labels(pixels, config.num_classes, config.ignore_label)
 
 
-def _with_names(config: RecordsConfig, flags: dict[str, Any]) -> tuple[RecordsConfig, list[str]]:
+def _with_names(config: RecordsConfig, flags: dict[str, Any], data_file: Records) -> tuple[RecordsConfig, list[str]]:
     """Return the class names, of ``--classes`` or of the data, and the configuration with their number."""
     if not config.classes:
-        found = described_flags(flags, config.data_file, config.data_lst, root_of_names(config))
+        found = described_flags(flags, data_file, config.data_lst, root_of_names(config))
         config = replace(config, **found)
         validate(config)
-        return config, class_names(config.num_classes, config.data_file, config.data_lst, root_of_names(config))
+        return config, class_names(config.num_classes, data_file, config.data_lst, root_of_names(config))
     names = listed_names(config.classes)
     if len(names) != flags.get("num_classes", len(names)):
         raise UserError(f"--classes: {len(names)} names; expected {config.num_classes} (--num_classes)")

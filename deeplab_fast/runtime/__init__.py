@@ -20,7 +20,7 @@ from .precision import (
     keep_precision,
     resolve_precision,
 )
-from .signals import StopRequest, sigterm_interrupts
+from .signals import StopRequest, sigterm_interrupts, stop_is_asked
 
 __all__ = [
     "DTYPES",
@@ -38,6 +38,7 @@ __all__ = [
     "seed_everything",
     "select_device",
     "sigterm_interrupts",
+    "stop_is_asked",
     "to_channels_last",
     "usable_memory",
     "versions",

@@ -7,6 +7,13 @@ from types import FrameType
 
 from ..errors import Interrupted
 
+_listening: list["StopRequest"] = []
+
+
+def stop_is_asked() -> bool:
+    """Tell whether a signal asked this process to stop, which a :class:`StopRequest` took."""
+    return any(request.signal is not None for request in _listening)
+
 
 class StopRequest:
     """A wish to stop, from the first SIGTERM or Ctrl-C; a second one stops at once, but not within a save."""
@@ -38,9 +45,11 @@ class StopRequest:
     def listening(self) -> Iterator["StopRequest"]:
         """Take the two signals within the block."""
         old = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        _listening.append(self)
         try:
             yield self
         finally:
+            _listening.remove(self)
             for s, handler in old.items():
                 signal.signal(s, handler)
 

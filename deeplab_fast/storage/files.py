@@ -80,10 +80,11 @@ def rename(partial: Path, path: Path) -> None:
         os.close(descriptor)
 
 
-def lock(descriptor: int, wait: bool) -> bool:
+def lock(descriptor: int, wait: bool, shared: bool = False) -> bool:
     """Take the system's lock (flock) of an open file or folder; return False where its file system has no locks.
 
-    The lock ends with the descriptor, and so with the process, however that ends.
+    ``shared``: others may have it at the same time, where they share it too. The lock ends with the descriptor, and so
+    with the process, however that ends.
 
     Raises:
         OSError: another process has it, and ``wait`` is False.
@@ -93,7 +94,7 @@ def lock(descriptor: int, wait: bool) -> bool:
     except ImportError:  # not a POSIX system
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
         if error.errno in _NO_LOCKS:
             return False

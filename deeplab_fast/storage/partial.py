@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from ..config.urls import public
 from ..errors import UserError
 from .files import is_at, lock, reason, rename, write_json
+from .halt import Halt
 
 logger = logging.getLogger("deeplab_fast")
+
+_LOOKS_S = 0.1  # between looks whether another process is done
 
 
 @dataclass
@@ -22,6 +26,7 @@ class Partial:
 
     ``url`` and ``validator`` (an ETag or a date of last change): of what they are, empty where a continuation could be
     of another version. ``total``: bytes of the whole, None where the server did not say.
+    ``halt``: ends the download from another thread. ``shows_bar``: show its progress.
     """
 
     file: IO[bytes]
@@ -29,6 +34,8 @@ class Partial:
     url: str = ""
     validator: str = ""
     total: int | None = None
+    halt: Halt = field(default_factory=Halt)
+    shows_bar: bool = True
     came: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,7 +48,7 @@ class Partial:
 
     def begun(self, url: str) -> int:
         """Return how many bytes of ``url`` are there that its server can be asked to go on from; 0: begin anew."""
-        fits = self.url == url and self.validator and (self.total is None or self.came <= self.total)
+        fits = self.url == public(url) and self.validator and (self.total is None or self.came <= self.total)
         return self.came if fits else 0
 
     def begin(self, url: str, validator: str, total: int | None) -> None:
@@ -51,16 +58,18 @@ class Partial:
             UserError: the disk is full.
         """
         self.drop()
-        self.url, self.validator, self.total = url, validator, total
+        self.url, self.validator, self.total = public(url), validator, total
         if validator:
-            write_json(_about(self.path), {"url": url, "validator": validator, "total": total})
+            write_json(_about(self.path), {"url": self.url, "validator": validator, "total": total})
 
     def add(self, data: bytes) -> None:
         """Write bytes after those that are there.
 
         Raises:
             UserError: the disk is full; what came before stays.
+            Halted: the download was asked to end.
         """
+        self.halt.check()
         try:
             self.file.write(data)
             self.file.flush()
@@ -103,24 +112,31 @@ class Partial:
             raise UserError(f"{path}: cannot be written ({reason(error)})") from None
 
 
+def partial_path(path: Path) -> Path:
+    """Return where the bytes of what is to become ``path`` come in."""
+    return path.with_name(path.name + ".partial")
+
+
 def _about(partial: Path) -> Path:
     return partial.with_name(partial.name + ".json")
 
 
 @contextmanager
-def open_partial(path: Path) -> Iterator[Partial | None]:
+def open_partial(path: Path, halt: Halt | None = None, shows_bar: bool = True) -> Iterator[Partial | None]:
     """Open what is to become ``path``, for this process alone; None where ``path`` is there by then.
 
     Waits for another process that has it open, and says so. Bytes that came stay when the block fails; a file without
-    any does not.
+    any does not. ``halt`` and ``shows_bar``: of the :class:`Partial`; ``halt`` ends the waiting, too.
 
     Raises:
         OSError: the folder cannot be written.
+        Halted: the download was asked to end.
     """
-    shared = name = path.with_name(path.name + ".partial")
+    halt = halt or Halt()
+    shared = name = partial_path(path)
     while True:
         with os.fdopen(os.open(name, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-            locked = _lock(file, path)
+            locked = _lock(file, path, halt)
             if locked and not is_at(file.fileno(), name) and not path.exists():
                 continue  # the process that had it failed, and removed it
             try:
@@ -128,7 +144,7 @@ def open_partial(path: Path) -> Iterator[Partial | None]:
                     yield None
                     return
                 if locked or name != shared:
-                    yield Partial(file, name)
+                    yield Partial(file, name, halt=halt, shows_bar=shows_bar)
                     return
             finally:
                 if os.fstat(file.fileno()).st_size == 0 and is_at(file.fileno(), name):
@@ -137,10 +153,14 @@ def open_partial(path: Path) -> Iterator[Partial | None]:
             name = path.with_name(f"{path.name}.{os.getpid()}.partial")  # what no other process writes needs no lock
 
 
-def _lock(file: IO[bytes], path: Path) -> bool:
+def _lock(file: IO[bytes], path: Path, halt: Halt) -> bool:
     """Lock ``file``, for which this process waits; return False where its file system has no locks."""
-    try:
-        return lock(file.fileno(), wait=False)
-    except OSError:
-        logger.info("%s: another process is downloading it; waiting for it", path)
-        return lock(file.fileno(), wait=True)
+    is_said = False
+    while True:
+        try:
+            return lock(file.fileno(), wait=False)
+        except OSError:
+            if not is_said:
+                logger.info("%s: another process is downloading it; waiting for it", path)
+        is_said = True
+        halt.sleep(_LOOKS_S)

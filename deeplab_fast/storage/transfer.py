@@ -1,5 +1,6 @@
 """One try to bring the bytes of a URL: from where an earlier try ended, if they are still of the same version."""
 
+import base64
 import http.client
 import socket
 import ssl
@@ -8,25 +9,32 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
 
+from ..config.urls import public
 from .files import reason
+from .object_store import OBJECT_SCHEMES, StoredObject, StoreError
 from .partial import Partial
 from .remote import RemoteFile
 
 TIMEOUT_S = 30.0  # without a byte
 CHUNK = 1 << 16
 _MAY_PASS = (408, 416, 425, 429)  # and all from 500 on
+_ABSENT = (403, 404, 410)  # a store that may not be listed says 403 of what it does not have
 _LASTING = (ssl.SSLCertVerificationError, FileNotFoundError, IsADirectoryError, PermissionError)
 
 
 class TransferFailed(Exception):
-    """Bytes did not come; says why on one line. ``may_pass``: the same URL may give them at another try."""
+    """Bytes did not come; says why on one line.
 
-    def __init__(self, why: str, may_pass: bool) -> None:
+    ``may_pass``: the same URL may give them at another try. ``absent``: there is no such file, or it is not for us.
+    """
+
+    def __init__(self, why: str, may_pass: bool, absent: bool = False) -> None:
         super().__init__(why)
-        self.may_pass = may_pass
+        self.may_pass, self.absent = may_pass, absent
 
 
 def transfer(url: str, remote: RemoteFile, partial: Partial) -> None:
@@ -39,7 +47,7 @@ def transfer(url: str, remote: RemoteFile, partial: Partial) -> None:
     have = partial.begun(url)
     if have and have == partial.total:
         return
-    with _opened(_request(url, have, partial.validator), partial) as response:
+    with _opened(url, have, partial) as response, partial.halt.reaching(response):
         if response.status == 206 and have:
             _check_continued(response.headers, partial)
         else:
@@ -52,7 +60,13 @@ def transfer(url: str, remote: RemoteFile, partial: Partial) -> None:
 def _read(response: Any, remote: RemoteFile, partial: Partial) -> None:
     total = remote.size if partial.total is None else partial.total
     bar = tqdm(
-        desc=remote.name, total=total, initial=partial.came, unit="B", unit_scale=True, unit_divisor=1024, disable=None
+        desc=remote.name,
+        total=total,
+        initial=partial.came,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=None if partial.shows_bar else True,
     )
     with bar:
         while data := _chunk(response, partial):
@@ -71,16 +85,28 @@ def _chunk(response: Any, partial: Partial) -> bytes:
     except http.client.IncompleteRead as error:
         partial.add(error.partial)
         raise TransferFailed(f"ended after {partial.came:,} bytes", may_pass=True) from None
+    except StoreError as error:
+        raise TransferFailed(str(error), error.may_pass) from None
     except (OSError, http.client.HTTPException) as error:
         raise _failed(error) from None
 
 
 def _request(url: str, have: int, validator: str) -> urllib.request.Request:
+    url, user = _without_user(url)
     request = urllib.request.Request(url, headers={"User-Agent": "deeplab_fast", "Accept-Encoding": "identity"})
+    if user:
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
     if have:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", validator)
     return request
+
+
+def _without_user(url: str) -> tuple[str, str]:
+    """Return a URL without user and password, and these, decoded."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return (parts._replace(netloc=host).geturl(), unquote(user)) if at else (url, "")
 
 
 def _check_continued(headers: Any, partial: Partial) -> None:
@@ -105,15 +131,22 @@ def _begin(url: str, headers: Any, remote: RemoteFile, partial: Partial) -> None
 
 
 @contextmanager
-def _opened(request: urllib.request.Request, partial: Partial) -> Iterator[Any]:
+def _opened(url: str, have: int, partial: Partial) -> Iterator[Any]:
+    is_object = urlsplit(url).scheme in OBJECT_SCHEMES
     try:
-        response = _opener().open(request, timeout=TIMEOUT_S)
+        if is_object:
+            response: Any = StoredObject(url, have, partial.validator)
+        else:
+            response = _opener().open(_request(url, have, partial.validator), timeout=TIMEOUT_S)
+    except StoreError as error:
+        raise TransferFailed(str(error), error.may_pass, error.absent) from None
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:  # there are no bytes after those that came
             partial.drop()
         may_pass = error.code in _MAY_PASS or error.code >= 500
-        raise TransferFailed(" ".join(f"HTTP status {error.code} {error.reason}".split()), may_pass) from None
+        why = " ".join(f"HTTP status {error.code} {error.reason}".split())
+        raise TransferFailed(why, may_pass, error.code in _ABSENT) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _failed(error) from None
     with response:
@@ -127,9 +160,10 @@ def _failed(error: Exception) -> TransferFailed:
         return TransferFailed(f"no answer within {TIMEOUT_S:g} s", may_pass=True)
     if isinstance(cause, OSError):
         unknown_host = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
-        return TransferFailed(reason(cause), may_pass=not (unknown_host or isinstance(cause, _LASTING)))
+        may_pass = not (unknown_host or isinstance(cause, _LASTING))
+        return TransferFailed(public(reason(cause)), may_pass, isinstance(cause, FileNotFoundError))
     may_pass = isinstance(cause, http.client.HTTPException) and not isinstance(cause, http.client.InvalidURL)
-    return TransferFailed(" ".join(str(cause).split()) or type(cause).__name__, may_pass)
+    return TransferFailed(" ".join(public(str(cause)).split()) or type(cause).__name__, may_pass)
 
 
 def _opener() -> urllib.request.OpenerDirector:

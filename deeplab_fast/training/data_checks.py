@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..config import TrainConfig
 from ..data.labels import unfit_labels
+from ..data.remote import label_values
 from ..data.sources import Source
 from ..data.usable import Subset, count_labels, try_samples
 from ..distributed import World
@@ -28,6 +29,8 @@ def check_held_out(config: TrainConfig, source: Source, world: World) -> Source:
         UserError: samples cannot be used and may not be left out, or the labels hold no class; the same for all.
     """
     share = range(world.rank, len(source), world.size)
+    with world.alike():
+        source.require(share)
     decoding = Decoding.of(config)
     found = try_samples(
         source, share, config.num_classes, config.ignore_label, decoding, config.num_workers, world.is_main
@@ -72,7 +75,9 @@ def check_labels(config: TrainConfig, source: Source, names: Sequence[str]) -> N
     """
     unfit: str | None = None
     first = 0
-    for read, pixels in count_labels(source, Decoding.of(config), config.num_workers):
+    known = label_values(source)  # of labels that are still to come
+    counted = count_labels(source, Decoding.of(config), config.num_workers)
+    for read, pixels in counted if known is None else [(len(source), known)]:
         first = first or read
         unfit = unfit_labels(pixels, config.num_classes, config.ignore_label) or _weightless(pixels, config)
         if unfit is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from ..config import TrainConfig, validate_train
+from ..config.urls import public_fields
 from ..data.schedule import Schedule
 from ..distributed import World, process_group
 from ..errors import UserError
@@ -183,7 +184,7 @@ def _begin(run: Run, checkpoints: CheckpointFolder, is_new: bool) -> RunLog:
     """
     state, folder = run.state, checkpoints.folder
     with replace_file(folder / CONFIG) as partial:
-        partial.write_text(json.dumps(dataclasses.asdict(state.config), indent=1) + "\n")
+        partial.write_text(json.dumps(public_fields(state.config), indent=1) + "\n")
     if is_new:
         checkpoints.save_last(state.state_dict(), state.step_in_epoch)
     if state.step >= state.total_steps:

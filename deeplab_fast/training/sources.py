@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ..config import TrainConfig
 from ..data.classes import check_same_classes, class_names
 from ..data.open_records import open_records
+from ..data.remote import RecordCache, find_records
 from ..data.sources import Source, keys_digest, list_source
 from ..data.synthetic import CLASSES, builtin_data
 from ..errors import UserError
@@ -32,19 +33,22 @@ class Sources:
             return cls(
                 list_source(folder, folder / "train.txt"), list_source(folder, folder / "val.txt"), list(CLASSES)
             )
-        if config.data_file:
-            train: Source = open_records(config.data_file, verify=config.verify)
+        cache = RecordCache.of(config)
+        data_file = find_records(config.data_file, cache)
+        if data_file:
+            train: Source = open_records(data_file, verify=config.verify)
         else:
             train = list_source(config.data_root, config.data_lst)
-        names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
+        names = class_names(config.num_classes, data_file, config.data_lst, config.data_root)
         held_out: Source | None = None
         held_out_root = config.val_data_root or config.data_root
-        if config.val_data_file:
-            held_out = open_records(config.val_data_file, "val_data_file", config.verify)
+        val_data_file = find_records(config.val_data_file, cache, "val_data_file")
+        if val_data_file:
+            held_out = open_records(val_data_file, "val_data_file", config.verify)
         elif config.val_data_lst:
             held_out = list_source(held_out_root, config.val_data_lst)
         if held_out is not None:
-            check_same_classes(names, config.val_data_file, config.val_data_lst, held_out_root)
+            check_same_classes(names, val_data_file, config.val_data_lst, held_out_root)
         return cls(train, held_out, names)
 
     def digests(self) -> tuple[str, str]:

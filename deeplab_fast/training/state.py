@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..config import PRECISIONS, TrainConfig
+from ..config.urls import public_fields
 from ..data.schedule import Schedule
 from ..distributed import World
 from ..errors import UserError
@@ -36,6 +37,7 @@ _FIXED = (
 _INDIFFERENT = (
     *("train_dir", "resume", "resume_elsewhere", "num_workers", "data_file", "augment_on", "process_timeout"),
     *("batch_size", "accumulate_steps", "verify", "save_minutes", "keep_checkpoint_max", "cache_dir"),
+    *("record_cache", "record_cache_gb"),
 )
 
 # What a run did that began before there was such a flag: it goes on so.
@@ -96,7 +98,7 @@ class TrainState:
             "held_out": self.held_out,
             "run": self.run,
             "rng": rng_state(self.device),
-            "config": asdict(self.config),
+            "config": public_fields(self.config),
             "versions": versions(),
         }
 
@@ -118,7 +120,7 @@ class TrainState:
                 f"{name} was trained on other samples; give the same data to continue, or another --train_dir"
             )
         check_dealt_alike(self.config, content, self.world.size, name)
-        for key, value in asdict(self.config).items():
+        for key, value in public_fields(self.config).items():
             old = saved.get(key, value)
             if old != value and key not in _INDIFFERENT:
                 logger.warning(

@@ -4,13 +4,13 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 from typing import NoReturn
 
 import torch
 
 from ..config import TrainConfig
+from ..config.urls import public_fields
 from ..data.augment import Augment
 from ..data.dataset import BadSamples, Batch, TrainingSet
 from ..data.loader import Loader, LoaderOptions, open_loader
@@ -61,6 +61,10 @@ class Trainer:
         self.losses.restart_clock()
         while state.step < state.total_steps:
             group = self._take(batches)
+            if not group:  # a stop was asked for while samples were waited for
+                if state.step != self.saved_step:
+                    self._save()
+                return
             self.losses.add(step(group), [key for batch in group for key in batch.keys])
             boundary = state.step % config.log_steps == 0 or state.step == state.total_steps
             if boundary:
@@ -90,7 +94,10 @@ class Trainer:
         return step, loader.batches(first, last)
 
     def _take(self, batches: Iterator[Batch]) -> list[Batch]:
-        """Take the batches of a step; where a process cannot have its own, all save the steps done and end."""
+        """Take the batches of a step: none where a stop was asked for while a process waited for samples.
+
+        Where one cannot have its own for another reason, all save the steps done and end.
+        """
         start, error = time.perf_counter(), None
         try:
             group = list(islice(batches, self.state.config.accumulate_steps))
@@ -99,6 +106,8 @@ class Trainer:
         waited = time.perf_counter() - start
         error = self.state.world.first_error(error)  # before the step, whose exchanges all come to, or none
         if error is not None:
+            if self.state.world.any(self.stop.signal is not None):
+                return []
             self._save_and_end(UserError(f"{error}; 'prepare check' finds all such files"))
         self.losses.data_s += waited
         return group
@@ -180,7 +189,7 @@ class Trainer:
                 "step": state.step,
                 "epoch": state.epoch,
                 "miou": scores.miou,
-                "config": asdict(state.config),
+                "config": public_fields(state.config),
                 "versions": versions(),
             }
             save_atomically(content, best)

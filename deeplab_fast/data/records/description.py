@@ -65,7 +65,7 @@ def read_dataset(file: Path) -> dict[str, Any]:
         UserError: it is not a description of data sets.
     """
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         if content["format"] != DATASET_FORMAT or not isinstance(content["sets"], dict):
             raise ValueError("unknown format")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -116,6 +116,12 @@ class Listing:
                     f"{shard}: not the shard that {DATASET_FILE} describes ({what} {found}; expected"
                     f" {str(listed[what])[:80]}). Run prepare records again"
                 )
+
+    def published(self, shard: Path) -> tuple[int | None, str]:
+        """Return a shard's bytes and SHA-256 as listed: None and nothing where they are not."""
+        listed = self._shards.get(shard.name, {})
+        size, sha256 = listed.get("bytes"), listed.get("sha256")
+        return size if type(size) is int else None, sha256 if isinstance(sha256, str) else ""
 
     def part(self, shard: Path) -> Part | None:
         """Tell which part of the set a shard is, or None where that is not listed."""

@@ -75,6 +75,18 @@ def read_index(shard: Path) -> ShardIndex | None:
         OSError: there is no such shard.
     """
     size = shard.stat().st_size
+    index = read_index_alone(shard)
+    if index is not None and index.bytes != size:
+        raise OtherShard(f"{size:,} bytes; its index says {index.bytes:,}")
+    return index
+
+
+def read_index_alone(shard: Path) -> ShardIndex | None:
+    """Return the index that belongs beside a shard, which need not be there itself; None where there is none.
+
+    Raises:
+        UnreadableIndex: it is not an index, or names bytes beyond the size that it gives for the shard; says why.
+    """
     try:
         content = json.loads(index_path(shard).read_text())
         version = content.pop("format")
@@ -87,10 +99,8 @@ def read_index(shard: Path) -> ShardIndex | None:
         raise UnreadableIndex(error.strerror or str(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UnreadableIndex("not an index") from None
-    if index.bytes != size:
-        raise OtherShard(f"{size:,} bytes; its index says {index.bytes:,}")
     for entry in index.samples:
-        if not fits(entry, size):
+        if not fits(entry, index.bytes):
             raise UnreadableIndex(f"names bytes that are not in the shard, for {str(entry.key)[:80]!r}")
     return index
 

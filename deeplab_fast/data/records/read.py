@@ -17,12 +17,12 @@ from .index import Entry, OtherShard, ShardIndex, UnreadableIndex, index_path, r
 from .names import set_name
 from .parts import Opened, check_chosen, check_whole
 from .scan import scan
-from .shards import locate
+from .shards import Found, locate
 
 logger = logging.getLogger("deeplab_fast")
 
 
-class _Content(NamedTuple):
+class Content(NamedTuple):
     """The samples of an opened shard, and its state."""
 
     entries: list[Entry]
@@ -39,7 +39,10 @@ class RecordSource(RangeSource):
 
     def __init__(self, data_file: str | Path, option: str = "data_file", verify: str = "auto") -> None:
         found = locate(data_file, option)
-        contents = _open_all(found.paths)
+        self._hold(found, _open_all(found.paths), f"--{option}={data_file}", verify)
+
+    def _hold(self, found: Found, contents: list[Content], text: str, verify: str) -> None:
+        """Check that what was opened belongs together, and keep it; an error begins with ``text``."""
         super().__init__(found.paths, [content.stamp for content in contents])
         (check_whole if found.whole else check_chosen)(_described(self.shards, contents))
         self.indexes = [content.shard_index for content in contents]
@@ -47,7 +50,7 @@ class RecordSource(RangeSource):
         self._ends = np.cumsum([len(entries) for entries in self._entries]).tolist()
         self._verified = verify != "never"
         if not len(self):
-            raise UserError(f"--{option}={data_file}: holds no sample")
+            raise UserError(f"{text}: holds no sample")
         self._mention_unverified(verify)
 
     def __len__(self) -> int:
@@ -89,12 +92,12 @@ class RecordSource(RangeSource):
         return image._replace(checksum=entry.image_crc32), label._replace(checksum=entry.label_crc32)
 
 
-def _open_all(shards: list[Path]) -> list[_Content]:
+def _open_all(shards: list[Path]) -> list[Content]:
     """Open every shard; an error names the first that cannot be used, and how many more there are."""
     contents, errors = [], []
     for shard in shards:
         try:
-            contents.append(_open(shard))
+            contents.append(open_shard(shard))
         except UserError as error:
             errors.append(error)
     if errors:
@@ -103,7 +106,12 @@ def _open_all(shards: list[Path]) -> list[_Content]:
     return contents
 
 
-def _open(shard: Path) -> _Content:
+def open_shard(shard: Path) -> Content:
+    """Read a shard's index or, where it has none, its headers.
+
+    Raises:
+        UserError: it cannot be read, or is not the shard that its index describes.
+    """
     try:
         status = shard.stat()
         index = read_index(shard)
@@ -118,10 +126,10 @@ def _open(shard: Path) -> _Content:
     except OSError as error:
         raise UserError(f"{shard}: {error.strerror}") from None
     entries = scan(shard) if index is None else index.samples
-    return _Content(entries, Stamp.of(status), index)
+    return Content(entries, Stamp.of(status), index)
 
 
-def _described(shards: list[Path], contents: list[_Content]) -> list[Opened]:
+def _described(shards: list[Path], contents: list[Content]) -> list[Opened]:
     """Compare shards with their sets' descriptions, where there are any."""
     listing = lru_cache(maxsize=None)(Listing)
     opened = []

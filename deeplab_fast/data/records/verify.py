@@ -19,6 +19,7 @@ def verify_shards(source: Source | None) -> list[str]:
     """Read all of every shard that has an index; return what is wrong, a line for each shard. Files have none."""
     if not isinstance(source, RecordSource):
         return []
+    source.require(range(len(source)))
     problems = []
     pairs = list(zip(source.shards, source.indexes, strict=True))
     for shard, index in tqdm(pairs, desc="verify", unit="shard", disable=None):
