@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..data.schedule import Schedule
 from ..distributed import World, process_group
 from ..errors import UserError
 from ..evaluation.protocol import Protocol
-from ..model import build_model
+from ..model import DeepLabV3, build_model
 from ..model.weights import load_pretrained
 from ..report import write_report
 from ..runtime import (
@@ -112,16 +112,22 @@ class Run:
 
 
 def prepare_run(
-    config: TrainConfig, here: Precision, device: torch.device, world: World, found: Resumable | None
+    config: TrainConfig,
+    here: Precision,
+    device: torch.device,
+    world: World,
+    found: Resumable | None,
+    fill: Callable[[DeepLabV3], object] | None = None,
 ) -> Run:
     """Open and check the data, build the model, and load what the run continues from. All processes come here together.
 
-    ``here``: the precision of a run that begins here.
+    ``here``: the precision of a run that begins here. ``fill``: what fills the model of a new run in place of
+    ``--ckpt_pre_trained``.
 
     Raises:
         UserError: the data, the weights or the checkpoint are of no use; says why.
     """
-    weights = starting_weights(config, world) if found is None else None
+    weights = starting_weights(config, world) if found is None and fill is None else None
     with world.together(), _said_by_main(world):
         precision = precision_of_run(config, here, None if found is None else found.content, device)
         config = dataclasses.replace(config, precision=precision.name)
@@ -141,7 +147,9 @@ def prepare_run(
         )
         seed_everything(config.seed)
         model = build_model(config)
-        if weights is not None:
+        if fill is not None:
+            fill(model)
+        elif weights is not None:
             load_pretrained(model, weights, config.filter_weight, config.allow_partial, config.ckpt_channels)
         elif found is None and world.is_main:
             say_random(config)
