@@ -90,7 +90,8 @@ def _to_checkpoint(text: str, config: ConvertConfig, flags: dict[str, Any]) -> i
         raise UserError("--overwrite=True: --to=checkpoint takes a free --train_dir, or --resume=False")
     on_gpu = select_device(config.device_target).type == "cuda"
     path, step, total = continue_here(resolve(flags, on_gpu), Path(text))
-    print(f"{path}: step {step} of {total}; the same flags to python -m deeplab_fast.train continue it")
+    but = ", but for --resume=False, which would start over" if config.resume == "False" else ""
+    print(f"{path}: step {step} of {total}; the same flags to python -m deeplab_fast.train continue it{but}")
     print("not continued: the order of samples before this step, random numbers, the loss scale of fp16")
     return 0
 

@@ -20,9 +20,9 @@ from ..model.weights.mindspore_training import MindsporeTraining, read_training
 from ..model.weights.tensors import shape
 from ..runtime import check_precision, prepare_backends, resolve_precision, select_device
 from ..storage.checkpoint import CheckpointFolder
-from .fit import Run, prepare_run
 from .optim import SGD, learning_rate
 from .resume import take_folder
+from .run import Run, prepare_run
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -37,7 +37,7 @@ def continue_here(config: TrainConfig, path: Path) -> tuple[Path, int, int]:
 
     Raises:
         UserError: the file is no checkpoint of such a training or of another network, its step is beyond the last one,
-            the folder holds a run, or as :func:`deeplab_fast.training.fit.prepare_run`.
+            the folder holds a run, or as :func:`deeplab_fast.training.run.prepare_run`.
     """
     validate_train(config)
     began = read_training(path, config.ckpt_channels)

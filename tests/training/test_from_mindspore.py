@@ -187,7 +187,7 @@ def test_a_file_of_torch_is_no_mindspore_checkpoint(data, tmp_path):
         to_checkpoint(tmp_path / "x.ckpt", flags_of(data, tmp_path / "run"))
 
 
-def test_a_folder_with_a_run_is_left_alone_or_moved(whole, saved, data, tmp_path):
+def test_a_folder_with_a_run_is_left_alone_or_moved(saved, data, tmp_path, capsys):
     flags = flags_of(data, tmp_path / "run")
     to_checkpoint(saved, flags)
     before = (tmp_path / "run/last.pt").read_bytes()
@@ -195,5 +195,6 @@ def test_a_folder_with_a_run_is_left_alone_or_moved(whole, saved, data, tmp_path
         to_checkpoint(saved, flags)
     assert (tmp_path / "run/last.pt").read_bytes() == before
     to_checkpoint(saved, [*flags, "--resume=False"])
+    assert "continue it, but for --resume=False, which would start over" in capsys.readouterr().out
     assert (tmp_path / "run/previous-1/last.pt").read_bytes() == before
     assert load(tmp_path / "run/last.pt")["step"] == BEGUN
