@@ -9,7 +9,7 @@ from deeplab_fast.cli import parse_flags
 from deeplab_fast.config import EvalConfig, TrainConfig, validate, validate_train
 from deeplab_fast.errors import UserError
 from deeplab_fast.predict import PredictConfig
-from deeplab_fast.train import resolve
+from deeplab_fast.training.presets import resolve
 
 
 def parse(*argv):

@@ -77,7 +77,7 @@ class ChannelsConfig:
 class CheckpointConfig(ChannelsConfig):
     """Weights"""
 
-    ckpt_path: str = flag("", "Checkpoint or weights, ours or others' (docs/features.md); a run's folder: its best.pt.")
+    ckpt_path: str = flag("", "Checkpoint or weights, ours or others' (docs/weights.md); a run's folder: its best.pt.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,7 @@ class RunConfig(ChannelsConfig):
     train_dir: str = flag("", "Folder of this run; default runs/MODEL (runs/builtin for the built-in data set).")
     ckpt_pre_trained: str = flag(
         "",
-        "Weights to start from: .pth, .pt, .safetensors or MindSpore's .ckpt, ours or others' (docs/features.md), or a"
+        "Weights to start from: .pth, .pt, .safetensors or MindSpore's .ckpt, ours or others' (docs/weights.md), or a"
         " name such as resnet101-imagenet, which is downloaded (docs/flags.md).",
     )
     filter_weight: bool = flag(False, "Do not load the classifier of --ckpt_pre_trained.")

@@ -33,7 +33,15 @@ def trained_model(config_class: type[C], flags: dict[str, Any]) -> tuple[C, Deep
     if path.is_dir():
         path = path / BEST
         flags = flags | {"ckpt_path": str(path)}
-    file = read_weights(path, flags.get("ckpt_channels", "auto"))
+    return network_of(config_class, read_weights(path, flags.get("ckpt_channels", "auto")), flags)
+
+
+def network_of(config_class: type[C], file: WeightFile, flags: dict[str, Any]) -> tuple[C, DeepLabV3]:
+    """Build and fill the network of a file that was read, as :func:`trained_model`.
+
+    Raises:
+        UserError: it is of another network than ours or than the flags say, or has a non-finite weight.
+    """
     refuse_other_networks(file)
     stored = stored_config(file)
     given = {**infer_config(file), **stored, **flags}

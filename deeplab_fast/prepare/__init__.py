@@ -1,10 +1,10 @@
-"""Get data ready for training: ``python -m deeplab_fast.prepare download|labels|lists|records|check``."""
+"""Get data and weights ready: ``python -m deeplab_fast.prepare download|labels|lists|records|check|convert``."""
 
 from deeplab_fast.errors import UserError
 
-from . import check, download, labels, lists, records
+from . import check, convert, download, labels, lists, records
 
-USAGE = """usage: python -m deeplab_fast.prepare download|labels|lists|records|check [--flag=value ...]
+USAGE = """usage: python -m deeplab_fast.prepare download|labels|lists|records|check|convert [--flag=value ...]
 
   download voc2012, sbd or weights NAME: published files, checked and unpacked
   labels   what labelling tools leave (masks, COCO, labelme, CVAT) to index PNG, one class number a pixel
@@ -12,6 +12,7 @@ USAGE = """usage: python -m deeplab_fast.prepare download|labels|lists|records|c
            or two folders of your own: train and val lists
   records  a list file or two folders to tar shards, their index and dataset.json
   check    read every file as training will, and name what would break it
+  convert  weights of this program or of another to another's format; a MindSpore run to one that goes on here
 
 Each takes --help."""
 
@@ -21,6 +22,7 @@ COMMANDS = {
     "lists": lists.main,
     "records": records.main,
     "check": check.main,
+    "convert": convert.main,
 }
 
 

@@ -9,7 +9,7 @@ from deeplab_fast.errors import UserError
 
 
 def test_b10_the_number_of_classes_comes_from_the_data(samples, capsys):
-    from deeplab_fast.train import resolve
+    from deeplab_fast.training.presets import resolve
 
     (samples / "classes.txt").write_text("road\nsky\ntree\n")
     of_list = {"data_root": str(samples), "data_lst": str(samples / "train.txt")}
@@ -25,7 +25,7 @@ def test_b10_the_number_of_classes_comes_from_the_data(samples, capsys):
 
 @pytest.mark.parametrize("described", ["classes.txt", "dataset.json"])
 def test_b10_a_contradiction_is_an_error(samples, described):
-    from deeplab_fast.train import resolve
+    from deeplab_fast.training.presets import resolve
 
     (samples / "classes.txt").write_text("road\nsky\ntree\n")
     data = {"data_root": str(samples), "data_lst": str(samples / "train.txt")}
@@ -41,7 +41,7 @@ def test_b10_a_contradiction_is_an_error(samples, described):
 
 
 def test_b10_held_out_classes_in_another_order_are_refused(samples):
-    from deeplab_fast.train import resolve
+    from deeplab_fast.training.presets import resolve
     from deeplab_fast.training.sources import Sources
 
     (samples / "held_out").mkdir()
@@ -54,7 +54,7 @@ def test_b10_held_out_classes_in_another_order_are_refused(samples):
 
 
 def test_b10_no_description_is_said(samples, log):
-    from deeplab_fast.train import resolve
+    from deeplab_fast.training.presets import resolve
 
     data = {"data_root": str(samples), "data_lst": str(samples / "train.txt")}
     assert resolve(data, on_gpu=False).num_classes == 21

@@ -1,7 +1,7 @@
 """Names that other projects give to the parts of the same network, and what their files leave unsaid: data, no code.
 
 Our own names are torchvision's. Facts of torchvision 0.28, segmentation_models_pytorch 0.6, mmsegmentation 1.2,
-timm 1.0, VainF/DeepLabV3Plus-Pytorch, and MindSpore's model zoo.
+timm 1.0, transformers 4, VainF/DeepLabV3Plus-Pytorch, and MindSpore's model zoo.
 """
 
 import re
@@ -16,6 +16,7 @@ class Family:
     name: str
     signs: tuple[str, ...]  # beginnings of names, each in these files alone
     renamed: tuple[tuple[str, str], ...] = ()  # beginnings and what takes their place; the first that fits
+    within: tuple[tuple[str, str], ...] = ()  # parts of names, dots included, and what takes their place; all that fit
     parts: tuple[tuple[str, str], ...] = ()  # what stands between two dots, and what takes its place
     training: tuple[str, ...] = ()  # beginnings of names that belong to the training, not to the network
     channels: str = "rgb"  # the order in which the network takes an image's colours where nothing else is said
@@ -29,6 +30,8 @@ class Family:
             if key.startswith(old):
                 key = new + key[len(old) :]
                 break
+        for old, new in self.within:
+            key = key.replace(old, new)
         names = dict(self.parts)
         return ".".join(names.get(part, part) for part in key.split("."))
 
@@ -55,8 +58,8 @@ MINDSPORE = Family(
         ("aspp.bn1.", "classifier.0.project.1."),
         ("aspp.conv2.", "classifier.4."),
     ),
-    _MINDSPORE_PARTS,
-    _MINDSPORE_TRAINING,
+    parts=_MINDSPORE_PARTS,
+    training=_MINDSPORE_TRAINING,
     channels="bgr",
     head="recipe",
 )
@@ -66,8 +69,38 @@ FAMILIES = (
         "a ResNet classifier of MindSpore's model zoo",
         ("bn1.gamma", "layer1.0.bn1.gamma"),
         tuple((f"{part}.", f"backbone.{part}.") for part in RESNET_PARTS),
-        _MINDSPORE_PARTS,
-        _MINDSPORE_TRAINING,
+        parts=_MINDSPORE_PARTS,
+        training=_MINDSPORE_TRAINING,
+    ),
+    Family(
+        "a ResNet of Hugging Face transformers",
+        ("resnet.embedder.embedder.", "embedder.embedder."),
+        tuple(
+            (model + old, new)
+            for model in ("resnet.", "")  # a classifier, or the model alone
+            for old, new in (
+                ("embedder.embedder.convolution.", "backbone.conv1."),
+                ("embedder.embedder.normalization.", "backbone.bn1."),
+                *((f"encoder.stages.{i}.", f"backbone.layer{i + 1}.") for i in range(4)),
+                ("classifier.1.", "fc."),
+            )
+        ),
+        within=(
+            (".layers.", "."),
+            (".shortcut.convolution.", ".downsample.0."),
+            (".shortcut.normalization.", ".downsample.1."),
+            *((f".layer.{i}.convolution.", f".conv{i + 1}.") for i in range(3)),
+            *((f".layer.{i}.normalization.", f".bn{i + 1}.") for i in range(3)),
+        ),
+    ),
+    Family(
+        "a ResNet of PaddlePaddle's paddle.vision",
+        ("bn1._mean", "bn1._variance"),
+        (
+            *((f"{part}.", f"backbone.{part}.") for part in RESNET_PARTS),
+            ("fc.", "classification_head."),  # its weight lies the other way round
+        ),
+        parts=(("_mean", "running_mean"), ("_variance", "running_var")),
     ),
     Family(
         "segmentation_models_pytorch with an encoder of timm",
@@ -116,6 +149,9 @@ UNUSED = (
     "end_point.",
     "n_averaged",
 )
+
+# The last layer of a classifier of images, by the beginnings of its names: weight [classes, features] and bias.
+IMAGE_CLASSIFIERS = ("fc.", "backbone.fc.", "end_point.")
 
 # Backbones of the same names that compute something else, by names that only they have.
 OTHER_BACKBONES = (

@@ -77,6 +77,15 @@ def _listed(numbers: Iterable[int]) -> str:
     return "/".join(map(str, numbers))
 
 
+def describe_network(config: ModelConfig) -> str:
+    """Return the parts of a network on one line: depth, classes, head, stride and rates."""
+    grid = f", multi-grid {_listed(config.multi_grid)}" if config.head == "recipe" else ""
+    return (
+        f"DeepLabV3 with {config.backbone}, {config.num_classes} classes, head {config.head}, output stride"
+        f" {config.output_stride}, ASPP rates {_listed(aspp_rates(config))}{grid}"
+    )
+
+
 def blocks_of(tensors: dict[str, Tensor]) -> tuple[int, ...]:
     """Return the number of residual blocks of each of the four stages."""
     stages = [f"backbone.layer{i}." for i in range(1, 5)]

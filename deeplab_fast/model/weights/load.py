@@ -76,19 +76,30 @@ def load_pretrained(
     allow_partial: bool = False,
     channels: str = "auto",
 ) -> list[str]:
-    """Start ``model`` from a file and return the keys that were loaded; the log has the table of what matched.
+    """Start ``model`` from a file and return the keys that were loaded, as :func:`start_from` does.
+
+    ``channels`` as of :func:`read_weights`.
+
+    Raises:
+        UserError: the file cannot be read, or as :func:`start_from`.
+    """
+    return start_from(model, read_weights(path, channels), filter_weight, allow_partial)
+
+
+def start_from(
+    model: nn.Module, file: WeightFile, filter_weight: bool = False, allow_partial: bool = False
+) -> list[str]:
+    """Start ``model`` from what a file holds; return the keys that were loaded. The log has the table of what matched.
 
     A classifier for another number of classes, or that read another head's output than the model's gives, is left as
     initialised, and so is the classifier when ``filter_weight`` is set. ``allow_partial`` also takes a file that fills
-    less than nine tenths of the backbone, or a part of ASPP, and leaves out tensors of other shapes. ``channels`` as of
-    :func:`read_weights`.
+    less than nine tenths of the backbone, or a part of ASPP, and leaves out tensors of other shapes.
 
     Raises:
         UserError: no key matches, too few do, the backbone is another, a tensor other than the classifier's has another
             shape, or one holds no weights.
     """
-    file = read_weights(path, channels)
-    own = model.state_dict()
+    path, own = file.path, model.state_dict()
     if not any(key in own for key in file.tensors):
         theirs, ours = next(iter(file.tensors)), next(iter(own))
         raise UserError(f"{path}: no key matches this model; it holds {theirs}, ..., expected {ours}, ...")
@@ -96,17 +107,29 @@ def load_pretrained(
         _refuse_another_backbone(file, own)
     match = Match(own, _usable(file, own), file.tensors.keys())
     _leave_other_heads(match, file)
-    _leave_classifier(match, file.path, filter_weight)
+    _leave_classifier(match, path, filter_weight)
     for key in match.of_other_shape():
         if not (key.startswith(CLASSIFIER + ".") or allow_partial):
-            raise _another_shape(file.path, key, match.chosen[key], own[key])
+            raise _another_shape(path, key, match.chosen[key], own[key])
         match.leave(key, "of another shape")
     if not allow_partial:
-        _refuse_too_few(match, file.path)
+        _refuse_too_few(match, path)
     _leave_without_its_input(match)
     model.load_state_dict(match.chosen, strict=False)
-    logger.info("%s: %d tensors loaded\n%s", path, len(match.chosen), match.table(UNUSED))
+    logger.info("%s: %s", path, _as_text(match))
     return sorted(match.chosen)
+
+
+def describe_match(own: dict[str, Tensor], file: WeightFile) -> str:
+    """Return how many tensors a network has from a file that fills it, and the table of its parts.
+
+    ``own``: the network's, of any shapes.
+    """
+    return _as_text(Match(own, {key: file.tensors[key] for key in own if key in file.tensors}, file.tensors.keys()))
+
+
+def _as_text(match: Match) -> str:
+    return f"{len(match.chosen)} tensors loaded\n{match.table(UNUSED)}"
 
 
 def _leave_other_heads(match: Match, file: WeightFile) -> None:

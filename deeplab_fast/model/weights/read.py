@@ -1,5 +1,6 @@
 """Read a file of weights: any that torch.save wrote, ``.safetensors``, or MindSpore's ``.ckpt``."""
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from .wrappers import bare_name, beside_network, find_state, relabel
 logger = logging.getLogger("deeplab_fast")
 
 FIRST_CONV = "backbone.conv1.weight"
+# What a safetensors file of ours says of itself, beside its tensors: a format of checkpoint files, a configuration.
+FORMAT_FACT, CONFIG_FACT = "deeplab_fast", "config"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,11 @@ def read_weights(path: str | Path, channels: str = "auto") -> WeightFile:
         UserError: missing, damaged, without any tensor, or with several networks in one state dict.
     """
     path = Path(path)
-    content = _content(path)
+    return weights_in(_content(path), path, channels)
+
+
+def weights_in(content: Mapping[str, Any], path: Path, channels: str = "auto") -> WeightFile:
+    """Return the network in what a file holds, its tensors of any shapes; as :func:`read_weights`."""
     config = content.get("config")
     state = find_state(content, path)
     beside = frozenset(bare_name(key) for key in beside_network(state))
@@ -65,6 +72,11 @@ def read_weights(path: str | Path, channels: str = "auto") -> WeightFile:
 def _content(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return _safetensors(path)
+    if path.suffix == ".pdparams":
+        raise UserError(
+            f"{path}: a pickle of PaddlePaddle, which is not read; with Paddle itself, save"
+            " {name: value.numpy()} of its paddle.load as .safetensors (safetensors.numpy.save_file)"
+        )
     if is_mindspore(path):
         return dict(read_mindspore(path))
     return checkpoint.load(path, allow=SAFE_GLOBALS)
@@ -78,11 +90,15 @@ def _without_training(state: dict[str, Tensor], family: Family, path: Path) -> d
     return {key: tensor for key, tensor in state.items() if key not in others}
 
 
+def takes_bgr(family: Family, channels: str) -> bool:
+    """Tell whether a file's network takes BGR images, as ``channels`` says or, where that is auto, its family."""
+    return (family.channels if channels == "auto" else channels) == "bgr"
+
+
 def _in_rgb(tensors: dict[str, Tensor], channels: str, family: Family, path: Path) -> dict[str, Tensor]:
     """Turn round the input channels of the first convolution where the file's network takes BGR images; says so."""
-    order = family.channels if channels == "auto" else channels
     weight = tensors.get(FIRST_CONV)
-    if order == "rgb" or weight is None or weight.dim() != 4:
+    if not takes_bgr(family, channels) or weight is None or weight.dim() != 4:
         return tensors
     reason = f"{family.name} takes BGR images; --ckpt_channels=rgb: as they are" if channels == "auto" else "as asked"
     logger.info("%s: the first convolution's channels turned from BGR to RGB (%s)", path, reason)
@@ -94,7 +110,16 @@ def _safetensors(path: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     try:
-        return dict(load_file(path))
+        tensors = dict(load_file(path))
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         reason = "no such file" if not path.exists() else str(error)
         raise UserError(f"{path}: not a safetensors file that can be read ({reason})") from None
+    if FORMAT_FACT not in facts:
+        return tensors
+    try:
+        config = json.loads(facts.get(CONFIG_FACT, "{}"))
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: damaged configuration: its metadata hold no JSON") from None
+    return {"format": facts[FORMAT_FACT], "model": tensors, "config": config}

@@ -19,7 +19,9 @@ def as_mindspore(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         UserError: the network has a part that the recipe's does not.
     """
     if _CONV_3X3 in tensors:
-        raise UserError("--format=mindspore: the network has another head than the recipe's; expected --head=recipe")
+        raise UserError(
+            "the network has another head than the recipe's; expected --head=recipe for a MindSpore checkpoint"
+        )
     norms = {key.rpartition(".")[0] for key in tensors if key.endswith(".running_mean")}
     named = {}
     for key, tensor in tensors.items():
