@@ -6,6 +6,7 @@ import random
 import shutil
 import sqlite3
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,34 @@ def test_the_database_is_not_needed_but_must_agree(tmp_path):
     assert len(MindRecordSource(first)) == 8
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        ("CREATE VIEW INDEXES AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT x AS ROW_ID, x AS"
+         " PAGE_ID_RAW, x AS PAGE_OFFSET_RAW, x AS PAGE_OFFSET_RAW_END, x AS PAGE_ID_BLOB, x AS PAGE_OFFSET_BLOB, x AS"
+         " PAGE_OFFSET_BLOB_END FROM n", "interrupted"),
+        ("CREATE VIEW INDEXES AS SELECT 1 AS ROW_ID, hex(zeroblob(400000000)) AS PAGE_ID_RAW, 1 AS PAGE_OFFSET_RAW, 1"
+         " AS PAGE_OFFSET_RAW_END, 1 AS PAGE_ID_BLOB, 1 AS PAGE_OFFSET_BLOB, 1 AS PAGE_OFFSET_BLOB_END", "too big"),
+        ("CREATE TABLE INDEXES (\"n\udcff\")", "codec can't decode|no such column"),
+    ],
+    ids=["endless", "large", "not text"],
+)  # fmt: skip
+def test_a_hostile_database_is_refused_at_once(make, said, tmp_path):
+    first = copied(tmp_path)
+    database = first.with_name(f"{first.name}.db")
+    database.unlink()
+    connection = sqlite3.connect(database)
+    connection.execute(make.replace("\udcff", "\u00ff\u00ff"))
+    connection.commit()
+    connection.close()
+    if "\udcff" in make:
+        database.write_bytes(database.read_bytes().replace("\u00ff\u00ff".encode(), b"\xff\xfe\xff\xfe"))
+    begin = time.monotonic()
+    with pytest.raises(UserError, match=rf"cannot be read \(.*({said}).*; remove voc_small.mindrecord0.db"):
+        MindRecordSource(first)
+    assert time.monotonic() - begin < 1
+
+
 def test_a_set_must_be_whole(tmp_path):
     first = copied(tmp_path)
     second = first.with_name("voc_small.mindrecord1")
@@ -131,6 +160,9 @@ def broken(**values):
         (broken(compression_size=9), "its rows are compressed"),
         (broken(schema=[]), "0 schemas; expected one"),
         (broken(shard_id=4), "file 4 of 1"),
+        (broken(shard_addresses=["a/"]), "a file of the set is named 'a/'"),
+        (broken(shard_addresses=["x", "a\0"]), "a file of the set is named"),
+        (broken(shard_addresses=[".."]), "a file of the set is named '..'"),
         (broken(header_size=100), "header_size 100; expected at least"),
         (broken(header_size=-1), "byte 8: not a MindRecord's header"),
         (broken(page=[{}]), "byte 8: not a MindRecord's header"),
@@ -149,6 +181,10 @@ def broken(**values):
         (
             lambda header: header["schema"][0].update(blob_fields=["data", "label", "x"]),
             "of these bytes: data, label, x",
+        ),
+        (
+            lambda header: header["schema"][0].update(blob_fields=["data", "label", "a\nb"]),
+            r"of these bytes: data, label, a\\nb",
         ),
     ],
 )

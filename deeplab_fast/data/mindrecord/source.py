@@ -2,7 +2,6 @@
 
 import bisect
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +70,7 @@ def _shards_of(file: Path) -> list[Path]:
     header = read_header(file)
     if len(header.shards) == 1:
         return [file]  # it may have another name by now
-    shards = [file.with_name(os.path.basename(name.replace("\\", "/"))) for name in header.shards]
+    shards = [file.with_name(name) for name in header.shards]
     if shards[header.number].name != file.name:
         raise UserError(
             f"{file}: its header calls it {shards[header.number].name}, one of {len(shards)}; expected these names"
