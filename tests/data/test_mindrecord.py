@@ -134,6 +134,15 @@ def test_a_set_must_be_whole(tmp_path):
         MindRecordSource(second)
 
 
+def test_files_of_a_set_have_the_same_fields(tmp_path):
+    def one_field(header):
+        header["schema"][0]["blob_fields"] = ["data", "label"] if header["shard_id"] == 0 else ["data"]
+
+    first = write_mindrecord(tmp_path / "x.mindrecord", [("a.jpg", b"i", b"l")] * 4, shards=2, change=one_field)
+    with pytest.raises(UserError, match=r"x.mindrecord1: not file 1 of the set"):
+        MindRecordSource(first)
+
+
 def test_a_file_alone_may_be_renamed(tmp_path):
     write_mindrecord(tmp_path / "old", [("a.jpg", b"i", b"l")]).rename(tmp_path / "new.mindrecord")
     assert MindRecordSource(tmp_path / "new.mindrecord").read(0)[:3] == ("a", b"i", b"l")

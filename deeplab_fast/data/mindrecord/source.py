@@ -88,8 +88,9 @@ def _check_set(headers: list[Header], first: Path) -> None:
         UserError: names the file that does not belong to the others, or fields that are no image and label.
     """
     wanted = headers[0]
+    set_of_all = wanted.shards, wanted.fields, wanted.blob_fields
     for number, header in enumerate(headers):
-        if header.number != number or header.shards != wanted.shards or header.fields != wanted.fields:
+        if header.number != number or (header.shards, header.fields, header.blob_fields) != set_of_all:
             raise UserError(f"{header.path}: not file {number} of the set of {first}; left of another writing?")
     if sorted(wanted.blob_fields) != sorted((IMAGE, LABEL)) or NAME not in wanted.fields:
         raise UserError(
