@@ -1,13 +1,11 @@
 """MindSpore's checkpoints: the tensors, then what network they are taken for."""
 
-import io
 import json
 import math
 import zlib
 
-import torch
-
 from deeplab_fast.model.weights import infer_config, read_mindspore, read_weights, refuse_other_networks
+from deeplab_fast.model.weights.mindspore import is_mindspore
 from deeplab_fast.model.weights.protobuf import encode_bytes, encode_varint
 
 from .target import Target
@@ -18,13 +16,13 @@ TRAILER = 17  # bytes: crc_num and the checksum
 def read(data, folder):
     path = folder / "x.ckpt"
     path.write_bytes(data)
-    if data[:1] == b"\x0a":
-        for value in read_mindspore(path).values():
-            assert isinstance(value, str) or value.numel() == math.prod(value.shape)
-    file = read_weights(path)
-    json.dumps(sorted(file.tensors)).encode()
-    infer_config(file)
-    refuse_other_networks(file)
+    for tensor in read_mindspore(path).values():
+        assert isinstance(tensor, str) or tensor.numel() == math.prod(tensor.shape)
+    if is_mindspore(path):
+        file = read_weights(path)
+        json.dumps(sorted(file.tensors)).encode()
+        infer_config(file)
+        refuse_other_networks(file)
 
 
 def value(name, shape=(), kind="Float32", content=b"\0\0\0\0", packed=False):
@@ -56,14 +54,6 @@ def seeds():
     yield "network", network("network.") + value("moments.network.resnet.conv1.weight") + value("learning_rate", (1,))
     yield "sealed-network", sealed(network())
     yield "map", encode_bytes(1, encode_bytes(1, b"m") + encode_bytes(3, b""))
-    yield "torch", torch_file()
-
-
-def torch_file():
-    """A file of torch's, which the same reader takes."""
-    buffer = io.BytesIO()
-    torch.save({"resnet.bn1.gamma": torch.ones(1)}, buffer)
-    return buffer.getvalue()
 
 
 def mutate(data, generator, mutate_bytes, most):
