@@ -11,7 +11,7 @@ _PLACES = (
 )
 # What a query may take, as the file says itself what it has to do: a view can be endless, a value of any length.
 _LONGEST = 1 << 16  # bytes of a row
-_STEPS, _STEPS_PER_ROW = 20_000, 200  # of SQLite's machine; a row takes thirty
+_STEPS, _STEPS_PER_ROW = 20_000, 200  # of SQLite's machine; a row takes ten
 
 
 def database_path(file: Path) -> Path:
