@@ -79,7 +79,7 @@ asan: setup
 
 # Ten minutes for each target, or LIMIT=seconds.
 fuzz: setup
-	$(MAKE) -C tests/fuzz run-jpeg run-png run-records
+	$(MAKE) -C tests/fuzz run-jpeg run-png run-readers
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -16,7 +16,7 @@ from deeplab_fast.config.shared import Device
 from deeplab_fast.data.augment import Augment
 from deeplab_fast.data.dataset import BadSamples, TrainingSet
 from deeplab_fast.data.native_loader import GpuAugment, NativeLoader
-from deeplab_fast.data.records import RecordSource
+from deeplab_fast.data.open_records import open_records
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import Source, list_source
 from deeplab_fast.data.synthetic import builtin_data
@@ -44,7 +44,9 @@ ADVICE = {
 class DataConfig:
     """Data"""
 
-    data_file: str = flag("", "Records: the name given to prepare --dst_path, a shard, a glob or the folder.")
+    data_file: str = flag(
+        "", "Records: the name given to prepare --dst_path, a shard, a glob or the folder; MindRecord."
+    )
     data_root: str = flag("", "Folder that the paths in --data_lst start from.")
     data_lst: str = flag("", "List file, instead of records; without either, the built-in data set.")
     batch_size: int = flag(32, "Images a batch.", minimum=1)
@@ -112,7 +114,7 @@ def training_set(source: Source, crop_size: int = CROP, bicubic: bool = True) ->
 def open_source(data_file: str, data_root: str, data_lst: str) -> Source:
     """Open records, or a list, or the built-in data set."""
     if data_file:
-        return RecordSource(data_file)
+        return open_records(data_file)
     if data_lst:
         return list_source(data_root, data_lst)
     folder = builtin_data("")

@@ -7,7 +7,6 @@ given again), and a mistake is one line on stderr with exit status 2.
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import logging
 import math
 import os
@@ -20,6 +19,7 @@ from typing import Any, NoReturn
 
 from .config.flags import AUTO, choices_of
 from .config.origins import describe_origins
+from .config.other_names import unknown_flag
 from .config.recipes import find_flags
 from .config.urls import public
 from .config.yaml_flags import read_yaml_flags
@@ -98,10 +98,9 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, token: str) -> str:
         if not token.startswith("-"):
             return f"{token}: unexpected; every option is written --name=value"
-        name = token.split("=")[0]
-        known = [option for action in self._actions for option in action.option_strings]
-        near = difflib.get_close_matches(name, known, n=1)
-        return f"{name}: unknown flag" + (f"; did you mean {near[0]}?" if near else "; see --help")
+        return unknown_flag(
+            token.split("=")[0], [option for action in self._actions for option in action.option_strings]
+        )
 
 
 class _Formatter(argparse.HelpFormatter):

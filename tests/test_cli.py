@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 from contextlib import nullcontext
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from benchmarks.evaluation import EvaluationConfig
 from deeplab_fast.cli import parse_flags
 from deeplab_fast.config import EvalConfig, TrainConfig, validate, validate_train
+from deeplab_fast.config.other_names import OTHER_NAMES, unknown_flag
 from deeplab_fast.errors import UserError
 from deeplab_fast.predict import PredictConfig
 from deeplab_fast.training.presets import resolve
@@ -18,6 +20,28 @@ def parse(*argv):
 
 def test_dashes_and_underscores_are_the_same():
     assert parse("--batch-size=4", "--base_lr", "0.1") == {"batch_size": 4, "base_lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--lr=0.1", "--lr: unknown flag; here: --base_lr"),
+        ("--work-dir=x", "--work_dir: unknown flag; here: --train_dir"),
+        ("--group_size=8", "--group_size: unknown flag; here: torchrun --nproc-per-node=N"),
+        ("--base_lt=1", "--base_lt: unknown flag; did you mean --base_lr"),
+        ("--zzz=1", "--zzz: unknown flag; see --help"),
+    ],
+)
+def test_an_unknown_flag_is_told_its_name_here(flag, said):
+    with pytest.raises(UserError, match=f"^{said}"):
+        parse(flag)
+
+
+def test_what_other_programs_flags_are_called_here_exists():
+    ours = {field.name for config in (TrainConfig, EvalConfig) for field in dataclasses.fields(config)}
+    told = [unknown_flag(f"--{name}", ()).split("; here: ")[1] for name in OTHER_NAMES]
+    assert {flag for text in told for flag in re.findall(r"--(\w+)(?![\w-])", text)} - {"nproc"} <= ours
+    assert not ours & OTHER_NAMES.keys()
 
 
 @pytest.mark.parametrize(

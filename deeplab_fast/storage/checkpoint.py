@@ -25,7 +25,7 @@ FORMAT = "deeplab_fast.checkpoint/2"
 WEIGHTS_FORMAT = "deeplab_fast.weights/2"  # best.pt: weights and figures, nothing to continue from
 _UNSEALED_FORMAT = "deeplab_fast.checkpoint/1"  # before there were digests
 BEST, LAST = "best.pt", "last.pt"
-_REFUSED = re.compile(r"GLOBAL (\S+)")
+_REFUSED = re.compile(r"GLOBAL (\S{1,100})")
 _NAME = re.compile(rf"({'|'.join(MODELS)})-([1-9]\d*)_([1-9]\d*)\.pt")
 
 # What a checkpoint of a run must hold.

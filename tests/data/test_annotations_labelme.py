@@ -135,6 +135,12 @@ def test_shapes_without_an_area_are_refused_or_left_out(root):
     assert "a.json: shape 1 ('lane'): shape type 'linestrip'; expected polygon, rectangle, circle" in said
     convert(root, "json", "--unsupported=skip")
     assert json.loads((root / "counts.json").read_text())["left_out"] == {"shape of type linestrip": 1}
+
+
+def test_a_kind_of_shape_that_cannot_be_written_is_counted_all_the_same(root, capsys):
+    converted(root, shape("cat", STAR), shape("cat", STAR, "half \ud800"), flags=["--unsupported=skip"])
+    assert json.loads((root / "counts.json").read_text())["left_out"] == {r"shape of type 'half \ud800'": 1}
+    capsys.readouterr().out.encode()
     assert names(root) == ["background", "cat"]
 
 

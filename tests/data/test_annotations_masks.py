@@ -224,3 +224,12 @@ def test_a_palette_must_not_take_the_ignore_labels_number(root):
     coloured(root)
     said = refused(root, "masks", f"--palette={root / 'palette.txt'}", "--ignore_label=2")
     assert "--ignore_label=2: also the number of class 'tree'" in said
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "WEBP"])
+@pytest.mark.parametrize("flags", [(), ("--palette=voc",)])
+def test_a_mask_of_another_format_under_the_name_of_png_is_refused(root, kind, flags):
+    coloured(root)
+    for path in (root / "masks").rglob("*.png"):
+        Image.new("L", (WIDTH, HEIGHT)).save(path, kind)
+    assert "a.png: not a readable image (unknown format); expected PNG" in refused(root, "masks", *flags)

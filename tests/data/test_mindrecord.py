@@ -6,6 +6,7 @@ import random
 import shutil
 import sqlite3
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,34 @@ def test_the_database_is_not_needed_but_must_agree(tmp_path):
     assert len(MindRecordSource(first)) == 8
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        ("CREATE VIEW INDEXES AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT x AS ROW_ID, x AS"
+         " PAGE_ID_RAW, x AS PAGE_OFFSET_RAW, x AS PAGE_OFFSET_RAW_END, x AS PAGE_ID_BLOB, x AS PAGE_OFFSET_BLOB, x AS"
+         " PAGE_OFFSET_BLOB_END FROM n", "interrupted"),
+        ("CREATE VIEW INDEXES AS SELECT 1 AS ROW_ID, hex(zeroblob(400000000)) AS PAGE_ID_RAW, 1 AS PAGE_OFFSET_RAW, 1"
+         " AS PAGE_OFFSET_RAW_END, 1 AS PAGE_ID_BLOB, 1 AS PAGE_OFFSET_BLOB, 1 AS PAGE_OFFSET_BLOB_END", "too big"),
+        ("CREATE TABLE INDEXES (\"n\udcff\")", "codec can't decode|no such column"),
+    ],
+    ids=["endless", "large", "not text"],
+)  # fmt: skip
+def test_a_hostile_database_is_refused_at_once(make, said, tmp_path):
+    first = copied(tmp_path)
+    database = first.with_name(f"{first.name}.db")
+    database.unlink()
+    connection = sqlite3.connect(database)
+    connection.execute(make.replace("\udcff", "\u00ff\u00ff"))
+    connection.commit()
+    connection.close()
+    if "\udcff" in make:
+        database.write_bytes(database.read_bytes().replace("\u00ff\u00ff".encode(), b"\xff\xfe\xff\xfe"))
+    begin = time.monotonic()
+    with pytest.raises(UserError, match=rf"cannot be read \(.*({said}).*; remove voc_small.mindrecord0.db"):
+        MindRecordSource(first)
+    assert time.monotonic() - begin < 1
+
+
 def test_a_set_must_be_whole(tmp_path):
     first = copied(tmp_path)
     second = first.with_name("voc_small.mindrecord1")
@@ -103,6 +132,15 @@ def test_a_set_must_be_whole(tmp_path):
         MindRecordSource(first)
     with pytest.raises(UserError, match=r"its header calls it voc_small.mindrecord0, one of 2"):
         MindRecordSource(second)
+
+
+def test_files_of_a_set_have_the_same_fields(tmp_path):
+    def one_field(header):
+        header["schema"][0]["blob_fields"] = ["data", "label"] if header["shard_id"] == 0 else ["data"]
+
+    first = write_mindrecord(tmp_path / "x.mindrecord", [("a.jpg", b"i", b"l")] * 4, shards=2, change=one_field)
+    with pytest.raises(UserError, match=r"x.mindrecord1: not file 1 of the set"):
+        MindRecordSource(first)
 
 
 def test_a_file_alone_may_be_renamed(tmp_path):
@@ -131,6 +169,9 @@ def broken(**values):
         (broken(compression_size=9), "its rows are compressed"),
         (broken(schema=[]), "0 schemas; expected one"),
         (broken(shard_id=4), "file 4 of 1"),
+        (broken(shard_addresses=["a/"]), "a file of the set is named 'a/'"),
+        (broken(shard_addresses=["x", "a\0"]), "a file of the set is named"),
+        (broken(shard_addresses=[".."]), "a file of the set is named '..'"),
         (broken(header_size=100), "header_size 100; expected at least"),
         (broken(header_size=-1), "byte 8: not a MindRecord's header"),
         (broken(page=[{}]), "byte 8: not a MindRecord's header"),
@@ -149,6 +190,10 @@ def broken(**values):
         (
             lambda header: header["schema"][0].update(blob_fields=["data", "label", "x"]),
             "of these bytes: data, label, x",
+        ),
+        (
+            lambda header: header["schema"][0].update(blob_fields=["data", "label", "a\nb"]),
+            r"of these bytes: data, label, a\\nb",
         ),
     ],
 )

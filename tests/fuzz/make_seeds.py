@@ -1,217 +1,27 @@
-"""Writes the fuzz targets' seeds: ``python make_seeds.py [FOLDER]``, else into ``seeds/`` beside this file.
+"""Writes the fuzz targets' seeds: ``python -m tests.fuzz.make_seeds [FOLDER]``, else into ``seeds/`` beside it."""
 
-Tiny files of every kind that the decoders know. Images end in eight bytes that choose the targets' window; a
-decoder does not look behind the end of the file's own data.
-"""
-
-import io
-import itertools
-import json
-import struct
 import sys
-import tarfile
-import zlib
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from .image_seeds import jpegs, pngs, window
+from .targets import TARGETS
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG's colour types
-DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
-
-
-def noise(height, width, seed):
-    """Smooth colours with a little noise, uint8 ``[height, width, 3]``."""
-    generator = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    smooth = np.stack([8 * x, 8 * y, 4 * (x + y)], axis=2)
-    return (smooth + generator.integers(0, 32, smooth.shape)).astype(np.uint8)
-
-
-def window(seed):
-    return np.random.default_rng(seed).integers(0, 256, 8, np.uint8).tobytes()
-
-
-# ---------------------------------------------------------------- JPEG
-
-
-def jpeg(mode, seed, size=(19, 21), **options):
-    buffer = io.BytesIO()
-    image = Image.fromarray(noise(*size, seed)).convert(mode)
-    image.save(buffer, "JPEG", quality=40, **options)
-    return buffer.getvalue()
-
-
-def resampled(data, factors):
-    """A file with other sampling factors of its first channel: a mixed-up image, but a whole file."""
-    at = next(i for i in range(len(data)) if data[i : i + 2] in (b"\xff\xc0", b"\xff\xc2")) + 11
-    return data[:at] + bytes([factors]) + data[at + 1 :]
-
-
-def cut_scans(data, scans):
-    """A progressive file after its first scans, with an end marker: what is left is a blurred image."""
-    starts = [i for i in range(len(data) - 1) if data[i : i + 2] == b"\xff\xda"]
-    return data[: starts[scans]] + b"\xff\xd9"
-
-
-def jpegs():
-    kinds = {"baseline": {}, "progressive": {"progressive": True}, "restart": {"restart_marker_blocks": 2}}
-    for (name, options), sampling in itertools.product(kinds.items(), ("4:4:4", "4:2:2", "4:2:0")):
-        yield f"rgb-{name}-{sampling.replace(':', '')}", jpeg("RGB", 1, subsampling=sampling, **options)
-    # Of 32 by 32 pixels these have as many blocks in a unit, and units, as what they are made from.
-    for (name, options), (sampling, factors) in itertools.product(
-        kinds.items(), (("4:2:2", 0x12), ("4:2:0", 0x41), ("4:2:0", 0x14))
-    ):
-        data = jpeg("RGB", 1, (32, 32), subsampling=sampling, **options)
-        yield f"rgb-{name}-{factors:x}", resampled(data, factors)
-    for mode in ("L", "CMYK"):
-        for name, options in kinds.items():
-            yield f"{mode.lower()}-{name}", jpeg(mode, 2, **options)
-    yield "one-pixel", jpeg("RGB", 3, (1, 1))
-    yield "optimised", jpeg("RGB", 4, (9, 40), optimize=True)
-    yield "comment", jpeg("L", 5, comment=b"a comment")
-    blurred = jpeg("RGB", 6, (40, 40), progressive=True, subsampling="4:2:0")
-    for scans in (1, 3):
-        yield f"scans-{scans}", cut_scans(blurred, scans)
-    yield "cut-off", jpeg("RGB", 7)[:-30]
-
-
-# ---------------------------------------------------------------- PNG
-
-
-def chunk(name, body):
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def packed_rows(samples, depth):
-    """Rows of samples ``[height, width * channels]`` to bytes."""
-    if depth == 16:
-        return [row.astype(">u2").tobytes() for row in samples]
-    if depth == 8:
-        return [row.astype(np.uint8).tobytes() for row in samples]
-    bits = np.unpackbits(samples.astype(np.uint8)[..., None], axis=-1)[..., 8 - depth :]
-    return [np.packbits(row).tobytes() for row in bits]
-
-
-def png(colour, depth, *, interlaced=False, filters=(0,), extra=(), parts=1, size=(9, 11), tail=()):
-    """Written by hand. The rows' filter bytes go round ``filters``; the bytes behind them are not filtered ones."""
-    height, width = size
-    channels = CHANNELS[colour]
-    samples = np.random.default_rng(depth).integers(0, 1 << min(depth, 8), (height, width, channels))
-    passes = [samples[top::dy, left::dx] for top, left, dy, dx in ADAM7] if interlaced else [samples]
-    rows = [row for part in passes if part.size for row in packed_rows(part.reshape(len(part), -1), depth)]
-    stream = zlib.compress(b"".join(bytes([filters[i % len(filters)]]) + row for i, row in enumerate(rows)), 9)
-    step = -(-len(stream) // parts)
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
-    palette = [chunk(b"PLTE", bytes(range(3 * (1 << min(depth, 8)))[:768]))] if colour == 3 and depth < 8 else []
-    if colour == 3 and depth == 8:
-        palette = [chunk(b"PLTE", bytes(i % 256 for i in range(768)))]
-    data = [chunk(b"IDAT", stream[i : i + step]) for i in range(0, len(stream), step)]
-    chunks = [chunk(b"IHDR", header), *palette, *extra, *data, *tail, chunk(b"IEND", b"")]
-    return SIGNATURE + b"".join(chunks)
-
-
-def pngs():
-    for colour, depths in DEPTHS.items():
-        for depth, interlaced in itertools.product(depths, (False, True)):
-            name = f"colour{colour}-{depth}{'-interlaced' if interlaced else ''}"
-            yield name, png(colour, depth, interlaced=interlaced)
-    for row_filter in range(1, 6):  # 5 is none
-        yield f"filter{row_filter}", png(0, 8, filters=(row_filter,))
-    yield "filters", png(2, 8, filters=(4, 3, 2, 1, 0))
-    yield "parts", png(3, 4, parts=4)
-    yield "transparent", png(3, 8, extra=[chunk(b"tRNS", bytes(range(64)))])
-    yield "transparent-grey", png(0, 8, extra=[chunk(b"tRNS", b"\0\x07")])
-    text = [chunk(b"tEXt", b"Title\0words"), chunk(b"zTXt", b"Title\0\0" + zlib.compress(b"words" * 99))]
-    yield "text", png(0, 8, extra=[*text, chunk(b"gAMA", struct.pack(">I", 45455))], tail=text)
-    yield "profile", png(2, 8, extra=[chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(132)))])
-    yield "animated", png(0, 8, extra=[chunk(b"acTL", struct.pack(">II", 1, 0))])
-    yield "one-pixel", png(0, 1, size=(1, 1))
-    yield "wide", png(3, 1, size=(1, 200))
-
-
-# ---------------------------------------------------------------- records
-
-
-def container(shard, index=b"", dataset=b""):
-    """The input of records_index.py: two lengths, the index, the description, the shard."""
-    return struct.pack("<HH", len(index), len(dataset)) + index + dataset + shard
-
-
-def shard_of(files, tar_format=tarfile.GNU_FORMAT):
-    """A tar file and the offsets of its files' bytes."""
-    buffer, offsets = io.BytesIO(), {}
-    with tarfile.open(fileobj=buffer, mode="w", format=tar_format) as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-            offsets[name] = tar.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    data = buffer.getvalue()
-    return data[: tar.offset + 2 * tarfile.BLOCKSIZE], offsets
-
-
-def index_of(files, offsets, checksums=True, **change):
-    """The index of a shard; without checksums, of the first format."""
-    keys = [name.removesuffix(".jpg") for name in files if name.endswith(".jpg")]
-    samples = [
-        {
-            "key": key,
-            "image_offset": offsets[f"{key}.jpg"],
-            "image_size": len(files[f"{key}.jpg"]),
-            "label_offset": offsets[f"{key}.png"],
-            "label_size": len(files[f"{key}.png"]),
-        }
-        for key in keys
-    ]
-    index = {"format": "deeplab_fast.index/1", "bytes": "BYTES", "sha256": "", "source": "", "class_pixels": [1, 2]}
-    if checksums:
-        part = {"set": "s", "shard": 0, "shards": 1, "samples": len(samples)}
-        index |= {"format": "deeplab_fast.index/2", "part": part}
-        for sample in samples:
-            sample["image_crc32"] = zlib.crc32(files[f"{sample['key']}.jpg"])
-            sample["label_crc32"] = zlib.crc32(files[f"{sample['key']}.png"])
-    return json.dumps({**index, "samples": samples, **change}).replace('"BYTES"', "BYTES").encode()
-
-
-def dataset_of(**change):
-    shard = {"file": "s-00000.tar", "samples": 1, "bytes": "BYTES", "sha256": ""}
-    entry = {"classes": ["a", "b"], "num_classes": 2, "ignore_label": 255, "samples": 1, "shards": [shard]}
-    description = {"format": "deeplab_fast.dataset/1", "sets": {"s": {**entry, **change}}}
-    return json.dumps(description).replace('"BYTES"', "BYTES").encode()
-
-
-def records():
-    label = png(0, 1, size=(2, 2))
-    image = png(2, 8, size=(2, 2))
-    files = {"a.jpg": image, "a.png": label}
-    shard, offsets = shard_of(files)
-    yield "index", container(shard, index_of(files, offsets))
-    yield "index-1", container(shard, index_of(files, offsets, checksums=False))
-    yield "part", container(shard, index_of(files, offsets, part={"set": "s", "shard": 1, "shards": 3, "samples": 7}))
-    yield "index-dataset", container(shard, index_of(files, offsets), dataset_of())
-    yield "no-index", container(shard)
-    yield "no-sample", container(shard, index_of({}, offsets))
-    yield "no-shards", container(shard, b"", dataset_of(shards=[]))
-    for name, tar_format in (("ustar", tarfile.USTAR_FORMAT), ("pax", tarfile.PAX_FORMAT), ("gnu", tarfile.GNU_FORMAT)):
-        long = "d" * 60 + "/" + "n" * 60
-        yield f"long-{name}", container(shard_of({f"{long}.jpg": b"", f"{long}.png": b""}, tar_format)[0])
-        accent = "\u00e9" if tar_format == tarfile.PAX_FORMAT else "e"
-        yield f"folder-{name}", container(shard_of({f"{accent}/a.img.png": b"", f"{accent}/a.png": b""}, tar_format)[0])
-    yield "lonely", container(shard_of({"a.jpg": b""})[0])
-
-
-# ---------------------------------------------------------------- all
+SEEDS = Path(__file__).parent / "seeds"
 
 
 def main(folder):
-    for kind, seeds in (("jpeg", jpegs()), ("png", pngs()), ("records", records())):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for kind, seeds in (("jpeg", jpegs()), ("png", pngs())):
         for number, (name, data) in enumerate(seeds):
-            (folder / kind / name).write_bytes(data if kind == "records" else data + window(number))
+            write(folder / kind / name, data + window(number))
+    for target in TARGETS.values():
+        for name, data in target.seeds():
+            write(folder / target.name / name, data)
+
+
+def write(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "seeds")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else SEEDS)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from deeplab_fast.data.matching import match_some_labels, without_label
 from deeplab_fast.errors import UserError
 
-from .documents import field, objects, read_json
+from .documents import field, objects, read_json, shown
 from .label_set import ImageLabel, Label, LabelSet, drawn
 from .numbering import number_labels
 from .points import Points, cut_to_image, read_points
@@ -92,7 +92,7 @@ def _shapes(content: dict[str, Any], path: Path, unsupported: Unsupported, left_
                     f"{where} ({label!r}): shape type {kind!r}; expected {', '.join(_FEWEST)}; --unsupported=skip"
                     " leaves such shapes out"
                 )
-            left_out[f"shape of type {kind}"] += 1
+            left_out[f"shape of type {shown(str(kind)[:40])}"] += 1
             continue
         points = read_points(field(shape, "points", "a list", where), f"{where} ({label!r})", _FEWEST[kind])
         if kind == "circle" and _radius(points) > _LARGEST_RADIUS:

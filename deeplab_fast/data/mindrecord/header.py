@@ -1,12 +1,15 @@
 """The header of a MindRecord file: a length (8 bytes, little-endian), that much JSON, zeros up to ``header_size``."""
 
 import json
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deeplab_fast.errors import UserError
+
+from ..lists import is_text
 
 VERSION = "3.0"
 BLOB, RAW = "BLOB_DATA", "RAW_DATA"
@@ -30,7 +33,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a file: its number among the ``shards`` of the set, its blob fields in order, and its pages."""
+    """The header of a file: its number among the ``shards`` (names) of the set, its blob fields in order, its pages."""
 
     path: Path
     number: int
@@ -91,7 +94,7 @@ def _header_of(path: Path, content: dict[str, Any], size: int, end: int) -> Head
     schemas = content["schema"]
     if len(schemas) != 1:
         raise _Wrong(f"{len(schemas)} schemas; expected one")
-    schema, shards = schemas[0], [_text(name) for name in content["shard_addresses"]]
+    schema, shards = schemas[0], [_file_name(name) for name in content["shard_addresses"]]
     fields = {_text(name): _text(kind["type"]) for name, kind in schema["schema"].items()}
     number, header_size, page_size = (_count(content[name]) for name in ("shard_id", "header_size", "page_size"))
     if number >= len(shards):
@@ -122,6 +125,14 @@ def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 48:
         raise TypeError
     return value
+
+
+def _file_name(value: Any) -> str:
+    """Return the name of a file of the set, without the folders that it was written in."""
+    name = os.path.basename(_text(value).replace("\\", "/"))
+    if not name.strip(".") or "\0" in name or not is_text(name):
+        raise _Wrong(f"a file of the set is named {str(value)[:80]!r}")
+    return name
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 import bisect
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +70,7 @@ def _shards_of(file: Path) -> list[Path]:
     header = read_header(file)
     if len(header.shards) == 1:
         return [file]  # it may have another name by now
-    shards = [file.with_name(os.path.basename(name.replace("\\", "/"))) for name in header.shards]
+    shards = [file.with_name(name) for name in header.shards]
     if shards[header.number].name != file.name:
         raise UserError(
             f"{file}: its header calls it {shards[header.number].name}, one of {len(shards)}; expected these names"
@@ -89,8 +88,9 @@ def _check_set(headers: list[Header], first: Path) -> None:
         UserError: names the file that does not belong to the others, or fields that are no image and label.
     """
     wanted = headers[0]
+    set_of_all = wanted.shards, wanted.fields, wanted.blob_fields
     for number, header in enumerate(headers):
-        if header.number != number or header.shards != wanted.shards or header.fields != wanted.fields:
+        if header.number != number or (header.shards, header.fields, header.blob_fields) != set_of_all:
             raise UserError(f"{header.path}: not file {number} of the set of {first}; left of another writing?")
     if sorted(wanted.blob_fields) != sorted((IMAGE, LABEL)) or NAME not in wanted.fields:
         raise UserError(

@@ -55,13 +55,7 @@ def decode_image_reference(data: bytes, where: str, decoding: Decoding = DEFAULT
 
 def decode_label_reference(data: bytes, where: str, decoding: Decoding = DEFAULT_DECODING) -> NDArray[np.uint8]:
     """Specify :func:`~deeplab_fast.ops.decode_label`, through Pillow: ``[H, W]``."""
-    if _is_jpeg(data):
-        raise UserError(f"{where}: label is a JPEG, whose values are not kept exactly; expected PNG")
-    _check_bytes(data, where, decoding)
-    if data[: len(SIGNATURE)] != SIGNATURE:
-        raise UserError(f"{where}: not a readable image ({_unknown(data)}); expected PNG")
-    header = _header(data, where, decoding)
-    assert isinstance(header, PngHeader)
+    header = _label_header(data, where, decoding)
     if header.colour not in (GREY, PALETTE) or header.depth > 8:
         mode = {GREY: "I;16", 2: "RGB", 4: "LA", 6: "RGBA"}[header.colour]
         advice = "; map its colours to class numbers first" if header.colour in (2, 6) else ""
@@ -83,15 +77,24 @@ def decode_mask(
     Raises:
         UserError: a JPEG, unreadable, too large, or colours of 16 bits; names ``where``.
     """
-    if _is_jpeg(data):
-        raise UserError(f"{where}: label is a JPEG, whose values are not kept exactly; expected PNG")
-    header = _header(data, where, decoding)
-    assert isinstance(header, PngHeader)
+    header = _label_header(data, where, decoding)
     if header.colour in (GREY, PALETTE):
         return _stored_values(data, where, header)
     if header.depth > 8:
         raise UserError(f"{where}: has {header.depth} bits a channel; expected 8")
     return np.array(_png_image(data, where)[0].convert("RGBA"))
+
+
+def _label_header(data: bytes, where: str, decoding: Decoding) -> PngHeader:
+    """Read the header of a label, which only a PNG can be."""
+    if _is_jpeg(data):
+        raise UserError(f"{where}: label is a JPEG, whose values are not kept exactly; expected PNG")
+    _check_bytes(data, where, decoding)
+    if data[: len(SIGNATURE)] != SIGNATURE:
+        raise UserError(f"{where}: not a readable image ({_unknown(data)}); expected PNG")
+    header = _header(data, where, decoding)
+    assert isinstance(header, PngHeader)
+    return header
 
 
 def _stored_values(data: bytes, where: str, header: PngHeader) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -1,0 +1,86 @@
+"""Fuzzes targets without atheris: ``python -m tests.fuzz.soak [--seconds=60] [--seed=1] [--out=FOLDER] TARGET ...``.
+
+Inputs are drawn from the seeds and from what was mutated before. A finding is what atheris would find, an input that
+takes more than two seconds, or one that needs more than 500 MB; it is left in ``--out``, and the others go on.
+"""
+
+import argparse
+import hashlib
+import logging
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from random import Random
+
+from .mutation import mutate_bytes
+from .targets import TARGETS
+from .targets.target import check
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES, MOST_SECONDS, MOST_MEMORY = 8192, 2.0, 500 << 20
+POOL = 400
+
+
+def limit_memory():
+    """Let the process grow by what a small file may take."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MOST_MEMORY, resource.RLIM_INFINITY))
+
+
+def attack(target, folder, seconds, seed, inputs=None):
+    """Yield (input, what went wrong) of mutated inputs, for as long or of that number."""
+    generator = Random(f"{target.name} {seed}")
+    pool = [data for _, data in target.seeds()]
+    kept, end, count = len(pool), time.monotonic() + seconds, 0
+    while time.monotonic() < end and count != inputs:
+        count += 1
+        data = generator.choice(pool)
+        data = target.mutate(data, generator, lambda data, most: mutate_bytes(data, most, generator), MOST_BYTES)
+        begin = time.monotonic()
+        try:
+            check(target, data, folder)
+        except Exception:
+            yield data, traceback.format_exc()
+        took = time.monotonic() - begin
+        if took > MOST_SECONDS:
+            yield data, f"took {took:.1f} s"
+        elif generator.random() < 0.3:
+            if len(pool) < POOL:
+                pool.append(data)
+            else:
+                pool[generator.randrange(kept, POOL)] = data
+    logger.info("%s: %d inputs", target.name, count)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--out", type=Path, default=Path("build/fuzz"))
+    parser.add_argument("targets", nargs="*")
+    flags = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logger.setLevel(logging.INFO)
+    logging.getLogger("deeplab_fast").setLevel(logging.CRITICAL)
+    flags.out.mkdir(parents=True, exist_ok=True)
+    found = set()
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        for name in flags.targets or TARGETS:
+            if len(flags.targets) == 1:
+                limit_memory()
+            for data, wrong in attack(TARGETS[name], Path(folder), flags.seconds, flags.seed):
+                place = wrong.splitlines()[-3:-1] if "\n" in wrong else wrong[:4]
+                if (key := (name, str(place))) not in found:
+                    found.add(key)
+                    path = flags.out / f"{name}-{hashlib.sha1(data).hexdigest()[:12]}"
+                    path.write_bytes(data)
+                    print(f"{path}\n{wrong}", flush=True)
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Each target of Python reads its kept seeds, and for a moment what a seeded mutation makes of them."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from deeplab_fast.errors import UserError
+from tests.fuzz.make_seeds import SEEDS
+from tests.fuzz.soak import attack
+from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets.target import check
+
+INPUTS, SECONDS = 300, 1.0
+
+each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog):
+    caplog.set_level(logging.CRITICAL, "deeplab_fast")
+
+
+@each_target
+def test_kept_seeds_are_read_or_refused(target, tmp_path):
+    files = sorted((SEEDS / target.name).iterdir())
+    assert {path.name for path in files} >= {name for name, _ in target.seeds()}
+    for path in files:
+        check(target, path.read_bytes(), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_seeds_of_the_native_targets_are_read_or_refused(kind, tmp_path):
+    for path in sorted((SEEDS / kind).iterdir()):
+        check(TARGETS["images"], path.read_bytes(), tmp_path)
+
+
+@each_target
+def test_mutated_seeds_are_read_or_refused(target, tmp_path):
+    findings = list(attack(target, tmp_path, SECONDS, seed=1, inputs=INPUTS))
+    assert not findings, "\n".join(f"{data!r}: {wrong}" for data, wrong in findings[:3])
+
+
+def test_what_is_wrong_is_a_finding(tmp_path):
+    """The harness itself: another error and a refusal without words do not pass."""
+
+    def fails(data, folder):
+        raise KeyError("x")
+
+    def refuses(data, folder):
+        raise UserError("")
+
+    for read in (fails, refuses):
+        target = replace(TARGETS["palettes"], read=read)
+        assert len(list(attack(target, tmp_path, 5, seed=1, inputs=3))) == 3
