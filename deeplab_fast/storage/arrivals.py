@@ -61,9 +61,9 @@ class Arrivals:
         return self._state.missing.isdisjoint(numbers)
 
     def wait(self, numbers: Sequence[int], is_stopped: Callable[[], bool] = lambda: False) -> None:
-        """Wait until the files of these numbers are complete. What could not be brought before is tried once more,
-        but what there is none of.
+        """Wait until the files of these numbers are complete.
 
+        What could not be brought before is tried once more, unless there was no such file.
         ``is_stopped``: asked while it waits, whether the program is to end.
 
         Raises:

@@ -159,9 +159,12 @@ def test_other_bytes_of_the_same_size_are_refused(server, tmp_path):
 
 
 def test_an_index_of_another_shard_is_refused(server, tmp_path):
+    good = server.files["/r/train-00000.idx"]
     server.files["/r/train-00000.idx"] = server.files["/r/train-00001.idx"]
     with pytest.raises(UserError, match=r"not the shard that dataset\.json describes"):
         opened(braces(server), tmp_path)
+    server.files["/r/train-00000.idx"] = good
+    assert len(samples(opened(braces(server), tmp_path))) == 16
 
 
 def test_without_a_description_the_indexes_are_enough(server, sets, tmp_path):

@@ -89,6 +89,19 @@ def disk_path_instead_of_shard(data):
     return ["--data_file=images", "--data_root="], "no tar shard in this folder; make records with 'prepare records'"
 
 
+def braces_that_run_backwards(data):
+    return ["--data_file=https://host/voc-{3..0}.tar", "--data_root="], "{3..0} runs backwards; expected the smaller"
+
+
+def records_that_are_nowhere(data):
+    url = data.resolve().as_uri()
+    return [
+        f"--data_file={url}/x/voc-0.tar",
+        "--data_root=",
+        "--record_cache=c",
+    ], "voc-0.tar: cannot be downloaded"
+
+
 def bad_yaml_key(data):
     (data / "c.yaml").write_text("base_lr: 0.01\nbatchsize: 4\n")
     return ["--data_lst=train.txt", "--config=c.yaml"], "c.yaml: --batchsize: unknown flag; did you mean --batch_size?"
@@ -134,6 +147,7 @@ MISTAKES = [
     missing_file, missing_list, list_line_with_one_field, label_of_another_size, label_out_of_range,
     another_number_of_classes, truncated_jpeg, weights_of_no_name,
     unknown_model, crop_zero, wrong_checkpoint, unwritable_train_dir, disk_path_instead_of_shard, bad_yaml_key,
+    braces_that_run_backwards, records_that_are_nowhere,
     unknown_recipe, crop_of_unreadable_images,
     fp16_on_cpu, unknown_flag, word_for_a_number, scales_swapped, more_than_one_data_source, gpu_without_one,
 ]  # fmt: skip

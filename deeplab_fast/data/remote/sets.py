@@ -85,6 +85,7 @@ def _found(place: Place, cache: RecordCache) -> RemoteSet:
         remote = RemoteSet(place.text, place, cache, [cache.folder / name / p for p in paths], whole, cache.enter(name))
         _describe(remote, sets)
         if listed:
+            _drop_other_indexes(remote.paths)
             _fetch_indexes(place, remote.paths)
         else:
             _take_over(remote, staging)
@@ -124,9 +125,13 @@ def _chosen(place: Place, sets: dict[str, Any]) -> tuple[list[str], bool]:
 def _shards_of(place: Place, name: str, sets: dict[str, Any]) -> list[str]:
     with suppress(KeyError, TypeError):
         names = [shard["file"] for shard in sets[name]["shards"]]
-        if names and all(isinstance(one, str) and one.endswith(".tar") and Path(one).name == one for one in names):
+        if names and all(isinstance(one, str) and one.endswith(".tar") and _is_name(one) for one in names):
             return names
     raise UserError(f"{public(place.url(DATASET_FILE))}: the shards of {name} are not named; run prepare records again")
+
+
+def _is_name(text: str) -> bool:
+    return Path(text).name == text and "\\" not in text and "\0" not in text
 
 
 def _is_listed(paths: Sequence[Path], sets: dict[str, Any]) -> bool:
@@ -180,6 +185,15 @@ def _fetch_indexes(place: Place, shards: Sequence[Path]) -> None:
     for number in tqdm(range(len(shards)), desc="indexes", unit="shard", leave=False, disable=None):
         with suppress(NotPublished):
             arrivals.wait([number], stop_is_asked)
+
+
+def _drop_other_indexes(shards: Sequence[Path]) -> None:
+    """Remove indexes that are not of the shards described, which a server gave by mistake, so that they come again."""
+    listing = Listing(shards[0].with_name(f"{set_name(shards[0])}.tar"))
+    for shard in shards:
+        index = index_of(shard)
+        if index is not None and index.sha256 != listing.published(shard)[1]:
+            index_path(shard).unlink(missing_ok=True)
 
 
 def _take_over(remote: RemoteSet, staging: Path) -> None:

@@ -115,7 +115,7 @@ def _drop_other(path: Path, file: RemoteFile) -> None:
     try:
         if path.exists() and file.size is not None and path.stat().st_size != file.size:
             logger.warning("%s: has %s bytes, not %s; fetched again", path, path.stat().st_size, file.size)
-            path.unlink()
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
 
