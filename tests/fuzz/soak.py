@@ -26,9 +26,14 @@ POOL = 400
 
 
 def limit_memory():
-    """Let the process grow by what a small file may take."""
+    """Let the process grow by no more than the machine can bear: a reader may pass over what fails for want of it."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MOST_MEMORY, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + 4 * MOST_MEMORY, resource.RLIM_INFINITY))
+
+
+def peak_memory():
+    """Most bytes that the process had in memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def attack(target, folder, seconds, seed, inputs=None):
@@ -40,14 +45,16 @@ def attack(target, folder, seconds, seed, inputs=None):
         count += 1
         data = generator.choice(pool)
         data = target.mutate(data, generator, lambda data, most: mutate_bytes(data, most, generator), MOST_BYTES)
-        begin = time.monotonic()
+        begin, before = time.monotonic(), peak_memory()
         try:
             check(target, data, folder)
         except Exception:
             yield data, traceback.format_exc()
-        took = time.monotonic() - begin
+        took, grew = time.monotonic() - begin, peak_memory() - before
         if took > MOST_SECONDS:
             yield data, f"took {took:.1f} s"
+        elif grew > MOST_MEMORY:
+            yield data, f"took {grew >> 20} MB"
         elif generator.random() < 0.3:
             if len(pool) < POOL:
                 pool.append(data)
