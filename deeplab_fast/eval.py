@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from torch import nn
 
 from .cli import parse_flags, run
 from .config import EvalConfig, validate, validate_image
-from .data.classes import class_names
+from .data.classes import class_names, own_names
 from .data.open_records import open_records
 from .data.sources import Source, keys_digest, list_source
 from .distributed import process_group, world_from_environment
 from .errors import UserError
 from .evaluation.evaluator import evaluate
-from .evaluation.inference import trained_model
+from .evaluation.inference import load_trained
 from .evaluation.metrics import Scores
 from .evaluation.protocol import Protocol
 from .model.layers import use_fused
@@ -51,6 +52,21 @@ def open_source(config: EvalConfig) -> Source:
     if config.data_lst:
         return list_source(config.data_root, config.data_lst)
     raise UserError("--data_lst: missing; give --data_root and --data_lst, or --data_file")
+
+
+def names_of(config: EvalConfig, trained: Sequence[str]) -> list[str]:
+    """Return the names of the classes: the data's, else those that the network was ``trained`` with, else numbers.
+
+    Raises:
+        UserError: the data names another number of classes.
+    """
+    names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
+    if not own_names(names):
+        return list(trained) or names
+    for index, (name, other) in enumerate(zip(names, trained, strict=False)):
+        if name != other:
+            logger.warning("class %d is %r in the data and %r in %s", index, name, other, config.ckpt_path)
+    return names
 
 
 def as_record(config: EvalConfig, scores: Scores, names: list[str]) -> dict[str, Any]:
@@ -181,12 +197,12 @@ def main(argv: list[str]) -> int:
         asked = flags.get("precision", EvalConfig.precision)
         precision = common_precision(world.gather(resolve_precision(asked, device)))
         with world.together():
-            config, model = trained_model(EvalConfig, flags | {"precision": precision.name})
+            config, model, trained_names = load_trained(EvalConfig, flags | {"precision": precision.name})
             validate_image(config)
             check_precision(config.precision, device)
             prepare_backends(device)
             source = open_source(config)
-            names = class_names(config.num_classes, config.data_file, config.data_lst, config.data_root)
+            names = names_of(config, trained_names)
             if world.is_main:
                 folder = open_report(config)
                 made_from = provenance(config, source, weights_digest(model))

@@ -5,6 +5,7 @@ Classes are combined by inheritance, so that every flag is written once and a su
 
 from .evaluation import EvalConfig
 from .flags import AUTO, flag, validate
+from .segmenter import SegmenterConfig
 from .shared import (
     MODELS,
     PRECISIONS,
@@ -36,6 +37,7 @@ __all__ = [
     "OptimiserConfig",
     "ProtocolConfig",
     "RunConfig",
+    "SegmenterConfig",
     "TrainConfig",
     "TrainDataConfig",
     "flag",

@@ -131,9 +131,15 @@ def segment_images(
     fused: str = "auto",
 ) -> list[NDArray[np.uint8]]:
     """Return the classes, uint8 ``[H, W]``, of images, uint8 ``[H, W, 3]``, by the evaluation's protocol."""
+    targets = [(image.shape[0], image.shape[1]) for image in images]
+    found = predictions(model, views_of(images, protocol), targets, protocol, device, fused)
+    return [classes.cpu().numpy() for classes in found]
+
+
+def views_of(images: Sequence[np.ndarray], protocol: Protocol) -> list[View]:
+    """Return images, uint8 ``[H, W, 3]`` of any sizes, as one batch at every scale."""
     views = []
     for size in protocol.sizes:
         squares, extents = zip(*(view_of(image, size) for image in images), strict=True)
         views.append(View(torch.from_numpy(np.stack(squares)), torch.from_numpy(np.stack(extents))))
-    targets = [(image.shape[0], image.shape[1]) for image in images]
-    return [classes.cpu().numpy() for classes in predictions(model, views, targets, protocol, device, fused)]
+    return views

@@ -146,6 +146,7 @@ def prepare_run(
         elif found is None and world.is_main:
             say_random(config)
         state = build_state(config, model, device, world, schedule, *sources.digests(), precision.reason)
+        state.names = sources.own_names
         if found is not None:
             continue_from(state, found)
     return Run(state, sources, schedule, found.content["evaluated"] if found is not None else 0)
@@ -241,10 +242,5 @@ def _report(run: Run, outcome: Outcome) -> Outcome:
     content = load(best)
     measured = [r for r in read_json_lines(outcome.folder / METRICS) if r.get("miou") is not None]
     at_end = [r["miou"] for r in measured if r["step"] == state.step]
-    return dataclasses.replace(
-        outcome,
-        miou=at_end[-1] if at_end else None,
-        best=best,
-        best_miou=content["miou"],
-        best_epoch=content["epoch"],
-    )
+    miou = at_end[-1] if at_end else None
+    return dataclasses.replace(outcome, miou=miou, best=best, best_miou=content["miou"], best_epoch=content["epoch"])

@@ -182,6 +182,7 @@ class Trainer:
                 "miou": scores.miou,
                 "config": asdict(state.config),
                 "versions": versions(),
+                **state.named(),
             }
             save_atomically(content, best)
         return better

@@ -32,6 +32,7 @@ class WeightFile:
     family: Family = TORCHVISION
     beside: frozenset[str] = frozenset()  # names that stand beside the network, where it is an attribute of another
     is_ours: bool = False  # written by this program
+    names: Any = None  # of the classes, as the file has them
 
 
 def read_weights(path: str | Path, channels: str = "auto") -> WeightFile:
@@ -59,6 +60,7 @@ def read_weights(path: str | Path, channels: str = "auto") -> WeightFile:
         family=family,
         beside=beside,
         is_ours=str(content.get("format", "")).startswith("deeplab_fast."),
+        names=content.get("names"),
     )
 
 
