@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from .cli import parse_flags, run
-from .config import EvalConfig, validate, validate_image
+from .config import EvalConfig, validate, validate_image, validate_protocol
 from .data.classes import class_names, own_names
 from .data.open_records import open_records
 from .data.sources import Source, keys_digest, list_source
@@ -72,12 +72,15 @@ def names_of(config: EvalConfig, trained: Sequence[str]) -> list[str]:
 def as_record(config: EvalConfig, scores: Scores, names: list[str]) -> dict[str, Any]:
     """Return what the metrics file holds: protocol, figures, confusion matrix (rows: truth), versions."""
     record = scores.as_record()
+    words = "images larger than it in windows, each as an image of its own, blended by squared sines"
+    windows = {"window": config.window, "overlap": config.overlap, "windows": words} if config.window else {}
     return {
         "protocol": {
             "crop_size": config.crop_size,
             "resize": "longest side to crop_size, bilinear; padded to a square; truth at its own size",
             "scales": list(config.scales),
             "flip": config.flip,
+            **windows,
             "ignore_label": config.ignore_label,
             "miou": "mean over the classes in truth or prediction",
         },
@@ -112,6 +115,7 @@ def open_report(config: EvalConfig) -> Path:
 def metrics_name(config: EvalConfig) -> str:
     """Name an evaluation after its checkpoint, data and protocol, as in ``metrics-best-voc_val_lst-ms-flip``."""
     protocol = (["ms"] if config.scales_type else []) + (["flip"] if config.flip else [])
+    protocol += [f"window{config.window}"] if config.window else []
     return "-".join(["metrics", _stem(config.ckpt_path), _stem(config.data_file or config.data_lst), *protocol])
 
 
@@ -199,6 +203,7 @@ def main(argv: list[str]) -> int:
         with world.together():
             config, model, trained_names = load_trained(EvalConfig, flags | {"precision": precision.name})
             validate_image(config)
+            validate_protocol(config)
             check_precision(config.precision, device)
             prepare_backends(device)
             source = open_source(config)
@@ -212,7 +217,7 @@ def main(argv: list[str]) -> int:
         use_fused(network, config.fused)
         if config.compile:
             network.compile(dynamic=False)
-        protocol = Protocol.of(config, config.precision, config.scales, config.flip)
+        protocol = Protocol.of(config, config.precision, config.scales, config.flip).in_windows(config)
         with world.together():
             scores = evaluate(
                 network,

@@ -18,6 +18,7 @@ from .shared import (
     ModelConfig,
     ProtocolConfig,
     validate_image,
+    validate_protocol,
 )
 from .training import LossConfig, OptimiserConfig, RunConfig, TrainConfig, TrainDataConfig, validate_train
 
@@ -43,5 +44,6 @@ __all__ = [
     "flag",
     "validate",
     "validate_image",
+    "validate_protocol",
     "validate_train",
 ]

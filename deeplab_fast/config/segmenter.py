@@ -10,4 +10,4 @@ from .shared import CheckpointConfig, DeviceConfig, ImageConfig, ModelConfig, Pr
 class SegmenterConfig(ProtocolConfig, DeviceConfig, ImageConfig, ModelConfig, CheckpointConfig):
     """Batches"""
 
-    batch_size: int = flag(1, "Images, of any sizes, that go through the network together.", minimum=1)
+    batch_size: int = flag(1, "Images of any sizes, or windows of one, that the network sees together.", minimum=1)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..config import SegmenterConfig, validate_image
+from ..config import SegmenterConfig, validate_image, validate_protocol
 from ..data.classes import generic_names
 from ..evaluation.inference import load_trained
 from ..evaluation.protocol import Protocol
@@ -28,10 +28,11 @@ class Network:
     protocol: Protocol
     names: tuple[str, ...]
     fused: str
+    at_once: int  # windows of an image that go through it together
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], ScoredImage]]:
         """Return the classes, uint8 ``[H, W]``, and the scores of images, uint8 ``[H, W, 3]``, that form one batch."""
-        return score_images(self.model, images, self.protocol, self.device, self.fused)
+        return score_images(self.model, images, self.protocol, self.device, self.fused, self.at_once)
 
 
 def open_network(config_class: type[C], flags: dict[str, Any], device: torch.device) -> tuple[C, Network]:
@@ -44,11 +45,13 @@ def open_network(config_class: type[C], flags: dict[str, Any], device: torch.dev
     """
     config, model, names = load_trained(config_class, flags)
     validate_image(config)
+    validate_protocol(config)
     prepare_backends(device)
     network = to_channels_last(model, device)
     use_fused(network, config.fused)
-    protocol = Protocol.of(config, config.precision, config.scales, config.flip)
-    return config, Network(network, device, protocol, names or tuple(generic_names(config.num_classes)), config.fused)
+    protocol = Protocol.of(config, config.precision, config.scales, config.flip).in_windows(config)
+    known = names or tuple(generic_names(config.num_classes))
+    return config, Network(network, device, protocol, known, config.fused, config.batch_size)
 
 
 def is_out_of_memory(error: Exception) -> bool:

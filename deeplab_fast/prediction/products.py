@@ -55,7 +55,7 @@ class Products:
         return lambda path, text: save_probabilities(path, probabilities, self.names)
 
     def _probability(self, found: Segmented) -> Writer:
-        pixels = np.rint(255 * found.scored.probabilities()[self.of_class]).astype(np.uint8)
+        pixels = np.rint(255 * found.scored.probabilities(self.of_class)[0]).astype(np.uint8)
         return partial(_save_png, Image.fromarray(pixels))
 
 

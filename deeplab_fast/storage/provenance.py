@@ -19,7 +19,7 @@ _INDIFFERENT = {
 # What a result was made with before there was such a flag: it is the same result.
 _BEFORE_FLAGS: dict[str, Any] = {
     **{"save": ["classes", "overlay"], "probability_of": "", "clear": False, "outlines": False, "legend": False},
-    "palette": "",
+    **{"palette": "", "window": 0, "overlap": 0.5},
 }
 
 

@@ -7,19 +7,19 @@ from tests.faults.tiny import make_tiny
 from tests.prediction.networks import NAMES, picture, save_network
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def tiny():
     with pytest.MonkeyPatch.context() as patch:
         make_tiny(patch.setattr)
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def weights(tiny, tmp_path_factory):
     return save_network(tmp_path_factory.mktemp("weights") / "best.pt", names=NAMES)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def unnamed(tiny, tmp_path_factory):
     return save_network(tmp_path_factory.mktemp("unnamed") / "best.pt")
 
