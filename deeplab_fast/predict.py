@@ -137,7 +137,7 @@ class Tally:
     before: int  # done by earlier runs
     done: int  # with those
     bad: list[str]
-    stems: list[Path]  # of what is done
+    stems: set[Path]  # of what is done
 
     def __str__(self) -> str:
         return f"{self.done} of {self.total} image{'' if self.total == 1 else 's'} done"
@@ -164,7 +164,7 @@ def segment(
             else:
                 folder.write(item.stem, result.data, result.mask, result.beside)
                 tally.done += 1
-                tally.stems.append(item.stem)
+                tally.stems.add(item.stem)
             progress.update()
 
 
@@ -196,14 +196,14 @@ def main(argv: list[str]) -> int:
         folder.describe(**facts)
     if asked.precision == "auto":
         logger.info("speed: %s", precision)
-    tally = Tally(len(images), len(found.done), len(found.done), [], list(found.done))
+    tally = Tally(len(images), len(found.done), len(found.done), [], set(found.done))
     pending = [item for item in images if item.stem not in found.done]
     again = "run again without --overwrite" if config.overwrite and not found.conflicts else "run again"
     try:
         with sigterm_interrupts():
             segment(network, made, folder, pending, tally, config.batch_size)
-            done = set(tally.stems)
-            write_summaries(summaries, Masks(out, [item for item in images if item.stem in done], network.names))
+            done = [item for item in images if item.stem in tally.stems]
+            write_summaries(summaries, Masks(out, done, network.names, network.protocol.decoding))
         if found.conflicts and not tally.bad:
             folder.describe(**facts)  # not before: what was not made again yet is another's
     except UserError as error:

@@ -52,8 +52,7 @@ def _in_folder(folder: Path) -> list[Item]:
 
 def _matching(pattern: str) -> list[Item]:
     """Return the images that a pattern matches, ``**`` over subfolders; named from its last folder without a star."""
-    parts = Path(pattern).parts
-    fixed = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+    fixed = _fixed_part(pattern)
     paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
     images = [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(p.name)]
     if len(images) < len(paths):
@@ -61,6 +60,12 @@ def _matching(pattern: str) -> list[Item]:
     if not images:
         raise UserError(f"--input={pattern}: no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     return [Item(p, p.relative_to(fixed).with_suffix("")) for p in images]
+
+
+def _fixed_part(pattern: str) -> Path:
+    """Return the folder that a pattern names before its first star."""
+    parts = Path(pattern).parts
+    return Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
 
 
 def _listed(list_file: Path) -> list[Item]:
@@ -86,10 +91,15 @@ def _listed(list_file: Path) -> list[Item]:
 
 
 def without_results(images: Sequence[Item], given: str) -> list[Item]:
-    """Leave out, and count, what earlier predictions wrote below a folder or to where a pattern matches."""
+    """Leave out, and count, what earlier predictions wrote below a folder or to where a pattern matches.
+
+    What a user names by itself, alone or in a list, is taken as it is.
+    """
     path = Path(given)
-    root = path if path.is_dir() else Path(os.path.commonpath([item.path.parent for item in images]))
-    results = results_among((item.path for item in images), root, is_root=not path.is_dir() and not path.is_file())
+    if path.is_file():
+        return list(images)
+    root = path if path.is_dir() else _fixed_part(given)
+    results = results_among((item.path for item in images), root, is_root=not path.is_dir())
     kept = [item for item in images if item.path not in results]
     if results:
         where = ", ".join(sorted({str(path.parent) for path in results}))

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..data.sources import read_bytes
+from ..ops import Decoding, decode_label
 from ..storage.files import replace_file, write_json
 from .inputs import Item
 from .rle import box_of, encode_rle
@@ -29,17 +29,13 @@ class Masks:
     root: Path
     items: Sequence[Item]
     names: Sequence[str]
+    decoding: Decoding
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """Yield the name of each image, with ``/`` between folders, and its classes, uint8 ``[H, W]``."""
         for path, stem in tqdm(self.items, desc="summaries", unit="image", leave=False, disable=None):
             mask = self.root / stem.with_name(f"{stem.name}.png")
-            try:
-                with Image.open(mask, formats=("PNG",)) as image:
-                    classes = np.array(image)
-            except (OSError, SyntaxError, ValueError) as error:
-                raise UserError(f"{mask}: cannot be read ({' '.join(str(error).split())})") from None
-            yield (stem.parent / path.name).as_posix(), classes
+            yield (stem.parent / path.name).as_posix(), decode_label(read_bytes(mask), str(mask), self.decoding)
 
 
 def write_summaries(kinds: Sequence[str], masks: Masks) -> None:

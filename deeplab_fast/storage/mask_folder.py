@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from tqdm import tqdm
 
 from ..errors import UserError
@@ -145,7 +145,7 @@ def _is_cut_short(mask: Path) -> bool:
 def _read_mark(mask: Path) -> str:
     """Return a mask's mark; empty where it has none or is not a PNG."""
     try:
-        with Image.open(mask, formats=("PNG",)) as image:
+        with PngImageFile(mask) as image:  # Image.open refuses a large one
             return str(image.info.get(_MARK, ""))
     except Exception:  # whatever a damaged file makes Pillow say
         return ""

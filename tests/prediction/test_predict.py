@@ -253,3 +253,27 @@ def test_provenance_of_an_earlier_version_is_this_one_s(run, tmp_path, capsys):
     flags = json.loads((tmp_path / "out/predict.json").read_text())["provenance"]["flags"]
     assert not {"save", "clear", "outlines", "legend", "palette", "probability_of", "batch_size"} & set(flags)
     assert flags["overlay"] == 0.5
+
+
+def test_pillow_s_limit_is_not_ours(run, tmp_path, monkeypatch, capsys):
+    """Of images beyond it, results are gone on with and counted as those of any other size."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert run("--save=classes,areas") == 0
+    assert run("--save=classes,areas") == 0
+    assert "3 of them by an earlier run" in capsys.readouterr().out
+
+
+def test_a_list_names_files_from_anywhere(run, photos, tmp_path, monkeypatch):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/some.txt").write_text(f"{photos / 'a.png'}\n../photos/b.png\n")
+    monkeypatch.chdir(tmp_path)
+    assert run("--save=classes", source="lists/some.txt") == 0
+    assert made(tmp_path / "out") == ["a.png", "b.png", "predict.json"]
+
+
+def test_results_that_match_a_pattern_are_left_out(run, photos, tmp_path, capsys):
+    assert run("--save=classes,overlay", source=photos / "*.png", out=photos / "masks") == 0
+    capsys.readouterr()
+    assert run("--save=classes", source=photos / "**/*.png") == 0
+    assert "3 images segmented" in capsys.readouterr().out
+    assert not (tmp_path / "out/masks").exists()
