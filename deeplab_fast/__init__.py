@@ -1,7 +1,8 @@
 """A fast, exact DeepLabV3 trainer. Importing this package imports nothing heavy.
 
 The public API, imported at first use: :func:`fit` of a :class:`TrainConfig`; :class:`ModelConfig`,
-:func:`build_model`, :func:`load_pretrained`; operations are in :mod:`deeplab_fast.ops`.
+:func:`build_model`, :func:`load_pretrained`; :class:`Segmenter` of a trained model; operations are in
+:mod:`deeplab_fast.ops`.
 """
 
 import importlib
@@ -16,12 +17,13 @@ __version__ = "0.1.0"
 _API = {
     "ModelConfig": "deeplab_fast.config",
     "TrainConfig": "deeplab_fast.config",
+    "Segmenter": "deeplab_fast.prediction.segmenter",
     "fit": "deeplab_fast.training.fit",
     "build_model": "deeplab_fast.model",
     "load_pretrained": "deeplab_fast.model.weights",
 }
 
-__all__ = ["ModelConfig", "TrainConfig", "__version__", "build_model", "fit", "load_pretrained"]
+__all__ = ["ModelConfig", "Segmenter", "TrainConfig", "__version__", "build_model", "fit", "load_pretrained"]
 
 _program = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
 if (

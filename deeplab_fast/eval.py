@@ -5,22 +5,23 @@ import json
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from .cli import parse_flags, run
-from .config import EvalConfig, validate, validate_image
+from .config import EvalConfig, validate, validate_image, validate_protocol
 from .config.urls import is_url, public
-from .data.classes import class_names
+from .data.classes import class_names, own_names
 from .data.open_records import open_records
 from .data.remote import RecordCache, Records, find_records
 from .data.sources import Source, keys_digest, list_source
 from .distributed import process_group, world_from_environment
 from .errors import UserError
 from .evaluation.evaluator import evaluate
-from .evaluation.inference import trained_model
+from .evaluation.inference import load_trained
 from .evaluation.metrics import Scores
 from .evaluation.protocol import Protocol
 from .model.layers import use_fused
@@ -58,15 +59,33 @@ def open_source(config: EvalConfig, data_file: Records) -> Source:
     raise UserError("--data_lst: missing; give --data_root and --data_lst, or --data_file")
 
 
+def names_of(config: EvalConfig, data_file: Records, trained: Sequence[str]) -> list[str]:
+    """Return the names of the classes: the data's, else those that the network was ``trained`` with, else numbers.
+
+    Raises:
+        UserError: the data names another number of classes.
+    """
+    names = class_names(config.num_classes, data_file, config.data_lst, config.data_root)
+    if not own_names(names):
+        return list(trained) or names
+    for index, (name, other) in enumerate(zip(names, trained, strict=False)):
+        if name != other:
+            logger.warning("class %d is %r in the data and %r in %s", index, name, other, config.ckpt_path)
+    return names
+
+
 def as_record(config: EvalConfig, scores: Scores, names: list[str]) -> dict[str, Any]:
     """Return what the metrics file holds: protocol, figures, confusion matrix (rows: truth), versions."""
     record = scores.as_record()
+    words = "images larger than it in windows, each as an image of its own, blended by squared sines"
+    windows = {"window": config.window, "overlap": config.overlap, "windows": words} if config.window else {}
     return {
         "protocol": {
             "crop_size": config.crop_size,
             "resize": "longest side to crop_size, bilinear; padded to a square; truth at its own size",
             "scales": list(config.scales),
             "flip": config.flip,
+            **windows,
             "ignore_label": config.ignore_label,
             "miou": "mean over the classes in truth or prediction",
         },
@@ -101,6 +120,7 @@ def open_report(config: EvalConfig) -> Path:
 def metrics_name(config: EvalConfig) -> str:
     """Name an evaluation after its checkpoint, data and protocol, as in ``metrics-best-voc_val_lst-ms-flip``."""
     protocol = (["ms"] if config.scales_type else []) + (["flip"] if config.flip else [])
+    protocol += [f"window{config.window}"] if config.window else []
     return "-".join(["metrics", _stem(config.ckpt_path), _stem(public(config.data_file) or config.data_lst), *protocol])
 
 
@@ -190,13 +210,14 @@ def main(argv: list[str]) -> int:
         asked = flags.get("precision", EvalConfig.precision)
         precision = common_precision(world.gather(resolve_precision(asked, device)))
         with world.together():
-            config, model = trained_model(EvalConfig, flags | {"precision": precision.name})
+            config, model, trained_names = load_trained(EvalConfig, flags | {"precision": precision.name})
             validate_image(config)
+            validate_protocol(config)
             check_precision(config.precision, device)
             prepare_backends(device)
             data_file = find_records(config.data_file, RecordCache.of(config))
             source = open_source(config, data_file)
-            names = class_names(config.num_classes, data_file, config.data_lst, config.data_root)
+            names = names_of(config, data_file, trained_names)
             if world.is_main:
                 folder = open_report(config)
                 made_from = provenance(config, source, weights_digest(model))
@@ -206,7 +227,7 @@ def main(argv: list[str]) -> int:
         use_fused(network, config.fused)
         if config.compile:
             network.compile(dynamic=False)
-        protocol = Protocol.of(config, config.precision, config.scales, config.flip)
+        protocol = Protocol.of(config, config.precision, config.scales, config.flip).in_windows(config)
         with world.together():
             scores = evaluate(
                 network,

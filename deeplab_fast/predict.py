@@ -1,111 +1,76 @@
 """Segment images with a checkpoint: ``python -m deeplab_fast.predict`` (see ``--help``)."""
 
+import dataclasses
+import hashlib
 import logging
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from .cli import parse_flags, run
-from .config import (
-    PRECISIONS,
-    CheckpointConfig,
-    DeviceConfig,
-    ImageConfig,
-    ModelConfig,
-    ProtocolConfig,
-    flag,
-    validate,
-    validate_image,
-)
-from .data.folders import IMAGE_SUFFIXES
-from .data.folders import find_images as search
-from .data.sources import read_bytes
+from .config import PRECISIONS, SegmenterConfig, flag, validate
+from .data.classes import class_numbers
 from .errors import UserError
-from .evaluation.inference import trained_model
-from .evaluation.palette import palette
-from .evaluation.protocol import Protocol, segment_images
-from .model.layers import use_fused
-from .ops import decode_image
+from .prediction.batches import segment_files
+from .prediction.colours import class_colours
+from .prediction.inputs import Item, check_targets, find_images, without_results
+from .prediction.network import Network, open_network
+from .prediction.overlay import Style
+from .prediction.products import Products
+from .prediction.summaries import FILES, Masks, write_summaries
 from .runtime import (
     Precision,
     check_precision,
     keep_precision,
-    prepare_backends,
     resolve_precision,
     select_device,
     sigterm_interrupts,
-    to_channels_last,
     versions,
 )
 from .storage.files import check_folder
-from .storage.mask_folder import MaskFolder, find_results, read_provenance, results_among, target_files
+from .storage.mask_folder import MaskFolder, find_results, read_provenance
 from .storage.provenance import deciding_flags, weights_digest
 
 logger = logging.getLogger("deeplab_fast")
 
-JPEG_MAX_SIDE = 65500  # libjpeg's
-DESCRIPTION = "Segment images: for each, NAME.png with the classes (palette PNG) and NAME_overlay.jpg."
+KINDS = ("classes", "overlay", "probabilities", *FILES)
+DESCRIPTION = "Segment images: for each, NAME.png with the classes (palette PNG) and what else --save asks for."
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(ProtocolConfig, DeviceConfig, ImageConfig, ModelConfig, CheckpointConfig):
+class PredictConfig(SegmenterConfig):
     """Prediction"""
 
-    input: str = flag("", "An image, or a folder whose images are segmented, those in its subfolders too.")
+    input: str = flag(
+        "",
+        "An image; a folder whose images are segmented, those in its subfolders too; a pattern ('photos/**/*.jpg'); or"
+        " a list (.txt) with a path on each line, from the list's folder.",
+    )
     output: str = flag("", "Folder for the results.")
-    overlay: float = flag(0.5, "Opacity of the classes' colours over the image; 0: no overlay.", minimum=0, maximum=1)
     overwrite: bool = flag(False, "Replace results that are there, whatever they were made from.")
-
-
-def find_images(given: str) -> list[tuple[Path, Path]]:
-    """Find the images to segment, and where each result goes below the output folder, without suffix."""
-    path = Path(given)
-    if path.is_file():
-        return [(path, Path(path.stem))]
-    if not path.is_dir():
-        raise UserError(f"--input={given}: no such file or folder")
-    found = search(path)
-    if left_out := found.describe():
-        logger.info("%s: left out: %s", path, left_out)
-    if not found.files:
-        raise UserError(f"--input={given}: no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-    return [(p, p.relative_to(path).with_suffix("")) for p in found.files]
-
-
-def without_results(images: list[tuple[Path, Path]], root: Path) -> list[tuple[Path, Path]]:
-    """Leave out, and count, what earlier predictions wrote into folders below ``root``."""
-    results = results_among((path for path, _ in images), root)
-    kept = [(path, name) for path, name in images if path not in results]
-    if results:
-        where = ", ".join(sorted({str(path.parent) for path in results}))
-        logger.info("left out: %d results of earlier predictions in %s", len(results), where)
-    if not kept:
-        raise UserError(f"--input={root}: no image but results of earlier predictions")
-    return kept
-
-
-def check_targets(images: list[tuple[Path, Path]], given: Path, out: Path) -> None:
-    """Raise :class:`UserError` where a result would replace an input or another result, or lie among the inputs."""
-    inputs = {path.resolve() for path, _ in images}
-    sources: dict[Path, Path] = {}
-    for path, name in images:
-        for target in target_files(out / name):
-            if target.resolve() in inputs:
-                raise UserError(f"--output={out}: {target} is an input; expected another folder")
-        if name in sources:
-            raise UserError(f"{path}: its result would have the name of {sources[name]}'s")
-        sources[name] = path
-    if given.is_dir() and given.resolve() == out.resolve():
-        raise UserError(
-            f"--output={out}: is --input; the next prediction would find results there. Expected another folder"
-        )
+    save: tuple[str, ...] = flag(
+        ("classes", "overlay"),
+        "What is written, with commas between: classes (NAME.png, always: a prediction is gone on with by it), overlay"
+        " (NAME_overlay.jpg), probabilities (NAME_probabilities.npz, fp16 [C, H, W]); over all images areas (areas.csv,"
+        " areas.json) and polygons (polygons.json, COCO's run lengths of each class but 0).",
+    )
+    probability_of: str = flag(
+        "",
+        "With --save=probabilities: of this class alone, by number or name, as NAME_probability.png, 255 for 1.",
+    )
+    overlay: float = flag(0.5, "Opacity of the classes' colours over the image; 0: no overlay.", minimum=0, maximum=1)
+    clear: bool = flag(False, "Leave class 0 as the image is.")
+    outlines: bool = flag(False, "Give the regions of all classes but 0 an edge of their full colour.")
+    legend: bool = flag(False, "Add the colours and names of an image's classes below it.")
+    palette: str = flag(
+        "",
+        "File of colours, 'R G B name' or '#rrggbb name' a line, by name or in the classes' order; else VOC's.",
+    )
 
 
 def choose_precision(config: PredictConfig, device: torch.device) -> Precision:
@@ -124,61 +89,44 @@ def choose_precision(config: PredictConfig, device: torch.device) -> Precision:
     return keep_precision(began, here, device, f"--output={config.output}")
 
 
-class Result(NamedTuple):
-    """The encoded image, its classes with their palette and, where the flags want one, the overlay."""
+def kinds_beside(config: PredictConfig) -> tuple[str, ...]:
+    """Return the kinds of files that are written beside each image's classes.
 
-    data: bytes
-    mask: Image.Image
-    overlay: Image.Image | None
-
-
-@dataclass(frozen=True)
-class Segmenter:
-    """A network on its device and the way from an image file to the pictures of its classes."""
-
-    config: PredictConfig
-    model: torch.nn.Module
-    device: torch.device
-    colours: NDArray[np.uint8] = field(default_factory=palette)
-
-    def segment(self, path: Path) -> Result:
-        """Segment an image file.
-
-        Raises:
-            UserError: it cannot be read or decoded, or is too large for memory or for a JPEG; names ``path``.
-        """
-        try:
-            return self._segment(path)
-        except Exception as error:
-            if not _is_out_of_memory(error):
-                raise
-        # Not within the handler: the error holds the frames, and they what was allocated.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        raise UserError(f"{path}: not enough memory for it")
-
-    def _segment(self, path: Path) -> Result:
-        data = read_bytes(path)
-        protocol = Protocol.of(self.config, self.config.precision, self.config.scales, self.config.flip)
-        image = decode_image(data, str(path), protocol.decoding)
-        opacity = self.config.overlay
-        if opacity and max(image.shape[:2]) > JPEG_MAX_SIDE:
-            size = f"{image.shape[1]}x{image.shape[0]} pixels"
-            raise UserError(f"{path}: {size}; a JPEG has at most {JPEG_MAX_SIDE} a side, expected --overlay=0")
-        classes = segment_images(self.model, [image], protocol, self.device, self.config.fused)[0]
-        mask = Image.fromarray(classes).convert("P")
-        mask.putpalette(self.colours.tobytes())
-        if not opacity:
-            return Result(data, mask, None)
-        coloured = Image.fromarray(self.colours[classes])
-        return Result(data, mask, Image.blend(Image.fromarray(image), coloured, opacity))
+    Raises:
+        UserError: ``--save`` holds another word, or ``--probability_of`` asks for what it does not hold.
+    """
+    if unknown := [word for word in config.save if word not in KINDS]:
+        raise UserError(f"--save={unknown[0]}: expected some of {', '.join(KINDS)}, with commas between")
+    if config.probability_of and "probabilities" not in config.save:
+        raise UserError(f"--probability_of={config.probability_of}: needs --save=probabilities")
+    kinds = ["overlay"] if "overlay" in config.save and config.overlay else []
+    if "probabilities" in config.save:
+        kinds.append("probability" if config.probability_of else "probabilities")
+    return tuple(kinds)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = ("not enough memory", "can't allocate memory", "out of memory")  # of torch on a CPU, and of CUDA itself
-    return isinstance(error, RuntimeError) and any(w in str(error) for w in words)
+def products(config: PredictConfig, names: Sequence[str]) -> Products:
+    """Return what is made of each image.
+
+    Raises:
+        UserError: ``--probability_of`` or ``--palette`` do not go with the network's classes.
+    """
+    wanted = class_numbers(config.probability_of, names, "probability_of")
+    if len(wanted) > 1:
+        raise UserError(f"--probability_of={config.probability_of}: expected one class")
+    style = Style(config.overlay, config.clear, config.outlines, config.legend)
+    colours = class_colours(config.palette, names, config.ignore_label)
+    return Products(kinds_beside(config), style, colours, tuple(names), min(wanted, default=0))
+
+
+def provenance(config: PredictConfig, network: Network, made: Products) -> dict[str, Any]:
+    """Return what each image's files are made from; what is written over all images does not change them."""
+    written = ("classes", "overlay", *(["probabilities"] if "probabilities" in config.save else []))
+    opacity = config.overlay if "overlay" in made.beside else 0.0
+    flags = deciding_flags(dataclasses.replace(config, save=written, overlay=opacity))
+    if config.palette:
+        flags["palette"] = hashlib.sha256(made.colours.tobytes()).hexdigest()[:16]
+    return {"weights": weights_digest(network.model), "flags": flags}
 
 
 @dataclass
@@ -189,6 +137,7 @@ class Tally:
     before: int  # done by earlier runs
     done: int  # with those
     bad: list[str]
+    stems: set[Path]  # of what is done
 
     def __str__(self) -> str:
         return f"{self.done} of {self.total} image{'' if self.total == 1 else 's'} done"
@@ -200,21 +149,23 @@ class Tally:
             print("\n  ".join([f"error: {count} could not be segmented:", *self.bad]), file=sys.stderr)
 
 
-def segment(segmenter: Segmenter, folder: MaskFolder, pending: list[tuple[Path, Path]], tally: Tally) -> None:
-    """Segment the images one by one into ``folder``; those that cannot be used are noted in ``tally``.
+def segment(
+    network: Network, made: Products, folder: MaskFolder, pending: list[Item], tally: Tally, at_once: int
+) -> None:
+    """Segment the images into ``folder``, ``at_once`` a batch; those that cannot be used are noted in ``tally``.
 
     Raises:
         UserError: a result cannot be written.
     """
-    with tqdm(pending, desc="predict", total=tally.total, initial=tally.done, unit="image", disable=None) as progress:
-        for path, stem in progress:
-            try:
-                result = segmenter.segment(path)
-            except UserError as error:
-                tally.bad.append(str(error))
-                continue
-            folder.write(stem, result.data, result.mask, result.overlay)
-            tally.done += 1
+    with tqdm(desc="predict", total=tally.total, initial=tally.done, unit="image", disable=None) as progress:
+        for item, result in segment_files(network, pending, at_once, made.of):
+            if isinstance(result, UserError):
+                tally.bad.append(str(result))
+            else:
+                folder.write(item.stem, result.data, result.mask, result.beside)
+                tally.done += 1
+                tally.stems.add(item.stem)
+            progress.update()
 
 
 def main(argv: list[str]) -> int:
@@ -225,33 +176,34 @@ def main(argv: list[str]) -> int:
     for name in ("input", "output"):
         if not flags.get(name):
             raise UserError(f"--{name}: missing")
-    images = without_results(find_images(flags["input"]), Path(flags["input"]))
-    out = Path(flags["output"])
-    check_targets(images, Path(flags["input"]), out)
+    beside = kinds_beside(asked)
+    images = without_results(find_images(asked.input), asked.input)
+    out = Path(asked.output)
+    check_targets(images, Path(asked.input), out, beside)
     check_folder(out, f"--output={out}")
-    device = select_device(flags.get("device_target", "auto"))
+    device = select_device(asked.device_target)
     check_precision(asked.precision, device)
     precision = choose_precision(asked, device)
-    config, model = trained_model(PredictConfig, flags | {"precision": precision.name})
-    validate_image(config)
-    prepare_backends(device)
-    made_from = {"weights": weights_digest(model), "flags": deciding_flags(config)}
-    folder = MaskFolder(out, made_from, with_overlay=bool(config.overlay))
+    config, network = open_network(PredictConfig, flags | {"precision": precision.name}, device)
+    made = products(config, network.names)
+    summaries = [kind for kind in FILES if kind in config.save]
+    over_all = tuple(name for kind in summaries for name in FILES[kind])
+    folder = MaskFolder(out, provenance(config, network, made), beside, over_all)
     found = find_results(folder, images, config.overwrite)
-    folder.make_folders(name for _, name in images)
-    facts = {"checkpoint": config.ckpt_path, "versions": versions()}
+    folder.make_folders(item.stem for item in images)
+    facts = {"checkpoint": config.ckpt_path, "classes": list(network.names), "versions": versions()}
     if not found.conflicts:
         folder.describe(**facts)
-    model = to_channels_last(model, device)
-    use_fused(model, config.fused)
     if asked.precision == "auto":
         logger.info("speed: %s", precision)
-    tally = Tally(len(images), len(found.done), len(found.done), [])
-    pending = [image for image in images if image[1] not in found.done]
+    tally = Tally(len(images), len(found.done), len(found.done), [], set(found.done))
+    pending = [item for item in images if item.stem not in found.done]
     again = "run again without --overwrite" if config.overwrite and not found.conflicts else "run again"
     try:
         with sigterm_interrupts():
-            segment(Segmenter(config, model, device), folder, pending, tally)
+            segment(network, made, folder, pending, tally, config.batch_size)
+            done = [item for item in images if item.stem in tally.stems]
+            write_summaries(summaries, Masks(out, done, network.names, network.protocol.decoding))
         if found.conflicts and not tally.bad:
             folder.describe(**facts)  # not before: what was not made again yet is another's
     except UserError as error:

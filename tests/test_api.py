@@ -7,7 +7,9 @@ import signal
 import pytest
 
 import deeplab_fast
+from deeplab_fast import eval as evaluation
 from deeplab_fast.errors import UserError
+from deeplab_fast.storage.checkpoint import load
 from deeplab_fast.training import fit as fit_module
 from tests.faults.tiny import make_tiny
 from tests.trials.samples import CLASSES, write_samples
@@ -54,3 +56,30 @@ def test_fit_tells_that_it_was_stopped(options, monkeypatch):
 def test_fit_refuses_what_the_command_line_refuses(options):
     with pytest.raises(UserError, match="crop_size"):
         deeplab_fast.fit(deeplab_fast.TrainConfig(**{**options, "crop_size": -3}))
+
+
+def test_names_of_classes_travel_from_the_data_to_what_is_trained(options, tmp_path, caplog, capsys):
+    """Files without names are those of before: the run above and ``tests/compatibility`` have such."""
+    (tmp_path / "data/classes.txt").write_text("ground\nBäume\nmer\n", encoding="utf-8")
+    outcome = deeplab_fast.fit(deeplab_fast.TrainConfig(**options))
+    for path in (outcome.best, *outcome.folder.glob("deeplab_v3_s16-*.pt")):
+        assert load(path)["names"] == ["ground", "Bäume", "mer"]
+    assert deeplab_fast.Segmenter(outcome.folder, device_target="CPU").names == ("ground", "Bäume", "mer")
+    flags = [
+        f"--ckpt_path={outcome.best}",
+        f"--data_root={tmp_path / 'data'}",
+        "--num_workers=0",
+        "--device_target=CPU",
+    ]
+    (tmp_path / "data/classes.txt").write_text("ground\ntree\nmer\n", encoding="utf-8")
+    evaluation.main([*flags, f"--data_lst={tmp_path / 'data/val.txt'}"])
+    assert "class 1 is 'tree' in the data and 'Bäume' in" in caplog.text
+    assert "tree" in capsys.readouterr().out
+    (tmp_path / "data/classes.txt").unlink()
+    evaluation.main([*flags, f"--data_lst={tmp_path / 'data/val.txt'}"])
+    assert "Bäume" in capsys.readouterr().out
+
+
+def test_a_file_holds_no_names_where_the_data_gives_none(options):
+    outcome = deeplab_fast.fit(deeplab_fast.TrainConfig(**options))
+    assert all("names" not in load(path) for path in outcome.folder.glob("*.pt"))

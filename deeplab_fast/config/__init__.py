@@ -5,6 +5,7 @@ Classes are combined by inheritance, so that every flag is written once and a su
 
 from .evaluation import EvalConfig
 from .flags import AUTO, flag, validate
+from .segmenter import SegmenterConfig
 from .shared import (
     MODELS,
     PRECISIONS,
@@ -19,6 +20,7 @@ from .shared import (
     ProtocolConfig,
     RecordCacheConfig,
     validate_image,
+    validate_protocol,
 )
 from .training import LossConfig, OptimiserConfig, RunConfig, TrainConfig, TrainDataConfig, validate_train
 
@@ -40,10 +42,12 @@ __all__ = [
     "ProtocolConfig",
     "RecordCacheConfig",
     "RunConfig",
+    "SegmenterConfig",
     "TrainConfig",
     "TrainDataConfig",
     "flag",
     "validate",
     "validate_image",
+    "validate_protocol",
     "validate_train",
 ]

@@ -19,6 +19,7 @@ OnBadSample = Literal["error", "skip"]
 
 MODELS: tuple[str, ...] = get_args(Model)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+SMALLEST_WINDOW = 17  # as --crop_size
 SCALES = ((1.0,), (0.5, 0.75, 1.0, 1.25, 1.75))  # by --scales_type
 
 
@@ -153,10 +154,25 @@ class ProtocolConfig:
 
     scales_type: Literal[0, 1] = flag(0, f"0: single scale; 1: sum over scales {SCALES[1]}.")
     flip: bool = flag(False, "Also sum over the mirrored image.")
+    window: int = flag(
+        0,
+        "Segment larger images in windows of so many pixels a side, each as an image of its own, and blend them where"
+        " they overlap; 0: each image whole.",
+        minimum=0,
+    )
+    overlap: float = flag(
+        0.5, "Least share of a window's side that it has in common with the next.", minimum=0, maximum=0.9
+    )
 
     @property
     def scales(self) -> tuple[float, ...]:
         return SCALES[self.scales_type]
+
+
+def validate_protocol(config: ProtocolConfig) -> None:
+    """Check that windows are large enough for the network; raise :class:`UserError` that names the flag."""
+    if 0 < config.window < SMALLEST_WINDOW:
+        raise UserError(f"--window={config.window}: expected at least {SMALLEST_WINDOW}, or 0 for whole images")
 
 
 def validate_image(config: ImageConfig) -> None:

@@ -144,7 +144,17 @@ def class_names(count: int, data_file: Records = "", data_lst: str = "", data_ro
     found = describe(data_file, data_lst, data_root)
     if found is not None:
         check_described(found, "num_classes", count)
-    return found.names if found and found.names else [f"class {i}" for i in range(count)]
+    return found.names if found and found.names else generic_names(count)
+
+
+def generic_names(count: int) -> list[str]:
+    """Return ``class 0``, ``class 1``, ...: the names of classes that have none."""
+    return [f"class {i}" for i in range(count)]
+
+
+def own_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, or none of them where they are the generic ones."""
+    return () if list(names) == generic_names(len(names)) else tuple(names)
 
 
 def check_same_classes(
@@ -155,7 +165,7 @@ def check_same_classes(
     if found is None:
         return
     check_described(found, "num_classes", len(names))
-    generic = [f"class {i}" for i in range(len(names))]
+    generic = generic_names(len(names))
     for index, (name, other) in enumerate(zip(names, found.names or names, strict=True)):
         if name != other and list(names) != generic and found.names != generic:
             raise UserError(f"{found.file}: class {index} is {other!r}; expected {name!r}, as in the training data")

@@ -4,9 +4,10 @@ How an image becomes classes is ``protocol.py``; the truth is never resized.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,19 +22,25 @@ from ..errors import UserError
 from ..ops import ConfusionCounter
 from .metrics import Scores
 from .protocol import Protocol, View, predictions, view_of
+from .windows import window_classes
 
 logger = logging.getLogger("deeplab_fast")
 
+T = TypeVar("T")
 
-_Loaded = tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]
+
+_Views = list[tuple[np.ndarray, np.ndarray]]
+_Loaded = tuple[_Views | np.ndarray, np.ndarray]  # an image to be seen in windows is as it is
 
 
 def _load(source: Source, protocol: Protocol, num_classes: int, ignore_label: int, index: int) -> _Loaded | UserError:
-    """Load every scale of image ``index``, and its truth; or return why it cannot be used."""
+    """Load every scale of image ``index``, or the image if it is for windows, and its truth; or return why not."""
     try:
         image, label = read_pair(source, index, num_classes, ignore_label, protocol.decoding)
     except UserError as error:
         return error
+    if protocol.is_windowed(image.shape[:2]):
+        return image, label
     return [view_of(image, size) for size in protocol.sizes], label
 
 
@@ -55,11 +62,17 @@ class _Batches:
         self.images_at_once = batch_size
 
     def predict(self, views: Sequence[View], targets: Sequence[tuple[int, int]]) -> list[Tensor]:
+        return self._fitting(
+            lambda at_once: predictions(self.model, views, targets, self.protocol, self.device, self.fused, at_once)
+        )
+
+    def predict_in_windows(self, image: np.ndarray) -> Tensor:
+        return self._fitting(lambda at_once: window_classes(self.model, image, self.protocol, self.device, at_once))
+
+    def _fitting(self, work: Callable[[int], T]) -> T:
         while True:
             try:
-                return predictions(
-                    self.model, views, targets, self.protocol, self.device, self.fused, self.images_at_once
-                )
+                return work(self.images_at_once)
             except torch.OutOfMemoryError:
                 if self.images_at_once == 1:
                     raise UserError(
@@ -150,11 +163,18 @@ def _usable(loaded: Sequence[_Loaded | UserError], skip_bad: bool) -> tuple[list
 def _count(loaded: Sequence[_Loaded], batches: _Batches, counter: ConfusionCounter) -> None:
     """Predict a batch and add it to the confusion matrix. Does not wait for a GPU."""
     pinned = batches.device.type == "cuda"
-    scales, labels = zip(*loaded, strict=True)
-    views = [
-        View(*(_stack(arrays, pinned) for arrays in zip(*scale, strict=True))) for scale in zip(*scales, strict=True)
-    ]
-    found = batches.predict(views, [label.shape for label in labels])
+    labels = [label for _, label in loaded]
+    whole = [(seen, label.shape) for seen, label in loaded if isinstance(seen, list)]
+    together: list[Tensor] = []
+    if whole:
+        scales, targets = zip(*whole, strict=True)
+        views = [
+            View(*(_stack(arrays, pinned) for arrays in zip(*scale, strict=True)))
+            for scale in zip(*scales, strict=True)
+        ]
+        together = batches.predict(views, targets)
+    rest = iter(together)
+    found = [next(rest) if isinstance(seen, list) else batches.predict_in_windows(seen) for seen, _ in loaded]
     truth = _flat(labels, pinned).to(batches.device, non_blocking=True)
     counter.add(truth, torch.cat([classes.view(-1) for classes in found]))
 

@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..config import ImageConfig, ModelConfig
 from ..config.flags import check_type, check_value, validate
@@ -17,8 +17,21 @@ C = TypeVar("C", bound=ModelConfig)
 _STORED = {f.name: f for c in (ModelConfig, ImageConfig) for f in dataclasses.fields(c) if f.name != "freeze_bn"}
 
 
+class Trained(NamedTuple, Generic[C]):
+    """A configuration, its model, and the names of the classes, none where the file has none."""
+
+    config: C
+    model: DeepLabV3
+    names: tuple[str, ...]
+
+
 def trained_model(config_class: type[C], flags: dict[str, Any]) -> tuple[C, DeepLabV3]:
-    """Load the configuration and the model (fp32, CPU, in evaluation mode) of ``--ckpt_path``.
+    """Load configuration and model alone, as :func:`load_trained`."""
+    return load_trained(config_class, flags)[:2]
+
+
+def load_trained(config_class: type[C], flags: dict[str, Any]) -> Trained[C]:
+    """Load the configuration, the model (fp32, CPU, in evaluation mode) and the classes' names of ``--ckpt_path``.
 
     A run folder stands for its ``best.pt``. Flags not given take the values stored in the checkpoint
     or, where it is not one of ours, what its tensors and its origin say.
@@ -51,7 +64,21 @@ def network_of(config_class: type[C], file: WeightFile, flags: dict[str, Any]) -
     validate(config)
     model = build_model(config)
     load_exactly(model, file)
-    return config, model.eval()
+    return Trained(config, model.eval(), stored_names(file, config.num_classes))
+
+
+def stored_names(file: WeightFile, count: int) -> tuple[str, ...]:
+    """Return the names of the classes that a file of this program stores; none where it has none.
+
+    Raises:
+        UserError: they are no ``count`` words.
+    """
+    names = file.names
+    if not file.is_ours or names is None:
+        return ()
+    if not isinstance(names, list) or len(names) != count or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{file.path}: damaged: 'names' does not hold the names of {count} classes")
+    return tuple(names)
 
 
 def stored_config(file: WeightFile) -> dict[str, Any]:

@@ -6,7 +6,7 @@ at the bottom right; its softmax is cropped and resized to the original size. Sc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..config import ImageConfig
+from ..config import ImageConfig, ProtocolConfig
 from ..ops import DEFAULT_DECODING, Decoding, LogitsView, normalise, resize_bilinear, upsample_argmax
 from ..runtime import autocast
 
@@ -30,12 +30,22 @@ class Protocol:
     std_rgb: tuple[float, ...]
     precision: str = "fp32"
     decoding: Decoding = DEFAULT_DECODING
+    window: int = 0  # side of the windows in pixels; 0: whole images
+    overlap: float = 0.5
 
     @classmethod
     def of(
         cls, images: ImageConfig, precision: str, scales: tuple[float, ...] = (1.0,), flip: bool = False
     ) -> "Protocol":
         return cls(images.crop_size, scales, flip, images.mean_rgb, images.std_rgb, precision, Decoding.of(images))
+
+    def in_windows(self, flags: ProtocolConfig) -> "Protocol":
+        """Return the protocol with the windows that ``--window`` and ``--overlap`` ask for."""
+        return replace(self, window=flags.window, overlap=flags.overlap)
+
+    def is_windowed(self, size: tuple[int, int]) -> bool:
+        """Tell whether an image of this (height, width) is larger than a window."""
+        return 0 < self.window < max(size)
 
     @property
     def sizes(self) -> list[int]:
@@ -131,9 +141,15 @@ def segment_images(
     fused: str = "auto",
 ) -> list[NDArray[np.uint8]]:
     """Return the classes, uint8 ``[H, W]``, of images, uint8 ``[H, W, 3]``, by the evaluation's protocol."""
+    targets = [(image.shape[0], image.shape[1]) for image in images]
+    found = predictions(model, views_of(images, protocol), targets, protocol, device, fused)
+    return [classes.cpu().numpy() for classes in found]
+
+
+def views_of(images: Sequence[np.ndarray], protocol: Protocol) -> list[View]:
+    """Return images, uint8 ``[H, W, 3]`` of any sizes, as one batch at every scale."""
     views = []
     for size in protocol.sizes:
         squares, extents = zip(*(view_of(image, size) for image in images), strict=True)
         views.append(View(torch.from_numpy(np.stack(squares)), torch.from_numpy(np.stack(extents))))
-    targets = [(image.shape[0], image.shape[1]) for image in images]
-    return [classes.cpu().numpy() for classes in predictions(model, views, targets, protocol, device, fused)]
+    return views

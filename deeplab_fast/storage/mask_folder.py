@@ -7,13 +7,13 @@ a result is done where its files are complete and the mark is that of this check
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from tqdm import tqdm
 
 from ..errors import UserError
@@ -24,11 +24,16 @@ DESCRIPTION_FILE = "predict.json"
 _MARK = "deeplab_fast"  # keyword of the PNG's text
 _PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
 _PNG_END, _JPEG_END = b"\0\0\0\0IEND\xaeB`\x82", b"\xff\xd9"
+_ZIP_END = b"PK\5\6"  # of the record that a zip file without a comment ends with
+_ZIP_END_SIZE = 22
+
+# Files beside the classes, by kind: what their names end with.
+BESIDE = {"overlay": "_overlay.jpg", "probabilities": "_probabilities.npz", "probability": "_probability.png"}
 
 
-def target_files(stem: Path) -> tuple[Path, Path]:
-    """Return the files of one result: classes and overlay."""
-    return stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}_overlay.jpg")
+def target_files(stem: Path, beside: Sequence[str] = ()) -> list[Path]:
+    """Return the files of one result: the classes, then those of the kinds in ``beside``."""
+    return [stem.with_name(f"{stem.name}{end}") for end in (".png", *(BESIDE[kind] for kind in beside))]
 
 
 def read_provenance(root: Path) -> dict[str, Any] | None:
@@ -53,7 +58,8 @@ class MaskFolder:
 
     root: Path
     provenance: dict[str, Any]
-    with_overlay: bool
+    beside: tuple[str, ...] = ()  # kinds of files that belong to a result, names of BESIDE
+    over_all: tuple[str, ...] = ()  # files over all results
 
     def describe(self, **facts: Any) -> None:
         """Write ``predict.json``: the provenance, and ``facts`` for the reader."""
@@ -71,8 +77,7 @@ class MaskFolder:
 
     def is_complete(self, stem: Path) -> bool:
         """Tell whether all files of a result are there from beginning to end."""
-        mask, overlay = target_files(self.root / stem)
-        return _ends_with(mask, _PNG_END) and (not self.with_overlay or _ends_with(overlay, _JPEG_END))
+        return all(_is_whole(path) for path in target_files(self.root / stem, self.beside))
 
     def conflict(self, stem: Path, image: bytes, is_ours: bool) -> str:
         """Say why the mask that is there is not one of ``image`` by this checkpoint and these flags; empty if it is.
@@ -87,18 +92,22 @@ class MaskFolder:
             return "is the result of another checkpoint or other flags"
         return "" if found[1] == expected[1] else "is the result of another image, or of this one before it was changed"
 
-    def write(self, stem: Path, image: bytes, mask: Image.Image, overlay: Image.Image | None) -> None:
+    def write(
+        self, stem: Path, image: bytes, mask: Image.Image, beside: Mapping[str, Callable[[Path, PngInfo], None]]
+    ) -> None:
         """Write a result, the mask last: where it is, all of it is.
+
+        ``beside``: who writes the other files, by kind, given a path and what a PNG is to hold.
 
         Raises:
             UserError: the disk is full, or the folder is gone.
         """
-        mask_file, overlay_file = target_files(self.root / stem)
+        mask_file, *others = target_files(self.root / stem, list(beside))
         text = PngInfo()
         text.add_text(_MARK, self.mark(image))
-        if overlay is not None:
-            with replace_file(overlay_file, durable=False) as partial:
-                overlay.save(partial, quality=92)
+        for path, save in zip(others, beside.values(), strict=True):
+            with replace_file(path, durable=False) as partial:
+                save(partial, text)
         with replace_file(mask_file, durable=False) as partial:
             mask.save(partial, pnginfo=text)
 
@@ -109,6 +118,18 @@ def _ends_with(path: Path, end: bytes) -> bool:
             file.seek(-len(end), os.SEEK_END)
             return file.read() == end
     except OSError:  # missing, or shorter than that
+        return False
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a file of a result, of whatever kind, is there from beginning to end."""
+    if path.suffix != ".npz":
+        return _ends_with(path, _PNG_END if path.suffix == ".png" else _JPEG_END)
+    try:
+        with path.open("rb") as file:
+            file.seek(-_ZIP_END_SIZE, os.SEEK_END)
+            return file.read(len(_ZIP_END)) == _ZIP_END
+    except OSError:
         return False
 
 
@@ -124,18 +145,20 @@ def _is_cut_short(mask: Path) -> bool:
 def _read_mark(mask: Path) -> str:
     """Return a mask's mark; empty where it has none or is not a PNG."""
     try:
-        with Image.open(mask, formats=("PNG",)) as image:
+        with PngImageFile(mask) as image:  # Image.open refuses a large one
             return str(image.info.get(_MARK, ""))
     except Exception:  # whatever a damaged file makes Pillow say
         return ""
 
 
-def results_among(paths: Iterable[Path], root: Path) -> set[Path]:
+def results_among(paths: Iterable[Path], root: Path, is_root: bool = False) -> set[Path]:
     """Return those of the image files ``paths`` that predictions wrote into folders below ``root``.
+
+    ``is_root``: or into ``root`` itself.
 
     They lie below a ``predict.json`` of this program and carry its mark, or are the overlay beside such a mask.
     """
-    below = [(path, [parent for parent in path.parents if root in parent.parents]) for path in paths]
+    below = [(path, [p for p in path.parents if root in p.parents or (is_root and p == root)]) for path in paths]
     folders = {folder for _, parents in below for folder in parents if _is_described(folder)}
     return {path for path, parents in below if folders.intersection(parents) and _is_result(path)}
 
@@ -175,11 +198,14 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Path, Path]], overwr
         other = differences(folder.provenance, described)
         raise UserError(f"--output={folder.root}: holds results of another run, which differs in {other}; {advice}")
     found = Found(set(), [])
+    if described is None:
+        there = [folder.root / name for name in folder.over_all if os.path.lexists(folder.root / name)]
+        found.conflicts.extend(f"{path} is no result of this program" for path in there)
     for path, stem in tqdm(images, desc="look for results", unit="image", leave=False, disable=None):
-        mask, overlay = target_files(folder.root / stem)
+        mask, *others = target_files(folder.root / stem, folder.beside)
         if not os.path.lexists(mask):
-            if described is None and folder.with_overlay and os.path.lexists(overlay):
-                found.conflicts.append(f"{overlay} is no result of this program")
+            there = [path for path in others if os.path.lexists(path)] if described is None else []
+            found.conflicts.extend(f"{path} is no result of this program" for path in there)
             continue
         if overwrite and is_ours:
             continue

@@ -17,6 +17,12 @@ _INDIFFERENT = {
     *("record_cache", "record_cache_gb"),
 }
 
+# What a result was made with before there was such a flag: it is the same result.
+_BEFORE_FLAGS: dict[str, Any] = {
+    **{"save": ["classes", "overlay"], "probability_of": "", "clear": False, "outlines": False, "legend": False},
+    **{"palette": "", "window": 0, "overlap": 0.5},
+}
+
 
 def weights_digest(model: torch.nn.Module) -> str:
     """Return the SHA-256 of names, types, shapes and values of a model's parameters and buffers."""
@@ -29,8 +35,8 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 def deciding_flags(config: Any) -> dict[str, Any]:
     """Return the fields of a configuration that decide a result, as JSON has them."""
-    flags = {k: v for k, v in dataclasses.asdict(config).items() if k not in _INDIFFERENT}
-    return as_json(flags)
+    flags = as_json({k: v for k, v in dataclasses.asdict(config).items() if k not in _INDIFFERENT})
+    return {k: v for k, v in flags.items() if k not in _BEFORE_FLAGS or v != _BEFORE_FLAGS[k]}
 
 
 def as_json(value: dict[str, Any]) -> dict[str, Any]:

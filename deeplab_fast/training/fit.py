@@ -168,10 +168,5 @@ def _report(run: Run, outcome: Outcome) -> Outcome:
     content = load(best)
     measured = [r for r in read_json_lines(outcome.folder / METRICS) if r.get("miou") is not None]
     at_end = [r["miou"] for r in measured if r["step"] == state.step]
-    return dataclasses.replace(
-        outcome,
-        miou=at_end[-1] if at_end else None,
-        best=best,
-        best_miou=content["miou"],
-        best_epoch=content["epoch"],
-    )
+    miou = at_end[-1] if at_end else None
+    return dataclasses.replace(outcome, miou=miou, best=best, best_miou=content["miou"], best_epoch=content["epoch"])

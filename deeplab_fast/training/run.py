@@ -79,6 +79,7 @@ def prepare_run(
         elif found is None and world.is_main:
             say_random(config)
         state = build_state(config, model, device, world, schedule, *sources.digests(), precision.reason)
+        state.names = sources.own_names
         if found is not None:
             continue_from(state, found)
     return Run(state, sources, schedule, found.content["evaluated"] if found is not None else 0)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..config import TrainConfig
-from ..data.classes import check_same_classes, class_names
+from ..data.classes import check_same_classes, class_names, own_names
 from ..data.open_records import open_records
 from ..data.remote import RecordCache, find_records
 from ..data.sources import Source, keys_digest, list_source
@@ -50,6 +50,11 @@ class Sources:
         if held_out is not None:
             check_same_classes(names, val_data_file, config.val_data_lst, held_out_root)
         return cls(train, held_out, names)
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """Names of the classes that the data gives; none where it gives numbers alone."""
+        return own_names(self.names)
 
     def digests(self) -> tuple[str, str]:
         """Return digests of the keys of both sets, empty where nothing is held out: whether two runs' are the same."""

@@ -62,6 +62,7 @@ class TrainState:
     steps_per_epoch: int
     data: str = ""  # digest of the training samples' keys
     held_out: str = ""  # of the held-out samples' keys
+    names: tuple[str, ...] = ()  # of the classes, where the data names them
     run: str = ""  # who wrote a checkpoint: drawn once, and kept by what continues it
     precision_reason: str = "as asked"  # why config.precision is what it is, for the log
     step: int = 0
@@ -100,7 +101,12 @@ class TrainState:
             "rng": rng_state(self.device),
             "config": public_fields(self.config),
             "versions": versions(),
+            **self.named(),
         }
+
+    def named(self) -> dict[str, list[str]]:
+        """Return the entry of a file that names the classes; nothing where they have no names."""
+        return {"names": list(self.names)} if self.names else {}
 
     def load_state_dict(self, content: dict[str, Any], name: str) -> None:
         """Continue from a checkpoint.

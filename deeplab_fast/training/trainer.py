@@ -191,6 +191,7 @@ class Trainer:
                 "miou": scores.miou,
                 "config": public_fields(state.config),
                 "versions": versions(),
+                **state.named(),
             }
             save_atomically(content, best)
         return better

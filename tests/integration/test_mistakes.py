@@ -205,6 +205,8 @@ OWN = ("--data_root=.", "--image_dir=.", "--label_dir=.")
         ("eval", ["--ckpt_path=none.pt"], "none.pt: No such file"),
         ("predict", ["--ckpt_path=x", "--output=y"], "--input: missing"),
         ("predict", ["--ckpt_path=x", "--input=none", "--output=y"], "--input=none: no such file or folder"),
+        ("predict", ["--input=x", "--output=y", "--save=masks"], "--save=masks: expected some of classes, overlay"),
+        ("predict", ["--input=x*.jpg", "--output=y"], "--input=x*.jpg: no image; expected files ending in"),
         ("export", ["--ckpt_path=x"], "--output: missing"),
         ("export", ["--format=tflite", "--output=x"], "--format=tflite: expected one of onnx, pt2"),
         ("prepare", ["lits"], "prepare lits: unknown; expected one of download, labels, lists, records, check"),

@@ -280,7 +280,7 @@ def test_d1_a_signal_says_how_many_are_done_and_the_next_run_goes_on(predict, tm
 
 
 def test_d1_an_image_that_vanishes_or_needs_too_much_memory_is_a_bad_one(predict, samples, tmp_path, monkeypatch):
-    from deeplab_fast import predict as program
+    from deeplab_fast.prediction import batches as program
 
     decode, errors = (
         program.decode_image,
@@ -368,7 +368,7 @@ def no_work(monkeypatch):
         pytest.fail("the work was begun")
 
     monkeypatch.setattr("deeplab_fast.eval.evaluate", forbid)
-    monkeypatch.setattr("deeplab_fast.predict.segment_images", forbid)
+    monkeypatch.setattr("deeplab_fast.prediction.network.score_images", forbid)
     monkeypatch.setattr("torch.export.export", forbid)
 
 

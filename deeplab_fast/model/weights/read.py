@@ -35,6 +35,7 @@ class WeightFile:
     family: Family = TORCHVISION
     beside: frozenset[str] = frozenset()  # names that stand beside the network, where it is an attribute of another
     is_ours: bool = False  # written by this program
+    names: Any = None  # of the classes, as the file has them
 
 
 def read_weights(path: str | Path, channels: str = "auto") -> WeightFile:
@@ -66,6 +67,7 @@ def weights_in(content: Mapping[str, Any], path: Path, channels: str = "auto") -
         family=family,
         beside=beside,
         is_ours=str(content.get("format", "")).startswith("deeplab_fast."),
+        names=content.get("names"),
     )
 
 

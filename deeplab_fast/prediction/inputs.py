@@ -1,0 +1,129 @@
+"""The images that ``--input`` means, the names of their results, and what stands in a result's way."""
+
+import glob
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..data.folders import IMAGE_SUFFIXES, is_hidden
+from ..data.folders import find_images as search
+from ..data.lists import line_fields, read_lines
+from ..errors import UserError
+from ..storage.mask_folder import results_among, target_files
+
+logger = logging.getLogger("deeplab_fast")
+
+LIST_SUFFIX = ".txt"
+
+
+class Item(NamedTuple):
+    """An image file, and where its results go below the output folder, without suffix."""
+
+    path: Path
+    stem: Path
+
+
+def find_images(given: str) -> list[Item]:
+    """Find the images to segment: a file, those of a folder or that match a pattern, or those that a list names.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(given)
+    if path.is_file():
+        return _listed(path) if path.suffix.lower() == LIST_SUFFIX else [Item(path, Path(path.stem))]
+    if path.is_dir():
+        return _in_folder(path)
+    if glob.has_magic(given):
+        return _matching(given)
+    raise UserError(f"--input={given}: no such file or folder")
+
+
+def _in_folder(folder: Path) -> list[Item]:
+    found = search(folder)
+    if left_out := found.describe():
+        logger.info("%s: left out: %s", folder, left_out)
+    if not found.files:
+        raise UserError(f"--input={folder}: no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    return [Item(p, p.relative_to(folder).with_suffix("")) for p in found.files]
+
+
+def _matching(pattern: str) -> list[Item]:
+    """Return the images that a pattern matches, ``**`` over subfolders; named from its last folder without a star."""
+    fixed = _fixed_part(pattern)
+    paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
+    images = [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(p.name)]
+    if len(images) < len(paths):
+        logger.info("%s: left out: %d files that are no image", pattern, len(paths) - len(images))
+    if not images:
+        raise UserError(f"--input={pattern}: no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    return [Item(p, p.relative_to(fixed).with_suffix("")) for p in images]
+
+
+def _fixed_part(pattern: str) -> Path:
+    """Return the folder that a pattern names before its first star."""
+    parts = Path(pattern).parts
+    return Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+
+
+def _listed(list_file: Path) -> list[Item]:
+    """Return the images of a list: a path on each line, from the list's folder; a label behind it is passed over.
+
+    One that lies outside that folder gives its results its bare name.
+    """
+    items = []
+    for number, line in enumerate(read_lines(list_file, "a list of images, one a line"), 1):
+        words = line_fields(line)
+        if not words:
+            continue
+        whole = line.strip()
+        name = whole if len(words) == 1 or (list_file.parent / whole).is_file() else words[0]
+        if len(words) > 2 and name != whole:
+            raise UserError(f"{list_file}, line {number}: {len(words)} words; expected one image, or 'IMAGE LABEL'")
+        path = list_file.parent / name
+        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+        items.append(Item(path, Path(name).with_suffix("") if inside else Path(path.stem)))
+    if not items:
+        raise UserError(f"{list_file}: empty; expected a list of images, one a line")
+    return list(dict.fromkeys(items))
+
+
+def without_results(images: Sequence[Item], given: str) -> list[Item]:
+    """Leave out, and count, what earlier predictions wrote below a folder or to where a pattern matches.
+
+    What a user names by itself, alone or in a list, is taken as it is.
+    """
+    path = Path(given)
+    if path.is_file():
+        return list(images)
+    root = path if path.is_dir() else _fixed_part(given)
+    results = results_among((item.path for item in images), root, is_root=not path.is_dir())
+    kept = [item for item in images if item.path not in results]
+    if results:
+        where = ", ".join(sorted({str(path.parent) for path in results}))
+        logger.info("left out: %d results of earlier predictions in %s", len(results), where)
+    if not kept:
+        raise UserError(f"--input={given}: no image but results of earlier predictions")
+    return kept
+
+
+def check_targets(images: Sequence[Item], given: Path, out: Path, beside: Sequence[str]) -> None:
+    """Raise :class:`UserError` where a result would replace an input or another result, or lie among the inputs.
+
+    ``beside``: what is written beside the classes, names of :data:`deeplab_fast.storage.mask_folder.BESIDE`.
+    """
+    inputs = {item.path.resolve() for item in images}
+    sources: dict[Path, Path] = {}
+    for path, name in images:
+        for target in target_files(out / name, beside):
+            if target.resolve() in inputs:
+                raise UserError(f"--output={out}: {target} is an input; expected another folder")
+            if target in sources:
+                raise UserError(f"{path}: its result would have the name of {sources[target]}'s")
+            sources[target] = path
+    if given.is_dir() and given.resolve() == out.resolve():
+        raise UserError(
+            f"--output={out}: is --input; the next prediction would find results there. Expected another folder"
+        )
