@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
 VERBS = [
     "Add", "Allocate", "Answer", "Assign", "Augment", "Average", "Begin", "Bring", "Build", "Call", "Check", "Choose",
     "Close", "Collect", "Compare", "Compute", "Continue", "Convert", "Convolve", "Copy", "Count", "Decode", "Describe",
-    "Do", "Download", "Draw", "Drop", "Encode", "Evaluate", "Export", "Fill", "Find", "Give", "Join", "Keep", "Launch", "Lay",
+    "Do", "Download", "Draw", "Drop", "Encode", "Evaluate", "Export", "Fill", "Find", "Give", "Join", "Keep",
+    "Launch", "Lay",
     "Leave", "Let", "List", "Load", "Lock", "Log", "Look", "Make", "Map", "Measure", "Merge", "Move", "Name", "Note",
     "Open", "Pack", "Parse", "Predict", "Print", "Put", "Raise", "Read", "Refuse", "Remove", "Resize", "Return", "Run",
     "Say", "Score", "Seed", "Segment", "Set", "Sort", "Specify", "Start", "Sum", "Take", "Tell", "Train", "Turn",
