@@ -27,7 +27,7 @@ def test_dashes_and_underscores_are_the_same():
     [
         ("--lr=0.1", "--lr: unknown flag; here: --base_lr"),
         ("--work-dir=x", "--work_dir: unknown flag; here: --train_dir"),
-        ("--group_size=8", "--group_size: unknown flag; here: torchrun --nproc-per-node=N"),
+        ("--group_size=8", "--group_size: unknown flag; here: torchrun starts"),
         ("--base_lt=1", "--base_lt: unknown flag; did you mean --base_lr"),
         ("--zzz=1", "--zzz: unknown flag; see --help"),
     ],
@@ -39,9 +39,9 @@ def test_an_unknown_flag_is_told_its_name_here(flag, said):
 
 def test_what_other_programs_flags_are_called_here_exists():
     ours = {field.name for config in (TrainConfig, EvalConfig) for field in dataclasses.fields(config)}
-    told = [unknown_flag(f"--{name}", ()).split("; here: ")[1] for name in OTHER_NAMES]
-    assert {flag for text in told for flag in re.findall(r"--(\w+)(?![\w-])", text)} - {"nproc"} <= ours
+    assert {flag for text in OTHER_NAMES.values() for flag in re.findall(r"--(\w+)", text)} <= ours
     assert not ours & OTHER_NAMES.keys()
+    assert "; here: " not in unknown_flag("--work_dir", ["--output"])
 
 
 @pytest.mark.parametrize(

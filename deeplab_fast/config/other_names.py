@@ -1,9 +1,10 @@
 """What the flags of other training programs are called here, for the error that an unknown flag is."""
 
 import difflib
+import re
 from collections.abc import Sequence
 
-_TORCHRUN = "torchrun --nproc-per-node=N -m deeplab_fast.train starts N processes"
+_TORCHRUN = "torchrun starts the processes (docs/runs.md)"
 _DATA = "--data_file, or --data_root with --data_lst"
 
 # Of the MindSpore recipe, torchvision's references/segmentation, mmsegmentation's tools and VainF's trainer.
@@ -41,7 +42,9 @@ def unknown_flag(name: str, known: Sequence[str]) -> str:
 
     All of them with ``--``.
     """
-    if here := OTHER_NAMES.get(name.removeprefix("--")):
+    here = OTHER_NAMES.get(name.removeprefix("--"), "")
+    named = re.findall(r"--\w+", here)
+    if here and (not named or any(flag in known for flag in named)):  # export has no --train_dir
         return f"{name}: unknown flag; here: {here}"
     near = difflib.get_close_matches(name, known, n=1)
     return f"{name}: unknown flag" + (f"; did you mean {near[0]}?" if near else "; see --help")

@@ -49,8 +49,8 @@ def load_trained(config_class: type[C], flags: dict[str, Any]) -> Trained[C]:
     return network_of(config_class, read_weights(path, flags.get("ckpt_channels", "auto")), flags)
 
 
-def network_of(config_class: type[C], file: WeightFile, flags: dict[str, Any]) -> tuple[C, DeepLabV3]:
-    """Build and fill the network of a file that was read, as :func:`trained_model`.
+def network_of(config_class: type[C], file: WeightFile, flags: dict[str, Any]) -> Trained[C]:
+    """Build and fill the network of a file that was read, as :func:`load_trained`.
 
     Raises:
         UserError: it is of another network than ours or than the flags say, or has a non-finite weight.

@@ -110,8 +110,10 @@ def _to_weights(text: str, config: ConvertConfig, flags: dict[str, Any]) -> int:
     if output.exists() and source.exists() and output.samefile(source):
         raise UserError(f"--output={output}: is the source itself; expected another file")
     file = read_weights(source, config.ckpt_channels)
-    tensors, stored = _backbone(file, kind) if is_backbone_alone(file) else _network(file, kind, given)
-    save_as(kind, tensors, stored, output)
+    if is_backbone_alone(file):
+        save_as(kind, *_backbone(file, kind), output)
+    else:
+        _save_network(file, kind, given, output)
     print(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, equal when read back")
     return 0
 
@@ -141,8 +143,8 @@ def _backbone(file: WeightFile, kind: Kind) -> tuple[dict[str, Any], dict[str, A
     return tensors, {"backbone": name}
 
 
-def _network(file: WeightFile, kind: Kind, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    config, model = network_of(_NetworkConfig, file, given)
+def _save_network(file: WeightFile, kind: Kind, given: dict[str, Any], output: Path) -> None:
+    config, model, names = network_of(_NetworkConfig, file, given)
     tensors = model.state_dict()
     logger.info("%s: %s", file.path, describe_match(tensors, file))
     origin = "this program" if file.is_ours else file.family.name
@@ -150,7 +152,7 @@ def _network(file: WeightFile, kind: Kind, given: dict[str, Any]) -> tuple[dict[
     if kind == "torchvision":
         _say_of_torchvision(config)
     stored = {f.name: getattr(config, f.name) for c in (ModelConfig, ImageConfig) for f in dataclasses.fields(c)}
-    return tensors, stored
+    save_as(kind, tensors, stored, output, names)
 
 
 def _say_of_torchvision(config: ModelConfig) -> None:

@@ -184,3 +184,10 @@ def test_metadata_that_are_no_json_are_refused(recipe, tmp_path):
     save_file(tensors, path, metadata={"deeplab_fast": "deeplab_fast.weights/2", "config": '{"num_classes": "x"}'})
     with pytest.raises(UserError, match="damaged configuration: --num_classes"):
         trained_model(PredictConfig, {"ckpt_path": str(path)})
+
+
+def test_names_of_classes_go_along(own, tmp_path):
+    names = ["ground", "tree", "sea"]
+    torch.save(torch.load(own, weights_only=True) | {"names": names}, own)
+    convert(own, f"--output={tmp_path}/out.pt")
+    assert torch.load(tmp_path / "out.pt", weights_only=True)["names"] == names

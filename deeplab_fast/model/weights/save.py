@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -28,10 +28,13 @@ _STORING = ("weights", "safetensors")  # kinds that hold a configuration
 _BACKBONE = "backbone."
 
 
-def save_as(kind: Kind, tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: Path) -> None:
+def save_as(
+    kind: Kind, tensors: Mapping[str, Tensor], config: Mapping[str, Any], path: Path, names: Sequence[str] = ()
+) -> None:
     """Write ``tensors``, a network's or a backbone's with its image classifier (``fc``) if it has one, under our names.
 
-    ``weights``: as ``best.pt``, with ``config`` (JSON values, tuples as lists). ``torchvision``: a bare state dict.
+    ``weights``: as ``best.pt``, with ``config`` (JSON values, tuples as lists) and the classes' ``names``, which no
+    other kind keeps. ``torchvision``: a bare state dict.
     ``safetensors``: the same tensors, ``config`` in the metadata. ``mindspore``: as the recipe's programs load it. A
     backbone alone has the names of torchvision's classifiers.
 
@@ -39,7 +42,7 @@ def save_as(kind: Kind, tensors: Mapping[str, Tensor], config: Mapping[str, Any]
         UserError: the recipe has no such network, the file cannot be written, or what is read back differs.
     """
     plain = json.loads(json.dumps(dict(config)))
-    content = _WRITERS[kind](tensors, plain)
+    content = _weights(tensors, plain, names) if kind == "weights" else _WRITERS[kind](tensors, plain)
     make_folder(path.parent, f"--output={path}")
     with replace_file(path) as partial:
         content(partial)
@@ -79,8 +82,10 @@ def _named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 _Writer = Callable[[Path], object]
 
 
-def _weights(tensors: Mapping[str, Tensor], config: dict[str, Any]) -> _Writer:
+def _weights(tensors: Mapping[str, Tensor], config: dict[str, Any], names: Sequence[str]) -> _Writer:
     content = {"format": WEIGHTS_FORMAT, "model": _named(tensors), "config": config, "versions": versions()}
+    if names:
+        content["names"] = list(names)
     return lambda path: save_atomically(content, path)
 
 
@@ -104,7 +109,6 @@ def _mindspore(tensors: Mapping[str, Tensor], config: dict[str, Any]) -> _Writer
 
 
 _WRITERS: dict[Kind, Callable[[Mapping[str, Tensor], dict[str, Any]], _Writer]] = {
-    "weights": _weights,
     "torchvision": _torchvision,
     "safetensors": _safetensors,
     "mindspore": _mindspore,
