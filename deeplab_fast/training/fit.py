@@ -11,7 +11,7 @@ from pathlib import Path
 from ..config import TrainConfig, validate_train
 from ..config.urls import public_fields
 from ..distributed import World, process_group
-from ..errors import UserError
+from ..errors import Interrupted, UserError
 from ..evaluation.protocol import Protocol
 from ..report import write_report
 from ..runtime import (
@@ -64,6 +64,7 @@ def fit(config: TrainConfig, world: World | None = None) -> Outcome:
     Raises:
         UserError: a flag, the data, the weights or the folder are of no use; says why.
         TrainingDiverged: a loss is NaN or infinite.
+        Interrupted: a signal came while the data was waited for, before the first step.
     """
     world = world or World()
     validate_train(config)
@@ -83,7 +84,13 @@ def fit(config: TrainConfig, world: World | None = None) -> Outcome:
             check_precision(config.precision, device)
         here = common_precision(world.gather(resolve_precision(config.precision, device)))
         found = take_folder(config, checkpoints, world, held)
-        run = prepare_run(config, here, device, world, found)
+        try:
+            run = prepare_run(config, here, device, world, found)
+        except UserError as error:
+            if stop.signal is None:
+                raise
+            logger.info("%s", error)  # such as that samples were still waited for; there is nothing to save yet
+            raise Interrupted(stop.signal) from None
         is_new = found is None
         del found  # its tensors were copied
         _train(run, checkpoints, is_new, stop)
