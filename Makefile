@@ -67,7 +67,7 @@ bench: setup
 # The native tests, built for the address and undefined-behaviour sanitizers; no copy of the usual build is touched.
 ASAN := build/asan
 ASAN_TESTS := tests/native tests/ops/test_decode.py tests/ops/test_confusion.py tests/ops/test_sample_loader.py \
-	tests/data/test_augment.py tests/data/test_loader.py
+	tests/data/test_augment.py tests/data/test_loader.py tests/data/test_pillow_images.py
 asan: setup
 	DEEPLAB_FAST_WITHOUT=cuda DEEPLAB_FAST_SANITIZE=address,undefined \
 		$(BIN)/python setup.py --quiet build --build-lib $(ASAN) --build-temp $(ASAN)-temp
