@@ -13,6 +13,8 @@ from deeplab_fast.ops.input import decode
 from deeplab_fast.ops.input.exif import turned
 from deeplab_fast.ops.input.pillow_formats import encode_png
 
+pytestmark = pytest.mark.gpu
+
 RGB = np.kron(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8), np.ones((4, 4, 1), np.uint8))[:19, :26]
 COMPRESSIONS = [None, *(("tiff_lzw", "tiff_deflate", "packbits", "jpeg") if features.check("libtiff") else ())]
 
