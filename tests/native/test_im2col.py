@@ -7,6 +7,7 @@ beyond the map. Whatever that makes of a random map must be torch's convolution,
 
 import ctypes
 import itertools
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -46,7 +47,8 @@ def compile_host(target):
     include = [f"-I{HEADERS[-1]}", f"-I{HEADERS[-1].parent / 'tools/util/include'}"]
     flags = ["-std=c++17", "-O1", "-DNDEBUG", "-Xcompiler", "-fPIC", "-shared", "--expt-relaxed-constexpr"]
     command = ["nvcc", *flags, "-arch=sm_90a", *include, HERE / "im2col_host.cu", "-o", target]
-    subprocess.run(command, check=True, capture_output=True)
+    environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}  # nvcc does not bear the sanitizers'
+    subprocess.run(command, check=True, capture_output=True, env=environment)
 
 
 class Reader:
