@@ -1,4 +1,4 @@
-"""How fast a data set can be fed, and what holds it back.
+"""Rate at which a data set can be fed, and what holds it back.
 
 ``python -m benchmarks.run loader --data_file=voc.tar`` loads batches as training would, for a few seconds with each
 number of threads, and names the bottleneck: disk, decode, augment or copy.

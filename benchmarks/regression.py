@@ -1,4 +1,4 @@
-"""Whether results are slower than older ones of the same kind."""
+"""Comparison of results with older ones of the same kind: which became slower."""
 
 import json
 from collections.abc import Iterator

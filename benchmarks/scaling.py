@@ -1,4 +1,4 @@
-"""How a step's time goes with the batch and the crop: ours beside torchvision's eager step.
+"""Time of a step over batches and crops: ours beside torchvision's eager step.
 
 ``python -m benchmarks.run scaling`` prints a table and, with ``--out``, writes JSON, markdown and a chart. A size that
 does not fit the memory is said so; agreement is checked at each.

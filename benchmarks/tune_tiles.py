@@ -1,4 +1,4 @@
-"""Which convolutions our kernels are ahead in on this GPU, and by which tiles: the table that ``--fused=auto`` reads.
+"""Table of the convolutions that our kernels are ahead in on this GPU, and by which tiles: ``--fused=auto`` reads it.
 
 ``python -m benchmarks.run tune_tiles`` times the convolutions of the network. First each of our kernels by each tile
 that it may have; then, by the fastest, forward and backward with the statistics of the output beside the vendor's

@@ -1,4 +1,4 @@
-"""From the command line to a configuration: argparse over the fields of a dataclass.
+"""The way from the command line to a configuration: argparse over the fields of a dataclass.
 
 Flags accept ``-`` and ``_`` alike, every flag is also a key of a YAML file (``--config``, several of them where it is
 given again), and a mistake is one line on stderr with exit status 2.

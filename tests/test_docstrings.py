@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
+BENCHMARKS = PACKAGE.parent / "benchmarks"
 
 # What a docstring of a function may begin with. A new verb is added here on purpose.
 VERBS = [
@@ -100,6 +101,14 @@ def test_classes_and_properties_say_what_they_are(definitions):
         if not is_action(node) and (text := ast.get_docstring(node))
     }
     assert {name: word for name, word in words.items() if word in REFUSED or word.startswith(("``(", ":"))} == {}
+
+
+def test_modules_and_private_classes_say_what_they_are():
+    """Those of ``benchmarks/`` too."""
+    trees = [*modules(), *((path.name, ast.parse(path.read_text())) for path in BENCHMARKS.rglob("*.py"))]
+    nodes = [(name, n) for name, tree in trees for n in ast.walk(tree) if isinstance(n, ast.Module | ast.ClassDef)]
+    words = {(name, first_word(ast.get_docstring(node) or "")) for name, node in nodes}
+    assert {found for found in words if found[1] in REFUSED} == set()
 
 
 def takes_arrays(annotation, aliases):

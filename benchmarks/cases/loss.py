@@ -1,4 +1,4 @@
-"""From low-resolution logits: the loss, and the classes."""
+"""The loss and the classes from low-resolution logits."""
 
 from collections.abc import Callable
 from typing import Any

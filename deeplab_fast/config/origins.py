@@ -1,4 +1,4 @@
-"""Where a configuration's values came from: files of flags, and the command line over them."""
+"""The origins of a configuration's values: files of flags, and the command line over them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

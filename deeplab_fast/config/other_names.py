@@ -1,4 +1,4 @@
-"""What the flags of other training programs are called here, for the error that an unknown flag is."""
+"""The names here of other training programs' flags, for the error that an unknown flag is."""
 
 import difflib
 import re

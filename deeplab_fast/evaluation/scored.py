@@ -1,4 +1,4 @@
-"""What a network says of one image, kept small: scores of low resolution, from which probabilities are made."""
+"""A network's scores of one image, kept small: at their low resolution, from which probabilities are made."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

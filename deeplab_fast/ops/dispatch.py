@@ -1,4 +1,4 @@
-"""Who computes: whether an op's kernels run (``fused = auto | on | off``), said once; and how functions become ops.
+"""Choice of who computes: an op's kernels or torch (``fused = auto | on | off``), said once; and functions made ops.
 
 Between kernels of ours and the library's convolutions ``conv/route.py`` decides.
 

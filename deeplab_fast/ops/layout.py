@@ -1,4 +1,4 @@
-"""How activations ``[N, C, H, W]`` lie in memory: channels-last, or pixel-major.
+"""Layouts of activations ``[N, C, H, W]`` in memory: channels-last, or pixel-major.
 
 Channels-last is ``[N, H, W, C]``; pixel-major ``[H, W, N, C]``: all images of a pixel beside each other. Both are
 only strides, so every torch operation takes both. A convolution whose taps hang over the map's edge leaves out more of

@@ -1,4 +1,4 @@
-"""From the flags of ``prepare labels`` to the labels of a set: which format they are of, and its reader."""
+"""The way from the flags of ``prepare labels`` to the labels of a set: their format, and its reader."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

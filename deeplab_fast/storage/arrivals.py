@@ -91,7 +91,7 @@ class Arrivals:
 
 
 class _State:
-    """What the thread and those who wait share; ``changed`` guards all of it."""
+    """State that the thread and those who wait share; ``changed`` guards all of it."""
 
     def __init__(self, files: list[Coming], advice: str) -> None:
         self.files, self.advice = files, advice
@@ -146,7 +146,7 @@ class _State:
 
 
 class _Shown:
-    """What is said of a wait for a file that takes a moment: a line, and a bar of its bytes."""
+    """A line and a bar of bytes for a wait that takes more than a moment."""
 
     def __init__(self, state: _State, number: int) -> None:
         self._state, self._file = state, state.files[number]

@@ -75,13 +75,20 @@ def _with_batch(config: TrainConfig, samples: int, device: torch.device, world: 
     if world.is_main:
         logger.info(
             "--batch_size=%d: memory holds about %d images, at %.0f MB and %.0f for each; an epoch has %d for a batch",
-            *(batch, fitting, needed.fixed / 1e6, needed.per_image / 1e6, share),
+            batch,
+            fitting,
+            needed.fixed / 1e6,
+            needed.per_image / 1e6,
+            share,
         )
         if fitting == 0:
             logger.warning("memory may not be enough for one image: try a smaller --crop_size or --backbone")
         logger.info(
             "--base_lr=%g: %g is meant for %d images a step, of which there are %d",
-            *(rate, config.base_lr, _IMAGES, images),
+            rate,
+            config.base_lr,
+            _IMAGES,
+            images,
         )
     return replace(config, batch_size=batch, base_lr=rate)
 

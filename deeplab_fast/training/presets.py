@@ -1,4 +1,4 @@
-"""From the flags that were given to a complete configuration of a run."""
+"""The way from the flags that were given to a complete configuration of a run."""
 
 from typing import Any
 

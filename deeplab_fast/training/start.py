@@ -1,4 +1,4 @@
-"""What a new run's weights start from: a file, published weights fetched before the first step, or random numbers."""
+"""The weights that a new run starts from: a file's, published ones fetched before the first step, or random ones."""
 
 import logging
 import threading

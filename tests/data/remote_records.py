@@ -39,8 +39,14 @@ def opened(url: str, cache: Path, verify: str = "auto", limit: int = 0) -> Remot
 def flags(run: Path, train_file: str, val_file: str, cache: Path, *more: str) -> list[str]:
     """Return the flags of a short run."""
     return small(
-        *(f"--data_file={train_file}", f"--val_data_file={val_file}", f"--record_cache={cache}"),
-        *(f"--train_dir={run}", "--train_epochs=2", "--save_steps=100", "--log_steps=1", "--eval_epochs=2"),
+        f"--data_file={train_file}",
+        f"--val_data_file={val_file}",
+        f"--record_cache={cache}",
+        f"--train_dir={run}",
+        "--train_epochs=2",
+        "--save_steps=100",
+        "--log_steps=1",
+        "--eval_epochs=2",
         *more,
     )
 

@@ -40,7 +40,12 @@ def run(case, dtype, wide, training, grad=True):
     parameters = [v.requires_grad_(grad) for values in norms for v in values[:2]]
     with torch.set_grad_enabled(grad):
         y = aspp(
-            *(leaves[0], leaves[1:-1], rates, norms[:-1], leaves[-1], norms[-1]),
+            leaves[0],
+            leaves[1:-1],
+            rates,
+            norms[:-1],
+            leaves[-1],
+            norms[-1],
             training=training,
             fused="on" if wide is None else "off",
         )

@@ -1,4 +1,4 @@
-"""Where the shards that a URL names lie: one, a brace's range of them, a set, or the only set of a folder."""
+"""Places of the shards that a URL names: one, a brace's range of them, a set, or the only set of a folder."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""What a training of the MindSpore recipe saves beside its weights: momentum, the step, the learning rates."""
+"""The state that a training of the MindSpore recipe saves beside its weights: momentum, step, learning rates."""
 
 from dataclasses import dataclass
 from pathlib import Path

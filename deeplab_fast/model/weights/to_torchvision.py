@@ -1,4 +1,4 @@
-"""What stands between a network of ours and torchvision's own: keys are the same, and tensors do not tell all."""
+"""Differences between a network of ours and torchvision's own: keys are the same, and tensors do not tell all."""
 
 from deeplab_fast.config import ModelConfig
 

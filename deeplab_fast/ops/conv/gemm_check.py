@@ -1,4 +1,4 @@
-"""Whether the products for BatchNorm (``gemm.py``) compute on this GPU what their references do.
+"""A check that the products for BatchNorm (``gemm.py``) compute on this GPU what their references do.
 
 The first time on a GPU, with a driver and a build, a process of its own compares them, so that a kernel that hangs or
 breaks its CUDA context takes no training run with it. What it found is kept in the cache folder.

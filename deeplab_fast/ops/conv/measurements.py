@@ -1,4 +1,4 @@
-"""Whether a convolution runs by our kernels or the vendor's library, where the user leaves it open, and by which tile.
+"""Choice of kernels of ours or the vendor's library for a convolution, where the user leaves it open, and of a tile.
 
 What was measured on a GPU of this name decides (``measured.json``, written by ``benchmarks/tune_tiles.py``); where
 nothing was, a model of both does: the busiest multiprocessor's steps in our own schedule, against the dense product

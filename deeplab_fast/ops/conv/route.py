@@ -1,4 +1,4 @@
-"""Who computes a convolution and the BatchNorm after it: kernels of ours, or the vendor's library and a pass.
+"""Choice of who computes a convolution and the BatchNorm after it: our kernels, or the vendor's library and a pass.
 
 :func:`plan` decides, by what was measured (``measurements.py``), by what the kernels take and by whether they agree
 with torch here (``gemm_check.py``). A reason against kernels that the user may want to know is logged once.

@@ -53,7 +53,7 @@ def _channels(values: Tensor) -> Tensor:
 
 
 class _Plain:
-    """In torch operations, fp32 or wider."""
+    """The passes in torch operations, fp32 or wider."""
 
     def moments(self, x: Tensor) -> Tensor:
         variance, mean = torch.var_mean(_wide(x), [0, 2, 3], correction=0)
@@ -97,7 +97,7 @@ def _wide(x: Tensor) -> Tensor:
 
 
 class _Fused:
-    """In the kernels of ``norm_relu``."""
+    """The passes in the kernels of ``norm_relu``."""
 
     def moments(self, x: Tensor) -> Tensor:
         from .triton import batch_norm_stats as kernels

@@ -1,4 +1,4 @@
-"""Which tiles a convolution's persistent launch computes, with which taps, and which program takes them.
+"""Plan of a convolution's persistent launch: the tiles it computes, with which taps, and which program takes them.
 
 A map is stored pixel-major, ``[height, width * images, channels]``: the images of one pixel lie beside each
 other, so a tile of ``wide`` columns covers few pixels of many images, and a tap that reads only padding there is

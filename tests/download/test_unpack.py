@@ -16,7 +16,7 @@ from deeplab_fast.storage.unpack import unpack
 
 FILES = {"kit/y12/list.txt": b"a\n", "kit/y12/images/a é.jpg": b"picture" * 50, "kit/README": b"read"}
 HOLDS = ("list.txt", "images")
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).parents[2]
 
 
 def pack(path, files=FILES, mode="w", extra=()):

@@ -4,11 +4,6 @@ import errno
 import hashlib
 import logging
 import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
@@ -16,42 +11,9 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.storage import download as module
 from deeplab_fast.storage import partial, transfer
 from deeplab_fast.storage.download import download
-from deeplab_fast.storage.remote import RemoteFile, check_published
+from deeplab_fast.storage.remote import check_published
+from tests.download.fetching import CONTENT, OTHER, SHA256, fetch, is_whole, names, remote_at
 from tests.file_server import Answer, serving
-
-CONTENT = bytes(i * i % 251 for i in range(300_000))
-OTHER = bytes(reversed(CONTENT))
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-REPO = Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(module, "PAUSES_S", (0.01, 0.02, 0.03))
-
-
-@pytest.fixture
-def server():
-    with serving({"/w.bin": CONTENT, "/again/w.bin": CONTENT}) as state:
-        yield state
-
-
-def remote_at(*urls, **known):
-    return RemoteFile("w.bin", urls, **(known or {"sha256": SHA256, "size": len(CONTENT)}))
-
-
-def fetch(server, folder, **known):
-    return download(remote_at(f"{server.url}/w.bin", **known), folder / "w.bin")
-
-
-def names(folder):
-    return sorted(p.name for p in folder.iterdir())
-
-
-def is_whole(folder):
-    return names(folder) == ["w.bin"] and (folder / "w.bin").read_bytes() == CONTENT
 
 
 def test_a_file_is_downloaded_once(server, tmp_path):
@@ -300,101 +262,6 @@ def test_another_file_under_the_name_is_kept_and_named(server, tmp_path):
     assert (tmp_path / "w.bin").read_bytes() == OTHER
     with pytest.raises(UserError, match=r"cannot be read|has [\d,]+ bytes"):
         check_published(remote_at("http://x/w.bin"), tmp_path)
-
-
-DOWNLOAD = """
-import sys
-from pathlib import Path
-from deeplab_fast.storage import download as module
-from deeplab_fast.storage.remote import RemoteFile
-module.logger.setLevel("INFO")
-module.logger.addHandler(module.logging.StreamHandler())
-print(module.download(RemoteFile("w.bin", (sys.argv[1],), sha256=sys.argv[2]), Path(sys.argv[3])))
-"""
-
-
-def start(server, folder):
-    command = [sys.executable, "-c", DOWNLOAD, f"{server.url}/w.bin", SHA256, str(folder / "w.bin")]
-    return subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(condition):
-    limit = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-
-
-def size_of(path):
-    return path.stat().st_size if path.exists() else 0
-
-
-def test_a_killed_process_leaves_what_the_next_goes_on_with(server, tmp_path):
-    server.answers = [Answer(slow=True)]
-    process = start(server, tmp_path)
-    wait_for(lambda: size_of(tmp_path / "w.bin.partial") > 60_000)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (tmp_path / "w.bin").exists()
-    have = size_of(tmp_path / "w.bin.partial")
-    assert fetch(server, tmp_path)
-    assert server.requests == [("/w.bin", None), ("/w.bin", f"bytes={have}-")]
-    assert is_whole(tmp_path)
-
-
-def test_bytes_that_rotted_in_between_are_brought_again(server, tmp_path):
-    server.default = Answer(stop_after=10_000)
-    with pytest.raises(UserError, match="ended after"):
-        fetch(server, tmp_path)
-    with (tmp_path / "w.bin.partial").open("r+b") as file:
-        file.write(b"rot")
-    server.default = Answer()
-    assert fetch(server, tmp_path)
-    assert is_whole(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"url": 3}', '{"url": "x", "validator": "y", "total": "z"}'])
-def test_a_note_that_cannot_be_read_means_to_begin_anew(text, server, tmp_path):
-    (tmp_path / "w.bin.partial").write_bytes(b"something")
-    (tmp_path / "w.bin.partial.json").write_text(text)
-    assert fetch(server, tmp_path)
-    assert server.requests == [("/w.bin", None)]
-    assert is_whole(tmp_path)
-
-
-def test_of_two_processes_one_downloads(server, tmp_path):
-    server.answers = [Answer(slow=True)]
-    first = start(server, tmp_path)
-    wait_for(lambda: size_of(tmp_path / "w.bin.partial") > 0)
-    second = start(server, tmp_path)
-    texts = [process.communicate(timeout=30) for process in (first, second)]
-    assert [out for out, _ in texts] == ["True\n", "False\n"]
-    assert "another process is downloading it; waiting" in texts[1][1]
-    assert len(server.requests) == 1
-    assert is_whole(tmp_path)
-
-
-def test_who_waited_for_one_that_was_killed_goes_on(server, tmp_path):
-    server.answers = [Answer(slow=True)]
-    first = start(server, tmp_path)
-    wait_for(lambda: size_of(tmp_path / "w.bin.partial") > 60_000)
-    second = start(server, tmp_path)
-    assert "waiting" in second.stderr.readline()
-    first.kill()
-    first.communicate()
-    assert second.communicate(timeout=30)[0] == "True\n"
-    assert server.requests[1][1] is not None
-    assert is_whole(tmp_path)
-
-
-def test_a_file_system_without_locks_keeps_processes_apart_by_name(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(partial, "lock", lambda descriptor, wait: False)
-    server.answers = [Answer(stop_after=1000)] * 4
-    with pytest.raises(UserError, match="ended after"):
-        fetch(server, tmp_path)
-    assert names(tmp_path) == [f"w.bin.{os.getpid()}.partial", f"w.bin.{os.getpid()}.partial.json"]
-    assert fetch(server, tmp_path)
-    assert is_whole(tmp_path)
 
 
 @pytest.mark.parametrize("mirror", ["ftp://x/w.bin", "w.bin", "/srv/w.bin", "http://", "http://[x", ""])
