@@ -33,9 +33,9 @@ class Unfit(Exception):
 
 
 class PillowImage(NamedTuple):
-    """An image whose header was read: ``height`` and ``width`` as it is stored."""
+    """An image whose header was read: ``height`` and ``width`` as it is stored; no ``file`` where it is too large."""
 
-    file: ImageFile
+    file: ImageFile | None
     height: int
     width: int
 
@@ -60,7 +60,7 @@ def open_with_pillow(data: bytes, max_pixels: int) -> PillowImage:
     if kind == "WebP":
         size = _webp_size(data)
         if size[0] * size[1] > max_pixels:  # the caller says so; Pillow would make room for all of them here
-            return PillowImage(ImageFile.__new__(WebPImageFile), *size)
+            return PillowImage(None, *size)
         file: ImageFile = WebPImageFile(io.BytesIO(data))
     elif kind == "TIFF":
         _check_tiff(data, max_pixels)
@@ -79,6 +79,7 @@ def load_with_pillow(image: PillowImage) -> NDArray[np.uint8]:
         Exception: it is damaged; Pillow has several kinds of errors.
     """
     file = image.file
+    assert file is not None
     file.load()
     if file.size != (image.width, image.height):
         raise ValueError(f"{file.width}x{file.height} pixels; its header says {image.width}x{image.height}")
