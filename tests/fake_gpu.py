@@ -15,8 +15,9 @@ from deeplab_fast.ops.triton import device_info
 from deeplab_fast.ops.upsampling import upsample_ce
 from deeplab_fast.training import state
 
-# A torch built without CUDA cannot differentiate FakeTensors of a CUDA device: there, CPU ones take their place.
-DEVICE = torch.device("cuda", 0) if torch.version.cuda else torch.device("cpu")
+# A torch built without CUDA cannot differentiate FakeTensors of a CUDA device, nor one with it that finds none:
+# there, CPU ones take their place.
+DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def fake_twin(model: nn.Module, device: torch.device) -> nn.Module:
