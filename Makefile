@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip --verbose --disable-pip-version-check install --progr
 	>>$(LOG) 2>&1 || { tail -n 30 $(LOG); echo "the installation failed; all of its output: $(LOG)"; exit 1; }
 SAY_MISSING := $(BIN)/python -c 'from deeplab_fast.runtime.__main__ import print_missing; print_missing("$(LOG)")'
 
-.PHONY: setup demo test test-reference lint types bench asan fuzz format clean
+.PHONY: setup demo test test-reference lint types docs bench asan fuzz format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -49,6 +49,11 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+# The documents as a site, which opens from the disk: build/site/index.html.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "the site: build/site/index.html"
 
 # Every benchmark, small: results in build/bench. On a GPU: bash benchmarks/gpu.sh.
 BENCH := build/bench
