@@ -71,8 +71,6 @@ def test_wandb_writes_its_files_into_the_folder(track, tmp_path, capfd):
 
 
 class Failing:
-    title = "figures for nobody"
-
     def __init__(self, run):
         self.calls = 0
 
@@ -91,7 +89,7 @@ def test_one_that_fails_is_said_once_and_the_others_go_on(track, tmp_path, monke
         for step in (1, 2):
             made.scalars({"train/loss": 1.0}, step)
         made.close()
-    assert caplog.messages == [f"{tmp_path}: figures for nobody are no longer written (no route)"]
+    assert caplog.messages == [f"{tmp_path}: nothing more goes to Weights & Biases (no route)"]
     assert failing.calls == 1
     assert any(p.stat().st_size > 100 for p in tmp_path.glob("events.*"))
 
@@ -102,7 +100,7 @@ def test_one_that_does_not_open_is_left_out(track, tmp_path, monkeypatch, caplog
     with caplog.at_level(logging.WARNING, "deeplab_fast"):
         track("mlflow").close()
     (message,) = caplog.messages
-    assert message.startswith(f"{tmp_path}: --track=mlflow is left out (")
+    assert message.startswith(f"{tmp_path}: nothing more goes to MLflow (")
     assert "\n" not in message
 
 

@@ -19,8 +19,6 @@ _AT_ONCE, _PATIENCE_S = 200, 10.0  # values of a request, or seconds after the l
 class MLflow:
     """A run there, which a resumed one goes on. A thread of its own talks to the server: training does not wait."""
 
-    title = "figures for MLflow"
-
     def __init__(self, run: TrackedRun) -> None:
         from mlflow import MlflowClient
         from mlflow.entities import Metric

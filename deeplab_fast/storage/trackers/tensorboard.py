@@ -14,15 +14,13 @@ _MEASURED = ("val/miou", "val/pixel_accuracy")  # what its table of runs shows b
 class TensorBoard:
     """A writer of event files, with the run's flags as its hyperparameters."""
 
-    title = "TensorBoard's events"
-
     def __init__(self, run: TrackedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        self._writer = SummaryWriter(str(run.folder), purge_step=run.start + 1 if run.start else None)
         self._hook = threading.excepthook
         threading.excepthook = self._without_ours  # its thread would print a traceback
+        self._writer = SummaryWriter(str(run.folder), purge_step=run.start + 1 if run.start else None)
         flags = {
             name: value if isinstance(value, bool | int | float) else str(value) for name, value in run.flags.items()
         }

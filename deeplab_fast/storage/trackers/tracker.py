@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ...errors import UserError
 
-TRACKERS = ("tensorboard", "wandb", "mlflow")
-_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+# By the name of the flag and of the package: what people call it.
+TRACKERS = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases", "mlflow": "MLflow"}
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,6 @@ class TrackedRun:
 class Tracker(Protocol):
     """A place for figures, opened with a :class:`TrackedRun`. Any call may raise: the run goes on without it."""
 
-    title: str  # of what it writes, in a sentence: "X are no longer written"
-
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Note the values that belong to a step."""
 
@@ -49,5 +47,5 @@ def check_trackers(names: Iterable[str]) -> None:
     for name in names:
         if name not in TRACKERS:
             raise UserError(f"--track={name}: expected some of {', '.join(TRACKERS)}, with commas between")
-        if importlib.util.find_spec(_PACKAGES[name]) is None:
+        if importlib.util.find_spec(name) is None:
             raise UserError(f"--track={name}: needs the package {name}; pip install 'deeplab_fast[{name}]'")

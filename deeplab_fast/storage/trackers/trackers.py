@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .mlflow import MLflow
 from .tensorboard import TensorBoard
-from .tracker import TrackedRun, Tracker
+from .tracker import TRACKERS, TrackedRun, Tracker
 from .wandb import WeightsAndBiases
 
 logger = logging.getLogger("deeplab_fast")
@@ -26,12 +26,12 @@ class Trackers:
 
     def __init__(self, names: Iterable[str], run: TrackedRun) -> None:
         self._run = run
-        self._open: list[Tracker] = []
+        self._open: dict[str, Tracker] = {}
         for name in names:
             try:
-                self._open.append(_KINDS[name](run))
+                self._open[name] = _KINDS[name](run)
             except Exception as error:  # whatever a service's client may raise
-                logger.warning("%s: --track=%s is left out (%s)", run.folder, name, _words(error))
+                self._say(name, error)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Note the values that belong to a step."""
@@ -44,15 +44,18 @@ class Trackers:
     def close(self) -> None:
         """Write what is waiting, and end."""
         self._each(lambda tracker: tracker.close())
-        self._open = []
+        self._open = {}
 
     def _each(self, call: Callable[[Tracker], Any]) -> None:
-        for tracker in list(self._open):
+        for name, tracker in list(self._open.items()):
             try:
                 call(tracker)
             except Exception as error:
-                self._open.remove(tracker)
-                logger.warning("%s: %s are no longer written (%s)", self._run.folder, tracker.title, _words(error))
+                del self._open[name]
+                self._say(name, error)
+
+    def _say(self, name: str, error: Exception) -> None:
+        logger.warning("%s: nothing more goes to %s (%s)", self._run.folder, TRACKERS[name], _words(error))
 
 
 def _words(error: Exception) -> str:

@@ -15,8 +15,6 @@ class WeightsAndBiases:
     What a killed run had noted after its last checkpoint stays: the service takes nothing back.
     """
 
-    title = "figures for Weights & Biases"
-
     def __init__(self, run: TrackedRun) -> None:
         import wandb
 
