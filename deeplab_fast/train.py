@@ -1,6 +1,8 @@
 """Train DeepLabV3: ``python -m deeplab_fast.train`` (see ``--help``)."""
 
 import logging
+import shlex
+from pathlib import Path
 
 from .cli import parse_flags, run
 from .config import TrainConfig
@@ -17,6 +19,21 @@ DESCRIPTION = "Train DeepLabV3. Without data flags it trains on the built-in dat
 EPILOG = f"""recipes (--config=NAME): {", ".join(recipe_names())}. Example:
  python -m deeplab_fast.train --data_file=voc.tar --val_data_file=val.tar --train_dir=ckpt
  --model=deeplab_v3_s16 --ckpt_pre_trained=resnet101-imagenet --train_epochs=200 --batch_size=32"""
+
+
+def next_commands(config: TrainConfig, best: Path) -> list[str]:
+    """Return what may be done with the best weights of a run, as command lines."""
+    weights = f"--ckpt_path={best}"
+    held_out = {
+        "data_file": config.val_data_file,
+        "data_root": config.val_data_lst and (config.val_data_root or config.data_root),
+        "data_lst": config.val_data_lst,
+    }
+    data = [f"--{name}={value}" for name, value in held_out.items() if value]
+    commands = [["predict", weights, "--input=FOLDER", "--output=masks"], ["export", weights, "--output=model.onnx"]]
+    if data:
+        commands.insert(0, ["eval", weights, *data, "--scales_type=1", "--flip=True"])
+    return [shlex.join(["python", "-m", f"deeplab_fast.{name}", *rest]) for name, *rest in commands]
 
 
 def main(argv: list[str]) -> int:
@@ -39,6 +56,8 @@ def main(argv: list[str]) -> int:
         print(f"{last}; best {outcome.best_miou:.4f} in epoch {outcome.best_epoch}: {outcome.best}")
     if outcome.report is not None:
         print(f"report {outcome.report}")
+    if outcome.best is not None:
+        print("next: " + "\n      ".join(next_commands(config, outcome.best)))
     return 0 if outcome.stopped_by is None else 128 + outcome.stopped_by
 
 

@@ -137,6 +137,11 @@ class RunConfig(ChannelsConfig):
     keep_checkpoint_max: int = flag(200, "Newest of the checkpoints that stay.", minimum=1)
     eval_epochs: int = flag(1, "Epochs between evaluations; 0: none.", minimum=0)
     log_steps: int = flag(10, "Steps whose losses are fetched and logged together.", minimum=1)
+    track: tuple[str, ...] = flag(
+        ("tensorboard",),
+        "Where figures go besides the run's own files, with commas between: tensorboard, wandb (Weights & Biases),"
+        " mlflow; nothing: nowhere.",
+    )
     speed: Literal["auto", "eager", "compile", "graph", "compile+graph"] = flag(
         "auto",
         "How a step runs: eager, compile (the network through torch.compile, which takes minutes at the start), graph"

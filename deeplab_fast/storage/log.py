@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, timing.jsonl, TensorBoard events, a progress bar.
+"""The log of a run: metrics.jsonl, timing.jsonl, trackers such as TensorBoard, a progress bar.
 
 ``metrics.jsonl`` holds what the seed decides (losses, learning rates, evaluations), one object a
 line: a resumed run's is equal byte for byte to an uninterrupted one's. ``timing.jsonl`` holds what
@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from .files import reason, replace_file
-from .tensorboard import TensorBoard
+from .trackers import Trackers
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -121,18 +121,29 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 class RunLog:
     """The main process's log of a training run; other processes make none."""
 
-    def __init__(self, folder: Path, total_steps: int, start: int, evaluated: int) -> None:
-        """Open the files where ``start`` steps are done, evaluations up to step ``evaluated``: what is beyond goes."""
+    def __init__(
+        self,
+        folder: Path,
+        total_steps: int,
+        start: int,
+        evaluated: int,
+        trackers: Trackers,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Open the files where ``start`` steps are done, evaluations up to step ``evaluated``: what is beyond goes.
+
+        ``names``: of the classes.
+        """
 
         # An evaluation comes before the next step: only that of the last step may not have been saved.
         self.metrics = JsonLines(
             folder / METRICS, start, lambda r: "miou" not in r or r["step"] < start or r["step"] <= evaluated
         )
         self.timing = JsonLines(folder / TIMING, start)
-        self.tensorboard = TensorBoard(folder, purge_step=start + 1 if start else None)
-        self._total = total_steps
+        self.trackers, self.names = trackers, names
+        self._start, self._total = start, total_steps
         self._tty = sys.stderr.isatty()
-        self._last_line = time.monotonic()
+        self._began = self._last_line = time.monotonic()
         self.bar = tqdm(total=total_steps, initial=start, unit="step", disable=not self._tty, dynamic_ncols=True)
 
     def steps(self, records: Iterable[dict[str, Any]], timing: dict[str, Any]) -> None:
@@ -140,8 +151,7 @@ class RunLog:
         block = list(records)
         for record in block:
             self.metrics.write(record)
-            self.tensorboard.scalar("train/loss", record["loss"], record["step"])
-            self.tensorboard.scalar("train/lr", record["lr"], record["step"])
+            self.trackers.scalars({"train/loss": record["loss"], "train/lr": record["lr"]}, record["step"])
             self.bar.update()
         if not block:
             return
@@ -149,31 +159,41 @@ class RunLog:
         self.timing.write({"step": record["step"], **timing})
         self.metrics.flush()
         self.timing.flush()
-        for name in ("images_per_s", "data_share"):
-            self.tensorboard.scalar(f"speed/{name}", timing[name], record["step"])
+        speed = {f"speed/{name}": timing[name] for name in ("images_per_s", "data_share", "max_memory_mb")}
+        self.trackers.scalars(speed, record["step"])
         shown = {
             "loss": f"{record['loss']:.4f}",
             "lr": f"{record['lr']:.2e}",
             "img/s": f"{timing['images_per_s']:.1f}",
             "data": f"{timing['data_share']:.0%}",
+            "memory": f"{timing['max_memory_mb'] / 1024:.1f}G",
         }
         self.bar.set_postfix(shown)
         at_an_end = any(r["step"] in (1, self._total) for r in block)
         if not self._tty and (at_an_end or time.monotonic() - self._last_line > 10):
             self._last_line = time.monotonic()
             words = "  ".join(f"{k} {v}" for k, v in shown.items())
-            logger.info("step %d/%d  %s", record["step"], self._total, words)
+            logger.info("step %d/%d  %s%s", record["step"], self._total, words, self._left(record["step"]))
+
+    def _left(self, step: int) -> str:
+        """Say how long the steps that remain will take if they take as long as those since the start, with all else."""
+        if not self._start < step < self._total:
+            return ""
+        a_step = (time.monotonic() - self._began) / (step - self._start)
+        return f"  left {tqdm.format_interval(a_step * (self._total - step))}"
 
     def evaluation(self, record: dict[str, Any]) -> None:
         """Log one evaluation: ``step``, ``epoch`` and what :meth:`Scores.as_record` gives."""
         self.metrics.write(record)
         self.metrics.flush()
-        for name in ("miou", "pixel_accuracy"):
-            if record[name] is not None:
-                self.tensorboard.scalar(f"val/{name}", record[name], record["step"])
+        named = dict(zip((f"iou/{name}" for name in self.names), record["per_class_iou"], strict=False))
+        figures = {"miou": record["miou"], "pixel_accuracy": record["pixel_accuracy"], **named}
+        self.trackers.scalars({f"val/{k}": v for k, v in figures.items() if v is not None}, record["step"])
         miou = "no mIoU (the truth holds one class at most)" if record["miou"] is None else f"mIoU {record['miou']:.4f}"
         skipped = f" over {record['images']} images, {len(record['skipped'])} left out" if "skipped" in record else ""
         self.say(f"epoch {record['epoch']}: {miou}, pixel accuracy {record['pixel_accuracy']:.4f}{skipped}")
+        if self.names:
+            self.say(in_columns(self.names, record["per_class_iou"]))
 
     def say(self, message: str) -> None:
         """Log a line above the progress bar."""
@@ -188,6 +208,15 @@ class RunLog:
     def close(self) -> None:
         """Close the bar and all files."""
         self.bar.close()
-        self.tensorboard.close()
+        self.trackers.close()
         self.metrics.close()
         self.timing.close()
+
+
+def in_columns(names: Sequence[str], iou: Sequence[float | None], width: int = 100) -> str:
+    """Return the IoU of each class in percent, as many to a line as fit into ``width``; a dash for absent ones."""
+    values = ["-" if value is None else f"{100 * value:.1f}" for value in iou]
+    column = max(map(len, names)) + 6
+    cells = [f"{name:<{column - 6}} {value:>5}" for name, value in zip(names, values, strict=True)]
+    at_once = max(1, width // (column + 2))
+    return "\n".join("  " + "  ".join(cells[i : i + at_once]) for i in range(0, len(cells), at_once))

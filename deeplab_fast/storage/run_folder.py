@@ -21,7 +21,7 @@ REPORT, CURVES, PREDICTIONS = "report", "curves.png", "predictions.png"
 _NUMBERED = rf"(?:{'|'.join(MODELS)})-\d+_\d+\.pt"
 _FILES = rf"{_NUMBERED}|" + "|".join(map(re.escape, (BEST, LAST, CONFIG, METRICS, TIMING)))
 _OWN = re.compile(
-    rf"{_FILES}|(?:{re.escape(METRICS)}|{re.escape(TIMING)})\.damaged|profile\.(?:json|md)|events\.out\.tfevents\..*|{REPORT}"
+    rf"{_FILES}|(?:{re.escape(METRICS)}|{re.escape(TIMING)})\.damaged|profile\.(?:json|md)|events\.out\.tfevents\..*|wandb|mlruns|{REPORT}"
 )
 
 

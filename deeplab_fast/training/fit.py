@@ -26,6 +26,7 @@ from ..storage.checkpoint import BEST, CheckpointFolder, load
 from ..storage.files import replace_file
 from ..storage.log import METRICS, RunLog, read_json_lines
 from ..storage.run_folder import CONFIG
+from ..storage.trackers import TrackedRun, Trackers, check_trackers
 from .resume import take_folder
 from .run import Run, prepare_run
 from .state import connected
@@ -68,6 +69,7 @@ def fit(config: TrainConfig, world: World | None = None) -> Outcome:
     """
     world = world or World()
     validate_train(config)
+    check_trackers(config.track)
     device = select_device(config.device_target, world.local_rank)
     prepare_backends(device)
     if config.is_distributed and world.size == 1:
@@ -122,7 +124,9 @@ def _begin(run: Run, checkpoints: CheckpointFolder, is_new: bool) -> RunLog:
         checkpoints.save_last(state.state_dict(), state.step_in_epoch)
     if state.step >= state.total_steps:
         logger.info("already complete at step %d; raise --train_epochs or --max_steps to train on", state.step)
-    log = RunLog(folder, state.total_steps, state.step, run.logged)
+    flags = public_fields(state.config)
+    trackers = Trackers(state.config.track, TrackedRun(folder, state.run, state.step, flags))
+    log = RunLog(folder, state.total_steps, state.step, run.logged, trackers, run.sources.names)
     log.say(_description(run))
     return log
 

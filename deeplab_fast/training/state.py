@@ -37,7 +37,7 @@ _FIXED = (
 _INDIFFERENT = (
     *("train_dir", "resume", "resume_elsewhere", "num_workers", "data_file", "augment_on", "process_timeout"),
     *("batch_size", "accumulate_steps", "verify", "save_minutes", "keep_checkpoint_max", "cache_dir"),
-    *("record_cache", "record_cache_gb"),
+    *("record_cache", "record_cache_gb", "track"),
 )
 
 # What a run did that began before there was such a flag: it goes on so.

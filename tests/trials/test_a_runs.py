@@ -307,7 +307,7 @@ def test_a8_events_that_cannot_be_written_neither_end_the_run_nor_print_a_traceb
     monkeypatch.setattr(RecordWriter, "write", full)
     monkeypatch.setattr(RecordWriter, "flush", full)
     said = start("--max_steps=4")
-    assert said.count("TensorBoard's events are no longer written (No space left on device)") == 1
+    assert said.count("nothing more goes to TensorBoard (No space left on device)") == 1
     assert "Traceback" not in capsys.readouterr().err
     assert len([r for r in lines(folder) if "loss" in r]) == 4
 
