@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .data.pairs import Image as Pixels
-from .data.pairs import read_pair
-from .data.sources import Source
-from .errors import UserError
-from .evaluation.palette import palette
-from .evaluation.protocol import Protocol, segment_images
-from .ops import Decoding
-from .storage.files import make_folder, replace_file
-from .storage.log import METRICS, read_json_lines
-from .storage.run_folder import CURVES, PREDICTIONS, REPORT
+from ..data.pairs import Image as Pixels
+from ..data.pairs import read_pair
+from ..data.sources import Source
+from ..errors import UserError
+from ..evaluation.palette import palette
+from ..evaluation.protocol import Protocol, segment_images
+from ..ops import Decoding
+from ..storage.files import make_folder, replace_file
+from ..storage.log import METRICS, read_json_lines
+from ..storage.run_folder import CURVES, PREDICTIONS, REPORT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
