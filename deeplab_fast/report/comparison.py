@@ -86,6 +86,5 @@ def write_comparison(runs: Sequence[RunRecord], path: Path) -> None:
         charts=compared_charts(runs, names),
         differing=differing_flags([run.config for run in runs]),
         classes=classes_of_runs(runs),
-        versions={},
     )
     write_page(path, page)

@@ -15,7 +15,7 @@ from .pictures import css_colours
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a page says of an evaluation; ``colours`` are CSS colours of the classes."""
+    """An evaluation in a page's words; ``colours`` are CSS colours of the classes."""
 
     miou: float | None
     no_miou: str

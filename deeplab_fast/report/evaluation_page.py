@@ -41,6 +41,7 @@ def write_evaluation_page(evaluated: Evaluated) -> Path:
         "evaluation.html",
         subject=evaluated.metrics.name,
         evaluation=evaluation_of(record, gallery),
+        name=Path(record["checkpoint"]).name,
         checkpoint=record["checkpoint"],
         data=record["data"],
         flags=record.get("provenance", {}).get("flags", {}),

@@ -1,4 +1,4 @@
-"""What a training run has left in its folder, read for a page."""
+"""A training run as its folder tells of it, read for a page."""
 
 import json
 import math

@@ -28,14 +28,14 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 @pytest.fixture(autouse=True)
 def without_pictures(request, monkeypatch):
-    """Draw no report, which takes longer than the run, but for tests that ask for ``pictures``."""
+    """Write no report, which takes longer than the run, but for tests that ask for ``pictures``."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr(fit, "write_report", lambda folder, *_, **__: folder / "report")
 
 
 @pytest.fixture
 def pictures():
-    """Let the run draw its report."""
+    """Let the run write its report."""
 
 
 @pytest.fixture
