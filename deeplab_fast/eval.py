@@ -207,6 +207,7 @@ def main(argv: list[str]) -> int:
         if world.local_rank == 0:
             raise
         return 2  # the first process of this host has the same flags and says it
+    evaluated: Evaluated | None = None
     if not world.is_main:
         logger.setLevel(logging.WARNING)
     with process_group(world, device, flags.get("process_timeout", EvalConfig.process_timeout)):
@@ -251,7 +252,9 @@ def main(argv: list[str]) -> int:
                 metrics = deliver(scores.table(names), folder, metrics_name(config), record)
                 if config.report:
                     subject = Subject(network, source, protocol, device, names, config.ignore_label, config.fused)
-                    print(f"report {write_evaluation_page(Evaluated(record, metrics, subject))}")
+                    evaluated = Evaluated(record, metrics, subject)
+    if evaluated is not None:  # the other processes do not wait for it
+        print(f"report {write_evaluation_page(evaluated)}")
     return 0
 
 

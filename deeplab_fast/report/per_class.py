@@ -89,7 +89,7 @@ def _known(value: float) -> float | None:
 
 def heat_map(confusion: NDArray[np.int64], names: Sequence[str]) -> HeatMap:
     """Lay out a confusion matrix ``[C, C]`` (rows: truth), each row as shares of its pixels."""
-    present = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
+    present = np.flatnonzero(confusion.sum(0) + confusion.sum(1)).tolist()
     shown = confusion[np.ix_(present, present)]
     shares = shown / np.maximum(1, shown.sum(1, keepdims=True))
     cells = tuple(

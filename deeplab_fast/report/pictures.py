@@ -55,17 +55,21 @@ def picture_of(subject: Subject, index: int) -> Picture:
     share = min(1.0, SIDE / max(truth.shape))
     size = max(1, round(share * truth.shape[1])), max(1, round(share * truth.shape[0]))
     small = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
-    maps = [np.asarray(Image.fromarray(m).resize(size, Image.Resampling.NEAREST)) for m in (truth, prediction)]
+    small_truth, small_prediction = (
+        np.asarray(Image.fromarray(m).resize(size, Image.Resampling.NEAREST)) for m in (truth, prediction)
+    )
     present = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
     return Picture(
         subject.source.key(index),
         image_miou(confusion),
         float(np.diag(confusion).sum() / max(1, confusion.sum())),
         tuple(present.tolist()),
-        *size,
+        size[0],
+        size[1],
         _jpeg(small),
-        *(_indexed(m, subject.ignore_label) for m in maps),
-        _jpeg(error_picture(small, *maps, subject.ignore_label)),
+        _indexed(small_truth, subject.ignore_label),
+        _indexed(small_prediction, subject.ignore_label),
+        _jpeg(error_picture(small, small_truth, small_prediction, subject.ignore_label)),
     )
 
 
