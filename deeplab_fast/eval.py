@@ -25,6 +25,8 @@ from .evaluation.inference import load_trained
 from .evaluation.metrics import Scores
 from .evaluation.protocol import Protocol
 from .model.layers import use_fused
+from .report.evaluation_page import Evaluated, write_evaluation_page
+from .report.subject import Subject
 from .runtime import (
     check_precision,
     common_precision,
@@ -175,8 +177,8 @@ def _provenance_in(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def deliver(table: str, folder: Path, name: str, record: dict[str, Any]) -> None:
-    """Print the table, then write the metrics file: where one fails, the other is still there.
+def deliver(table: str, folder: Path, name: str, record: dict[str, Any]) -> Path:
+    """Print the table, then write the metrics file: where one fails, the other is still there; return its path.
 
     Raises:
         UserError: the file cannot be written; says that the figures are printed.
@@ -191,6 +193,7 @@ def deliver(table: str, folder: Path, name: str, record: dict[str, Any]) -> None
         except UserError as error:
             raise UserError(f"{error}{'; the figures are printed above' if printed else ''}") from None
     print(f"metrics {path}")
+    return path
 
 
 def main(argv: list[str]) -> int:
@@ -204,6 +207,7 @@ def main(argv: list[str]) -> int:
         if world.local_rank == 0:
             raise
         return 2  # the first process of this host has the same flags and says it
+    evaluated: Evaluated | None = None
     if not world.is_main:
         logger.setLevel(logging.WARNING)
     with process_group(world, device, flags.get("process_timeout", EvalConfig.process_timeout)):
@@ -245,7 +249,12 @@ def main(argv: list[str]) -> int:
             if world.is_main:
                 made_from["labelled_pixels"] = scores.confusion.sum(1).tolist()
                 record = {**as_record(config, scores, names), "provenance": made_from}
-                deliver(scores.table(names), folder, metrics_name(config), record)
+                metrics = deliver(scores.table(names), folder, metrics_name(config), record)
+                if config.report:
+                    subject = Subject(network, source, protocol, device, names, config.ignore_label, config.fused)
+                    evaluated = Evaluated(record, metrics, subject)
+    if evaluated is not None:  # the other processes do not wait for it
+        print(f"report {write_evaluation_page(evaluated)}")
     return 0
 
 

@@ -41,5 +41,9 @@ class EvalConfig(RecordCacheConfig, ProtocolConfig, MachineConfig, ImageConfig, 
         300, "Seconds that processes wait for each other; then all end, and who is missing is named.", minimum=1
     )
     batch_size: int = flag(32, "Images a batch.", minimum=1)
-    report: str = flag("", "Folder for the metrics file, metrics-CHECKPOINT-DATA.json; default the checkpoint's.")
+    report: str = flag(
+        "",
+        "Folder for the metrics file, metrics-CHECKPOINT-DATA.json (default the checkpoint's), and for report.html, a"
+        " page with the figures and the worst and best images.",
+    )
     compile: bool = flag(False, "Compile the network with torch.compile.")

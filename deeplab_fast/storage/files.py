@@ -53,8 +53,8 @@ def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any, indent: int = 1) -> None:
-    """Write JSON under ``path``, whole or not at all.
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
+    """Write JSON under ``path``, whole or not at all; ``indent`` None: on one line.
 
     Raises:
         UserError: it cannot be written.

@@ -17,7 +17,7 @@ from .log import METRICS, TIMING
 logger = logging.getLogger("deeplab_fast")
 
 CONFIG, LOCK = "config.json", "run.lock"
-REPORT, CURVES, PREDICTIONS = "report", "curves.png", "predictions.png"
+REPORT, PAGE, EVALUATION = "report", "report.html", "evaluation.json"
 _NUMBERED = rf"(?:{'|'.join(MODELS)})-\d+_\d+\.pt"
 _FILES = rf"{_NUMBERED}|" + "|".join(map(re.escape, (BEST, LAST, CONFIG, METRICS, TIMING)))
 _OWN = re.compile(
@@ -62,7 +62,7 @@ def _remove_unfinished(folder: Path) -> None:
         if re.fullmatch(_FILES, unfinished(path.name) or ""):
             path.unlink(missing_ok=True)
     for path in (folder / REPORT).glob(".*"):
-        if unfinished(path.name) in (CURVES, PREDICTIONS):
+        if unfinished(path.name) in (PAGE, EVALUATION):
             path.unlink(missing_ok=True)
 
 

@@ -13,7 +13,8 @@ from ..config.urls import public_fields
 from ..distributed import World, process_group
 from ..errors import Interrupted, UserError
 from ..evaluation.protocol import Protocol
-from ..report import write_report
+from ..report.subject import Subject
+from ..report.training_page import write_report
 from ..runtime import (
     StopRequest,
     check_precision,
@@ -41,7 +42,7 @@ class Outcome:
 
     ``step``: the last one done. ``stopped_by``: the signal that ended it early, or None. ``best``: the weights of the
     best evaluation and ``best_miou``, ``best_epoch`` of it; ``miou`` at the last step; None where none was measured.
-    ``report``: the folder of its pictures, on the main process of a run that came to its end.
+    ``report``: the folder of its page, on the main process of a run that came to its end.
     """
 
     folder: Path
@@ -144,7 +145,7 @@ def _description(run: Run) -> str:
 
 
 def _end(run: Run, checkpoints: CheckpointFolder, stop: StopRequest) -> Outcome:
-    """Say that the run was stopped, or draw its report and remove what only a run that goes on needs."""
+    """Say that the run was stopped, or write its report and remove what only a run that goes on needs."""
     state, outcome = run.state, Outcome(checkpoints.folder, run.state.step)
     signals = [one for one in state.world.gather(stop.signal) if one is not None]  # one process alone may have got it
     if signals and state.step < state.total_steps:
@@ -159,19 +160,15 @@ def _end(run: Run, checkpoints: CheckpointFolder, stop: StopRequest) -> Outcome:
 
 
 def _report(run: Run, outcome: Outcome) -> Outcome:
-    """Draw the report, and look up how good the model became."""
+    """Write the report, and look up how good the model became."""
     state, config, held_out = run.state, run.state.config, run.sources.held_out
-    report = write_report(
-        outcome.folder,
-        state.evaluation_model,
-        held_out,
-        Protocol.of(config, config.precision),
-        state.device,
-        run.sources.names,
-        config.ignore_label,
-        config.fused,
-        weights=f"{'averaged' if config.ema_decay else 'last'} weights, step {state.step}",
-    )
+    subject = None
+    if held_out is not None:
+        protocol, names = Protocol.of(config, config.precision), run.sources.names
+        model, ignore_label = state.evaluation_model, config.ignore_label
+        subject = Subject(model, held_out, protocol, state.device, names, ignore_label, config.fused)
+    weights = f"{'averaged' if config.ema_decay else 'last'} weights, step {state.step}"
+    report = write_report(outcome.folder, subject, weights)
     outcome = dataclasses.replace(outcome, report=report)
     best = outcome.folder / BEST
     if held_out is None or state.best_miou < 0 or not best.is_file():

@@ -12,6 +12,7 @@ import torch
 from ..config import TrainConfig
 from ..config.urls import public_fields
 from ..data.augment import Augment
+from ..data.classes import generic_names
 from ..data.dataset import BadSamples, Batch, TrainingSet
 from ..data.loader import Loader, LoaderOptions, open_loader
 from ..data.native_loader import GpuAugment
@@ -22,6 +23,7 @@ from ..evaluation.evaluator import evaluate
 from ..evaluation.metrics import Scores
 from ..evaluation.protocol import Protocol
 from ..ops import Decoding
+from ..report.training_page import keep_scores
 from ..runtime import DTYPES, StopRequest, versions
 from ..storage.checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
 from ..storage.log import RunLog
@@ -179,6 +181,7 @@ class Trainer:
         """Log the scores, keep the weights where they are the best there are, and return whether they are."""
         state, best = self.state, self.checkpoints.folder / BEST
         log.evaluation({"step": state.step, "epoch": state.epoch, **scores.as_record()})
+        self._keep_scores(scores)
         if not better and not best.exists() and not math.isnan(scores.miou):
             logger.warning("%s is gone: it now holds the weights of this evaluation", best)
             better = True
@@ -195,6 +198,12 @@ class Trainer:
             }
             save_atomically(content, best)
         return better
+
+    def _keep_scores(self, scores: Scores) -> None:
+        state, config = self.state, self.state.config
+        names = list(state.names) or generic_names(config.num_classes)
+        protocol = Protocol.of(config, config.precision)
+        keep_scores(self.checkpoints.folder, scores, names, config.ignore_label, protocol, state.step)
 
 
 def build_loader(config: TrainConfig, source: Source, schedule: Schedule, device: torch.device) -> Loader:

@@ -12,10 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
-import matplotlib
 import torch
 import torch.utils.tensorboard  # before the runs, not in each
-from matplotlib import pyplot  # noqa: F401
 
 from deeplab_fast import train
 from deeplab_fast.cli import run
@@ -78,7 +76,6 @@ def one_run(at, folder, flags):
 
 def main():
     torch.set_num_threads(1)
-    matplotlib.use("Agg")
     make_tiny()
     for line in sys.stdin:
         at, folder, *flags = shlex.split(line)

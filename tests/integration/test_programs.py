@@ -45,6 +45,9 @@ def test_eval(flags, trained, builtin, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "triangle" in out
     assert name in out
+    page = tmp_path / "r" / "report.html"
+    assert out.endswith(f"report {page}\n")
+    assert f'name="subject" content="{name}"' in page.read_text()
 
 
 def test_predict(trained, builtin, tmp_path, capsys):

@@ -137,7 +137,7 @@ def test_what_a_run_leaves(uninterrupted):
     assert {"config.json", "best.pt", "report", "deeplab_v3_s16-1_4.pt", "deeplab_v3_s16-3_3.pt"} <= names
     assert not {"last.pt", "run.lock"} & names  # of a run that is not complete
     assert any(name.startswith("events.out.tfevents") for name in names)
-    assert {p.name for p in (uninterrupted / "report").iterdir()} == {"curves.png", "predictions.png"}
+    assert {p.name for p in (uninterrupted / "report").iterdir()} == {"report.html", "evaluation.json"}
 
 
 @pytest.mark.parametrize(

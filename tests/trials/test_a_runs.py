@@ -28,14 +28,14 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 @pytest.fixture(autouse=True)
 def without_pictures(request, monkeypatch):
-    """Draw no report, which takes longer than the run, but for tests that ask for ``pictures``."""
+    """Write no report, which takes longer than the run, but for tests that ask for ``pictures``."""
     if "pictures" not in request.fixturenames:
         monkeypatch.setattr(fit, "write_report", lambda folder, *_, **__: folder / "report")
 
 
 @pytest.fixture
 def pictures():
-    """Let the run draw its report."""
+    """Let the run write its report."""
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def test_a7_torn_lines_are_told_apart_and_the_run_ends_well(damage, start, folde
     torn = (folder / "metrics.jsonl.damaged").read_bytes().rstrip(b"\n")
     assert torn in damage(whole)
     assert len([r["step"] for r in lines(folder)]) == 3
-    assert (folder / "report" / "curves.png").exists()
+    assert (folder / "report" / "report.html").exists()
     start("--max_steps=4", "--eval_epochs=0")
 
 
