@@ -107,7 +107,7 @@ def _conditions(config: CompareConfig, runs: Sequence[dict[str, Any]], samples: 
         f"Budget: {config.epochs} epochs, {same}. Batch {config.batch_size}, crop {config.crop_size}, rate"
         f" {config.base_lr:g} falling as (1 - step / steps) ** 0.9, SGD with momentum 0.9 and weight decay 1e-4 (ours"
         " leaves BatchNorm's parameters out of the decay), " + training["precision"] + ".",
-        f"Network: {config.model}, {config.backbone}. Weights at the start: {start}, of {head} the same in both by seed."
+        f"Network: {config.model}, {config.backbone}. Weights at the start: {start}; of {head} the same in both."
         f" Auxiliary head of the reference: {'yes' if config.aux_loss else 'no'}.",
         "Crops: the reference resizes the shorter side; ours scales each image's size by"
         f" {training['min_scale']:.3f} to {training['max_scale']:.3f} ({training['interpolation']}), the same for an"

@@ -8,7 +8,7 @@ from deeplab_fast.config import TrainConfig, validate_train
 from deeplab_fast.data.image_sizes import median_side
 from deeplab_fast.data.sources import Source
 from deeplab_fast.ops import Decoding
-from deeplab_fast.training.presets import resolve
+from deeplab_fast.training.presets import builtin_preset, resolve
 
 from .config import CompareConfig, validate_compare
 from .reference_data import base_size
@@ -30,7 +30,7 @@ def completed(flags: dict[str, Any], on_gpu: bool) -> CompareConfig:
     asked = CompareConfig(**flags)
     validate_compare(asked)
     builtin = not (asked.data_file or asked.data_root or asked.data_lst)
-    left_open = _SHARED if builtin else _DESCRIBED
+    left_open = builtin_preset(on_gpu).keys() if builtin else _DESCRIBED
     known = {name: getattr(asked, name) for name in _SHARED if name in flags or name not in left_open}
     if not builtin or "epochs" in flags:
         known["train_epochs"] = asked.epochs
