@@ -25,7 +25,9 @@ def import_torchvision() -> ModuleType:
     try:
         return importlib.import_module("torchvision")
     except ModuleNotFoundError:
-        raise UserError("torchvision: not installed; pip install torchvision (without a GPU: --no-deps)") from None
+        raise UserError(
+            "torchvision: not installed; pip install torchvision (beside a CPU build of torch: --no-deps)"
+        ) from None
     except RuntimeError:
         library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
