@@ -15,7 +15,7 @@ _RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # 8 is its own; halved with the res
 
 
 def import_torchvision() -> ModuleType:
-    """Import torchvision, also where its compiled operators do not fit this torch: a CPU build has no wheel of its own.
+    """Return torchvision, imported also where its compiled operators do not fit this torch: a CPU build has no wheel of its own.
 
     Only the schemas of two detection operators are missing then; segmentation never calls them.
 

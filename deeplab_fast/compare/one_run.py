@@ -29,7 +29,7 @@ from .scoring import disagreement, score
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a run is to do: its configuration, who trains, with which seed, and where files are.
+    """A run to be done: its configuration, who trains, with which seed, and where files are.
 
     ``initial``: the weights to start from. ``scratch``: a folder for what is of no use afterwards. ``result``: the file
     to write. ``seconds``: the training time that ours is given; 0: the epochs of the configuration. ``made_from``:

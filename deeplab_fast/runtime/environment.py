@@ -1,4 +1,4 @@
-"""Where a measurement was taken: the machine, versions and the commit that its figures depend on."""
+"""The place of a measurement: the machine, versions and the commit that its figures depend on."""
 
 import datetime
 import importlib.metadata
