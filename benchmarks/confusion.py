@@ -17,11 +17,12 @@ from deeplab_fast.config.flags import flag
 from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import confusion_matrix
+from deeplab_fast.runtime.environment import environment
 
 from .agreement import Check, require, same
 from .peers import import_torchvision
 from .pipeline import held_to
-from .report import as_table, as_text, beside, configure, environment, publish, spread, times
+from .report import as_table, as_text, beside, configure, publish, spread, times
 from .timing import Timing, interleave
 
 CLASSES, IGNORE = 21, 255

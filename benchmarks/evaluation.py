@@ -25,11 +25,12 @@ from deeplab_fast.model import DeepLabV3, build_model
 from deeplab_fast.model.batch_norm import BatchNorm2d
 from deeplab_fast.model.layers import use_fused
 from deeplab_fast.runtime import prepare_backends, select_device, to_channels_last
+from deeplab_fast.runtime.environment import environment
 
 from .agreement import Check, equal, require
 from .loader import open_source
 from .registry import BENCHMARKS
-from .report import as_table, as_text, environment, publish, spread
+from .report import as_table, as_text, publish, spread
 from .timing import Timing, take_turns
 
 OURS, REFERENCE = "ours", "reference"

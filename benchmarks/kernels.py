@@ -14,13 +14,14 @@ from torch import Tensor
 
 from deeplab_fast.cli import run
 from deeplab_fast.runtime import DTYPES
+from deeplab_fast.runtime.environment import environment
 
 from .agreement import Check, relative, require
 from .cases.conv import conv_cases
 from .cases.kernel import COMPILED, DRY_RUN, EAGER, OURS, Case, KernelsConfig, kernel_device, sides
 from .cases.loss import argmax_case, loss_case
 from .cases.norm import norm_cases, pool_case
-from .report import as_table, as_text, beside, configure, environment, save_results, settings
+from .report import as_table, as_text, beside, configure, save_results, settings
 from .timing import Timing, captured, interleave_on_device
 
 COPY = "copy"

@@ -24,9 +24,10 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import extension
 from deeplab_fast.ops.input.sample_loader import missing
 from deeplab_fast.runtime import select_device
+from deeplab_fast.runtime.environment import environment
 
 from .cases.data_peers import CROP, HIGH, IGNORE, LOW, MEAN_RGB, STD_RGB
-from .report import as_table, as_text, configure, environment, publish
+from .report import as_table, as_text, configure, publish
 from .timing import count_for
 
 # Stages of the threads by what a user could do about them.

@@ -19,10 +19,11 @@ from deeplab_fast.data.native_loader import NativeLoader
 from deeplab_fast.data.records import RecordSource
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.errors import UserError
+from deeplab_fast.runtime.environment import environment
 
 from .agreement import Check, equal, require
 from .loader import need_native_loader, training_set
-from .report import as_table, as_text, configure, environment, publish, spread
+from .report import as_table, as_text, configure, publish, spread
 from .timing import Timing, take_turns
 
 CPU = torch.device("cpu")

@@ -24,13 +24,14 @@ from deeplab_fast.distributed import World
 from deeplab_fast.model import build_model
 from deeplab_fast.ops import normalise
 from deeplab_fast.runtime import DTYPES, prepare_backends, select_device
+from deeplab_fast.runtime.environment import environment
 from deeplab_fast.training.state import build_state
 from deeplab_fast.training.step import choose_step
 from deeplab_fast.training.trainer import build_loader
 
 from .agreement import Check, require, same
 from .loader import DataConfig, open_source
-from .report import as_table, as_text, configure, environment, publish, times
+from .report import as_table, as_text, configure, publish, times
 from .timing import interleave
 
 _WARM_UP = 5

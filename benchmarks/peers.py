@@ -1,26 +1,9 @@
 """The peers that we are measured beside, built as fairly as we know how."""
 
-import importlib
-from types import ModuleType
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def import_torchvision() -> ModuleType:
-    """torchvision, also where its compiled operators do not fit this torch (a CPU build has no wheel of its own).
-
-    Only the schemas of two detection operators are missing then; segmentation never calls them.
-    """
-    try:
-        return importlib.import_module("torchvision")
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import_torchvision.keep_alive = library  # type: ignore[attr-defined]
-        return importlib.import_module("torchvision")
+from deeplab_fast.compare.network import import_torchvision
 
 
 class Torchvision(nn.Module):

@@ -32,11 +32,12 @@ from deeplab_fast.data.sources import FileSource, Sample, Source, list_source
 from deeplab_fast.data.synthetic import builtin_data
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import extension, normalise
+from deeplab_fast.runtime.environment import environment
 
 from .agreement import Check, require, same
 from .cases.data_peers import CROP, IGNORE, MEAN_RGB, PEERS, STD_RGB, Pipeline
 from .loader import need_native_loader, open_source, training_set
-from .report import as_table, as_text, configure, environment, publish, spread, times
+from .report import as_table, as_text, configure, publish, spread, times
 from .timing import Timing, interleave
 
 BATCH = 8

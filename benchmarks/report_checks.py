@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.report import as_table, environment
+from benchmarks.report import as_table
+from deeplab_fast.runtime.environment import environment
 
 
 def main(folder: str, gpu: str, part: str) -> int:

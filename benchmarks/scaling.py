@@ -12,11 +12,12 @@ from deeplab_fast.cli import run
 from deeplab_fast.config.flags import flag
 from deeplab_fast.config.shared import Precision
 from deeplab_fast.runtime import prepare_backends, select_device
+from deeplab_fast.runtime.environment import environment
 
 from .cases.bench import Bench
 from .cases.implementations import EAGER, NAMES, OURS, StepConfig, some_of
 from .chart import Bar, bar_chart
-from .report import as_table, as_text, configure, environment, settings, spread, write_results
+from .report import as_table, as_text, configure, settings, spread, write_results
 
 
 @dataclass(frozen=True, kw_only=True)

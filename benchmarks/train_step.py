@@ -25,6 +25,7 @@ from deeplab_fast.config.flags import flag
 from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.runtime import DTYPES, check_precision, prepare_backends, select_device
+from deeplab_fast.runtime.environment import environment
 from deeplab_fast.training import roofline
 
 from .agreement import Check, parameter_check
@@ -49,7 +50,7 @@ from .cases.implementations import (
 )
 from .chart import Bar, bar_chart
 from .regression import compare
-from .report import as_table, as_text, configure, environment, save_results, settings, spread, times
+from .report import as_table, as_text, configure, save_results, settings, spread, times
 
 _BATCHES = 6  # at most, of the check of each parameter
 

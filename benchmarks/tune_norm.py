@@ -15,10 +15,11 @@ import torch
 from deeplab_fast.cli import run
 from deeplab_fast.config.flags import flag
 from deeplab_fast.ops.triton.tiles import Tile
+from deeplab_fast.runtime.environment import environment
 
 from .cases.kernel import kernel_device
 from .kernels import copy_bandwidth
-from .report import as_table, as_text, configure, environment, write_results
+from .report import as_table, as_text, configure, write_results
 from .timing import captured, interleave_on_device
 
 # (rows, channels) at batch 32, crop 513: layer3, its inner ones, layer2, layer1, its inner ones

@@ -25,12 +25,13 @@ from deeplab_fast.ops.conv.measurements import MEASURED, predicted, shape_class
 from deeplab_fast.ops.triton import device_info
 from deeplab_fast.ops.triton.tiles import FORWARD, ConvTile, candidates
 from deeplab_fast.runtime import DTYPES, prepare_backends
+from deeplab_fast.runtime.environment import environment
 from deeplab_fast.storage.files import replace_file
 
 from .agreement import Check, relative, require
 from .cases.kernel import DRY_RUN, kernel_device
 from .cases.layers import OURS, VENDOR, Layer, Step, both, kernel, layers, with_tiles
-from .report import as_table, as_text, configure, environment, save_results, settings, spread
+from .report import as_table, as_text, configure, save_results, settings, spread
 from .timing import captured, interleave_on_device
 
 

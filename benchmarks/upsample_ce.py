@@ -16,9 +16,10 @@ from deeplab_fast.cli import run
 from deeplab_fast.config.flags import flag
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import extension
+from deeplab_fast.runtime.environment import environment
 
 from .agreement import Check, relative, require
-from .report import as_table, as_text, beside, configure, environment, publish, spread, times
+from .report import as_table, as_text, beside, configure, publish, spread, times
 from .timing import Timing, interleave
 
 CLASSES, IGNORE = 21, 255

@@ -14,6 +14,7 @@ from benchmarks import run as command
 from benchmarks.cases import implementations
 from benchmarks.chart import Bar, bar_chart
 from deeplab_fast.errors import UserError
+from deeplab_fast.runtime import environment
 
 
 def results(ours, device="a CPU", batch=2):
@@ -186,16 +187,16 @@ def test_a_result_says_which_commit_it_is_of(tmp_path):
     def git(*command):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True, capture_output=True)
 
-    assert report.commit(tmp_path) == {"commit": "not recorded"}
+    assert environment.commit(tmp_path) == {"commit": "not recorded"}
     git("init")
     (tmp_path / "file").write_text("one")
     git("add", "file")
     git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "one")
-    found = report.commit(tmp_path)
+    found = environment.commit(tmp_path)
     assert re.fullmatch("[0-9a-f]{12}", found["commit"])
     assert found["dirty"] is False
     (tmp_path / "file").write_text("two")
-    assert report.commit(tmp_path) == found | {"dirty": True}
+    assert environment.commit(tmp_path) == found | {"dirty": True}
 
 
 def test_subjects_take_turns_and_the_warm_up_is_left_out():
@@ -217,7 +218,7 @@ def test_times_in_a_result_and_in_a_table():
 
 
 def test_a_result_says_where_it_was_taken():
-    where = report.environment(torch.device("cpu"))
+    where = environment.environment(torch.device("cpu"))
     assert {"device", "cpu", "threads", "date", "commit", "torch"} <= where.keys()
 
 

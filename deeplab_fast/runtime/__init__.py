@@ -9,7 +9,7 @@ from .device import (
     to_channels_last,
     versions,
 )
-from .memory import usable_memory
+from .memory import peak_memory, usable_memory
 from .precision import (
     DTYPES,
     Precision,
@@ -31,6 +31,7 @@ __all__ = [
     "common_precision",
     "cpu_bf16_instructions",
     "keep_precision",
+    "peak_memory",
     "prepare_backends",
     "resolve_precision",
     "restore_rng_state",

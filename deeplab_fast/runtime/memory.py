@@ -1,11 +1,13 @@
 """Memory that a process may take."""
 
 import os
+import sys
 from pathlib import Path
 
 import torch
 
 _MEMINFO = Path("/proc/meminfo")
+_STATUS = Path("/proc/self/status")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # of a container
 
 
@@ -42,3 +44,17 @@ def _available() -> int | None:
     except OSError:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that this process has held so far: of tensors on a GPU, else resident in memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:  # getrusage also counts what the program that started this one held
+        lines = _STATUS.read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

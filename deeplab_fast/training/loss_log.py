@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TrainingDiverged
+from ..runtime import peak_memory
 from .optim import learning_rate
 from .state import TrainState
 
@@ -55,7 +55,7 @@ class LossBlock:
             "data_ms": 1e3 * self.data_s / steps,
             "data_share": self.data_s / elapsed,
             "images_per_s": steps * images / elapsed,
-            "max_memory_mb": _max_memory_mb(state.device),
+            "max_memory_mb": peak_memory(state.device) / 2**20,
         }
         self.restart_clock()
         self._report_bad_labels(pending)
@@ -94,12 +94,3 @@ class LossBlock:
                 f"step {step}: loss is {loss}; samples {', '.join(keys)}. A lower --base_lr, --warmup_steps or"
                 " --clip_grad_norm may help; where continuing ends in the same way, remove the newest checkpoint first"
             )
-
-
-def _max_memory_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    import resource
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

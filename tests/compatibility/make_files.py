@@ -61,7 +61,7 @@ def outcome(folder: Path) -> dict[str, object]:
 def interface() -> dict[str, object]:
     """The names that commands and graphs of users hold: every program's flags, every custom op's schema."""
     prepare = [f"prepare {command}" for command in COMMANDS]
-    programs = ("train", "eval", "predict", "export", "report", *prepare, "runtime")
+    programs = ("train", "eval", "predict", "export", "report", "compare", *prepare, "runtime")
     flags = {name: sorted(set(re.findall(r"^  --(\w+)", text_of_help(name), re.MULTILINE))) for name in programs}
     for module in pkgutil.walk_packages(deeplab_fast.__path__, "deeplab_fast."):
         if not module.name.endswith("._C"):
