@@ -21,6 +21,8 @@ from ..errors import UserError
 from ..evaluation.evaluator import evaluate
 from ..evaluation.metrics import Scores
 from ..evaluation.protocol import Protocol
+from ..evaluation.protocols import Recipe
+from ..evaluation.settings import Settings
 from ..ops import Decoding
 from ..runtime import DTYPES, StopRequest, versions
 from ..storage.checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
@@ -161,19 +163,8 @@ class Trainer:
     def _scores(self, held_out: Source) -> Scores:
         state, config = self.state, self.state.config
         state.world.share_buffers(state.evaluation_model)
-        return evaluate(
-            state.evaluation_model,
-            held_out,
-            Protocol.of(config, config.precision),
-            config.num_classes,
-            config.ignore_label,
-            state.device,
-            config.batch_size,
-            config.num_workers,
-            state.world,
-            config.fused,
-            config.on_bad_sample == "skip",
-        )
+        protocol = Recipe(Protocol.of(config, config.precision))
+        return evaluate(state.evaluation_model, held_out, protocol, Settings.of(config, state.device, state.world))
 
     def _keep(self, scores: Scores, better: bool, log: RunLog) -> bool:
         """Log the scores, keep the weights where they are the best there are, and return whether they are."""
