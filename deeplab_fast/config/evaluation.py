@@ -111,11 +111,16 @@ def validate_evaluation(config: EvalConfig, given: Collection[str]) -> None:
         value = getattr(config, name)
         if name in given and value and config.protocol not in protocols:
             expected = " or ".join(f"--protocol={protocol}" for protocol in protocols)
-            raise UserError(f"--{name}={value}: not with --protocol={config.protocol}; expected {expected}")
+            raise UserError(f"--{name}={_words(value)}: not with --protocol={config.protocol}; expected {expected}")
     if len(config.test_scale) != 2 or config.test_scale[0] < config.test_scale[1]:
-        raise UserError(f"--test_scale={config.test_scale}: expected two sides, the longer first, as 2048,512")
+        raise UserError(f"--test_scale={_words(config.test_scale)}: expected two sides, the longer first, as 2048,512")
     if config.protocol == "slide" and config.window_stride > config.crop_size:
         raise UserError(
             f"--stride={config.stride}: windows of --crop_size={config.crop_size} would leave pixels out; expected at"
             f" most {config.crop_size}"
         )
+
+
+def _words(value: object) -> str:
+    """Return a flag's value as the command line has it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
