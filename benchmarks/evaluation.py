@@ -7,7 +7,7 @@ upsampling, softmax, resizing and argmax, and counting by the extension.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,11 @@ from deeplab_fast.cli import parse_flags, run
 from deeplab_fast.config import EvalConfig
 from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.config.shared import Precision
-from deeplab_fast.evaluation.evaluator import Protocol, evaluate
+from deeplab_fast.distributed import World
+from deeplab_fast.evaluation.evaluator import evaluate
 from deeplab_fast.evaluation.inference import trained_model
+from deeplab_fast.evaluation.protocols import protocol_of
+from deeplab_fast.evaluation.settings import Settings
 from deeplab_fast.model import DeepLabV3, build_model
 from deeplab_fast.model.batch_norm import BatchNorm2d
 from deeplab_fast.model.layers import use_fused
@@ -112,28 +115,18 @@ def main(argv: list[str]) -> int:
         trained = random_model(config)
     model = to_channels_last(trained, device)
     source = open_source(config.data_file, config.data_root, config.data_lst)
-    protocol = Protocol.of(config, config.precision, config.scales, config.flip)
 
-    def once(name: str, protocol: Protocol = protocol) -> tuple[float, NDArray[np.int64]]:
+    def once(name: str, config: EvaluationConfig = config) -> tuple[float, NDArray[np.int64]]:
         fused = config.fused if name == OURS else "off"
         use_fused(model, fused)
+        settings = Settings.of(config, device, World(), fused=fused)
         start = time.perf_counter()
-        scores = evaluate(
-            model,
-            source,
-            protocol,
-            config.num_classes,
-            config.ignore_label,
-            device,
-            config.batch_size,
-            num_workers=config.num_workers,
-            fused=fused,
-        )
+        scores = evaluate(model, source, protocol_of(config), settings)
         return time.perf_counter() - start, scores.confusion
 
     counts = {name: once(name)[1] for name in (OURS, REFERENCE)}
     if config.precision != "fp32":
-        counts[EXACT] = once(EXACT, Protocol.of(config, "fp32", config.scales, config.flip))[1]
+        counts[EXACT] = once(EXACT, replace(config, precision="fp32"))[1]
     checks = checks_of(counts, config.precision)
     for one in checks:
         require(one, f"{one.what}: {one.found:,} differ from the reference; at most {one.limit:,.0f} may")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from deeplab_fast.config import EvalConfig
-from deeplab_fast.eval import deliver, metrics_name
+from deeplab_fast.evaluation.metrics_file import deliver, metrics_name
 
 
 def test_the_figures_are_written_where_they_cannot_be_printed(tmp_path, monkeypatch):
@@ -21,7 +21,7 @@ def test_the_figures_are_written_where_they_cannot_be_printed(tmp_path, monkeypa
 
     monkeypatch.setattr(sys, "stdout", Full())
     with pytest.raises(OSError, match="No space left"):
-        deliver("table", tmp_path, "metrics-a-b", {"miou": 0.5, "provenance": {"weights": "x"}})
+        deliver("table", tmp_path, "metrics-a-b", {"miou": 0.5, "provenance": {"weights": "x"}}, [])
     assert json.loads((tmp_path / "metrics-a-b.json").read_text())["miou"] == 0.5
 
 

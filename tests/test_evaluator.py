@@ -11,6 +11,8 @@ from deeplab_fast.data.sources import list_source
 from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.evaluator import evaluate
 from deeplab_fast.evaluation.protocol import Protocol, View, aligns_corners, longest_side_to, scores, view_of
+from deeplab_fast.evaluation.protocols import Recipe
+from deeplab_fast.evaluation.settings import Settings
 from deeplab_fast.model import build_model
 from deeplab_fast.ops import summed_probabilities
 
@@ -99,6 +101,10 @@ def protocol(crop_size=97, scales=(1.0,), flip=False):
     return Protocol.of(config, "fp32", scales, flip)
 
 
+def settings(batch_size, workers=0, classes=6):
+    return Settings(classes, 255, CPU, batch_size, workers)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 0.75, 1.0, 1.25, 1.75)], ids=["single", "multi"])
 def test_equals_the_recipe_s(model, builtin, scales, flip):
@@ -109,7 +115,7 @@ def test_equals_the_recipe_s(model, builtin, scales, flip):
     disturbed, theirs_disturbed = recipe(model, source, 97, scales, flip, disturb=True)
     ours = np.mean([np.abs(p - q).mean() for p, q in zip(our_probabilities(model, source, how), summed, strict=True)])
     assert ours <= 1.5 * np.mean([np.abs(p - q).mean() for p, q in zip(disturbed, summed, strict=True)])
-    counts = evaluate(model, source, how, 6, 255, CPU, batch_size=3).confusion
+    counts = evaluate(model, source, Recipe(how), settings(3)).confusion
     assert np.array_equal(counts.sum(1), theirs.sum(1))
     assert (counts.sum(0) > 0).all()
     moved = np.abs(counts - theirs).sum()
@@ -121,7 +127,7 @@ def test_the_protocols_differ_by_more_than_the_tolerance(model, builtin):
     """Or the test above could not tell them apart."""
     source = list_source(builtin, builtin / "val.txt")
     found = [
-        evaluate(model, source, how, 6, 255, CPU, batch_size=3).confusion
+        evaluate(model, source, Recipe(how), settings(3)).confusion
         for how in (protocol(), protocol(flip=True), protocol(scales=(0.5, 0.75, 1.0, 1.25, 1.75)), protocol(65))
     ]
     for i, a in enumerate(found):
@@ -132,8 +138,8 @@ def test_the_protocols_differ_by_more_than_the_tolerance(model, builtin):
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (2, 2), (7, 1)])
 def test_batches_and_workers_do_not_matter(model, builtin, batch_size, workers):
     source = list_source(builtin, builtin / "val.txt")
-    expected = evaluate(model, source, protocol(), 6, 255, CPU, 4).confusion
-    actual = evaluate(model, source, protocol(), 6, 255, CPU, batch_size, workers).confusion
+    expected = evaluate(model, source, Recipe(protocol()), settings(4)).confusion
+    actual = evaluate(model, source, Recipe(protocol()), settings(batch_size, workers)).confusion
     assert actual.sum() == expected.sum()
     assert np.abs(actual - expected).sum() <= 4  # convolutions of another batch size round differently
 
@@ -158,20 +164,20 @@ MULTI = (0.5, 1.0, 1.75)
 def test_no_pass_has_more_pixels_than_a_batch_of_the_crop_size(model, builtin):
     source = list_source(builtin, builtin / "val.txt")
     watched, limit = Watched(model), 4 * 97**2
-    actual = evaluate(watched, source, protocol(97, MULTI, flip=True), 6, 255, CPU, 4).confusion
+    actual = evaluate(watched, source, Recipe(protocol(97, MULTI, flip=True)), settings(4)).confusion
     pixels = {(shape[2], shape[0] * shape[2] * shape[3]) for shape in watched.seen}
     assert {side for side, _ in pixels} == {49, 97, 169}
     assert max(most for _, most in pixels) <= limit
     assert (49, 4 * 49**2) in pixels  # not more than the batch either
-    one_by_one = evaluate(model, source, protocol(97, MULTI, flip=True), 6, 255, CPU, 1).confusion
+    one_by_one = evaluate(model, source, Recipe(protocol(97, MULTI, flip=True)), settings(1)).confusion
     assert np.abs(actual - one_by_one).sum() <= 4  # convolutions of another batch size round differently
 
 
 def test_evaluation_goes_on_with_fewer_images_where_memory_is_not_enough(model, builtin, caplog):
     source = list_source(builtin, builtin / "val.txt")
     watched = Watched(model, memory=2 * 97**2)
-    actual = evaluate(watched, source, protocol(), 6, 255, CPU, 8).confusion
-    expected = evaluate(model, source, protocol(), 6, 255, CPU, 2).confusion
+    actual = evaluate(watched, source, Recipe(protocol()), settings(8)).confusion
+    expected = evaluate(model, source, Recipe(protocol()), settings(2)).confusion
     assert np.array_equal(actual, expected)  # no image twice, none left out
     said = [record.getMessage() for record in caplog.records if "memory" in record.getMessage()]
     assert said == [f"evaluation: not enough memory; goes on with {n} images at a time" for n in (4, 2)]
@@ -180,13 +186,13 @@ def test_evaluation_goes_on_with_fewer_images_where_memory_is_not_enough(model, 
 def test_an_image_that_does_not_fit_alone_is_a_clear_error(model, builtin):
     source = list_source(builtin, builtin / "val.txt")
     with pytest.raises(UserError, match="not enough for one image of 97 x 97 pixels; expected a smaller --crop_size"):
-        evaluate(Watched(model, memory=97), source, protocol(), 6, 255, CPU, 4)
+        evaluate(Watched(model, memory=97), source, Recipe(protocol()), settings(4))
 
 
 def test_the_training_mode_is_restored(model, builtin):
     source = list_source(builtin, builtin / "val.txt")
     model.train()
-    evaluate(model, source, protocol(33), 6, 255, CPU, 4)
+    evaluate(model, source, Recipe(protocol(33)), settings(4))
     assert model.training
     model.eval()
 
@@ -194,7 +200,7 @@ def test_the_training_mode_is_restored(model, builtin):
 def test_a_bad_label_is_named(model, builtin):
     source = list_source(builtin, builtin / "val.txt")
     with pytest.raises(UserError, match=r"labels/\d+\.png: label value"):
-        evaluate(model, source, protocol(33), 3, 255, CPU, 4)
+        evaluate(model, source, Recipe(protocol(33)), settings(4, classes=3))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.evaluator import evaluate
 from deeplab_fast.evaluation.inference import trained_model
 from deeplab_fast.evaluation.protocol import Protocol
+from deeplab_fast.evaluation.protocols import Recipe
+from deeplab_fast.evaluation.settings import Settings
 from deeplab_fast.evaluation.windows import blended, starts, weights
 from tests.faults.tiny import make_tiny
 from tests.prediction.networks import NAMES, picture, save_network
@@ -115,7 +117,7 @@ def test_evaluation_equals_the_independent_version_s(model, samples, batch_size)
             classes = evaluated_whole(model, samples, i)
         np.add.at(counts, (label, classes), 1)
     source = list_source(samples, samples / "val.txt")
-    found = evaluate(model, source, protocol(SIDE), 3, 255, CPU, batch_size).confusion
+    found = evaluate(model, source, Recipe(protocol(SIDE)), Settings(3, 255, CPU, batch_size)).confusion
     assert np.array_equal(found.sum(1), counts.sum(1))
     assert np.abs(found - counts).sum() <= 0.001 * counts.sum()
 
@@ -129,9 +131,9 @@ def evaluated_whole(model, samples, i):
 def test_one_window_over_the_image_is_the_whole_to_the_bit(checkpoint, model, samples):
     source = list_source(samples, samples / "val.txt")
     flags = {"device_target": "CPU", "precision": "fp32"}
-    whole = evaluate(model, source, protocol(0), 3, 255, CPU, 3).confusion
-    assert np.array_equal(evaluate(model, source, protocol(150), 3, 255, CPU, 3).confusion, whole)
-    assert not np.array_equal(evaluate(model, source, protocol(149), 3, 255, CPU, 3).confusion, whole)
+    whole = evaluate(model, source, Recipe(protocol(0)), Settings(3, 255, CPU, 3)).confusion
+    assert np.array_equal(evaluate(model, source, Recipe(protocol(150)), Settings(3, 255, CPU, 3)).confusion, whole)
+    assert not np.array_equal(evaluate(model, source, Recipe(protocol(149)), Settings(3, 255, CPU, 3)).confusion, whole)
     image = picture(150, 100)
     expected, found = (deeplab_fast.Segmenter(checkpoint, **flags, window=n)(image) for n in (0, 150))
     assert np.array_equal(expected.probabilities, found.probabilities)

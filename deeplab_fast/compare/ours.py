@@ -15,6 +15,7 @@ from deeplab_fast.runtime import StopRequest, prepare_backends, resolve_precisio
 from deeplab_fast.storage.checkpoint import CheckpointFolder
 from deeplab_fast.storage.log import TIMING, RunLog, read_json_lines
 from deeplab_fast.storage.run_folder import open_run_folder
+from deeplab_fast.storage.trackers import TrackedRun, Trackers
 from deeplab_fast.training.run import Run, prepare_run
 from deeplab_fast.training.state import connected
 from deeplab_fast.training.trainer import Trainer
@@ -39,7 +40,7 @@ def train_ours(config: TrainConfig, device: torch.device, fill: Callable[[DeepLa
     open_run_folder(folder)
     with StopRequest().listening() as stop:
         run = prepare_run(config, resolve_precision(config.precision, device), device, World(), None, fill)
-        log = RunLog(folder, run.state.total_steps, 0, 0)
+        log = RunLog(folder, run.state.total_steps, 0, 0, Trackers((), TrackedRun(folder, "", 0, {})))
         try:
             meter = Meter(device)
             with connected(run.state):

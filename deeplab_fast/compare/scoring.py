@@ -1,5 +1,6 @@
 """One evaluation for both: trained weights, whoever trained them, in our network, by the recipe's protocol."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -7,10 +8,12 @@ from torch import Tensor
 
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.sources import Source
+from deeplab_fast.distributed import World
 from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.evaluator import evaluate
 from deeplab_fast.evaluation.metrics import Scores
-from deeplab_fast.evaluation.protocol import Protocol
+from deeplab_fast.evaluation.protocols import recipe_of
+from deeplab_fast.evaluation.settings import Settings
 from deeplab_fast.model import DeepLabV3, build_model
 from deeplab_fast.runtime import to_channels_last
 
@@ -33,18 +36,8 @@ def score(weights: Mapping[str, Tensor], config: TrainConfig, held_out: Source, 
         UserError: a sample cannot be used.
     """
     network = to_channels_last(network_of(weights, config), device)
-    protocol = Protocol.of(config, "fp32")
-    return evaluate(
-        network,
-        held_out,
-        protocol,
-        config.num_classes,
-        config.ignore_label,
-        device,
-        config.batch_size,
-        config.num_workers,
-        fused=config.fused,
-    )
+    protocol = recipe_of(dataclasses.replace(config, precision="fp32"))
+    return evaluate(network, held_out, protocol, Settings.of(config, device, World()))
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 Classes are combined by inheritance, so that every flag is written once and a subject is a heading in ``--help``.
 """
 
-from .evaluation import EvalConfig
+from .evaluation import EvalConfig, validate_evaluation
 from .flags import AUTO, flag, validate
 from .segmenter import SegmenterConfig
 from .shared import (
@@ -47,6 +47,7 @@ __all__ = [
     "TrainDataConfig",
     "flag",
     "validate",
+    "validate_evaluation",
     "validate_image",
     "validate_protocol",
     "validate_train",

@@ -1,110 +1,45 @@
-"""The recipe's evaluation: one confusion matrix over the set, at the images' original sizes.
+"""Evaluation of a set: every sample seen once over all processes, and counted.
 
-How an image becomes classes is ``protocol.py``; the truth is never resized.
+How an image becomes classes, and where its truth is read, is its protocol's (``protocols/``).
 """
 
+import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data.pairs import read_pair
+from ..data.pairs import Image, read_pair
 from ..data.sources import Source, as_they_come
 from ..data.threads import ordered_map
-from ..distributed import World
 from ..errors import UserError
-from ..ops import ConfusionCounter
 from .metrics import Scores
-from .protocol import Protocol, View, predictions, view_of
-from .windows import window_classes
+from .protocols import EvaluationProtocol, Machine
+from .settings import Settings
+from .tally import Tally
 
 logger = logging.getLogger("deeplab_fast")
 
-T = TypeVar("T")
+
+class _Loaded(NamedTuple):
+    """A sample by its number: what the network is to see of it, and its truth, uint8 ``[H, W]``."""
+
+    sample: int
+    seen: Any
+    truth: Image
 
 
-_Views = list[tuple[np.ndarray, np.ndarray]]
-_Loaded = tuple[_Views | np.ndarray, np.ndarray]  # an image to be seen in windows is as it is
-
-
-def _load(source: Source, protocol: Protocol, num_classes: int, ignore_label: int, index: int) -> _Loaded | UserError:
-    """Load every scale of image ``index``, or the image if it is for windows, and its truth; or return why not."""
-    try:
-        image, label = read_pair(source, index, num_classes, ignore_label, protocol.decoding)
-    except UserError as error:
-        return error
-    if protocol.is_windowed(image.shape[:2]):
-        return image, label
-    return [view_of(image, size) for size in protocol.sizes], label
-
-
-def _stack(arrays: Sequence[np.ndarray], pinned: bool) -> Tensor:
-    """Stack along a new first axis; pinned: where a GPU copies from while the host goes on."""
-    dtype = torch.from_numpy(arrays[0]).dtype
-    out = torch.empty(len(arrays), *arrays[0].shape, dtype=dtype, pin_memory=pinned)
-    np.stack(arrays, out=out.numpy())
-    return out
-
-
-class _Batches:
-    """A predictor of batches, with fewer images at a time once the GPU's memory was not enough for as many."""
-
-    def __init__(
-        self, model: torch.nn.Module, protocol: Protocol, device: torch.device, batch_size: int, fused: str
-    ) -> None:
-        self.model, self.protocol, self.device, self.fused = model, protocol, device, fused
-        self.images_at_once = batch_size
-
-    def predict(self, views: Sequence[View], targets: Sequence[tuple[int, int]]) -> list[Tensor]:
-        return self._fitting(
-            lambda at_once: predictions(self.model, views, targets, self.protocol, self.device, self.fused, at_once)
-        )
-
-    def predict_in_windows(self, image: np.ndarray) -> Tensor:
-        return self._fitting(lambda at_once: window_classes(self.model, image, self.protocol, self.device, at_once))
-
-    def _fitting(self, work: Callable[[int], T]) -> T:
-        while True:
-            try:
-                return work(self.images_at_once)
-            except torch.OutOfMemoryError:
-                if self.images_at_once == 1:
-                    raise UserError(
-                        f"evaluation: the memory of {self.device} is not enough for one image of"
-                        f" {max(self.protocol.sizes)} x {max(self.protocol.sizes)} pixels; expected a smaller"
-                        " --crop_size, fewer scales or --precision=bf16"
-                    ) from None
-            # Not within the handler: the error holds the frames, and they what was allocated.
-            self.images_at_once //= 2
-            logger.warning("evaluation: not enough memory; goes on with %d images at a time", self.images_at_once)
-            torch.cuda.empty_cache()
-
-
-def evaluate(
-    model: torch.nn.Module,
-    source: Source,
-    protocol: Protocol,
-    num_classes: int,
-    ignore_label: int,
-    device: torch.device,
-    batch_size: int,
-    num_workers: int = 0,
-    world: World | None = None,
-    fused: str = "auto",
-    skip_bad: bool = False,
-) -> Scores:
+def evaluate(model: torch.nn.Module, source: Source, protocol: EvaluationProtocol, settings: Settings) -> Scores:
     """Score ``model`` on every sample of ``source``, each counted once over all processes.
 
-    ``skip_bad``: a sample that cannot be used is left out, named, and listed in the scores; else it is an error.
-
-    A pass through the network has no more pixels than ``batch_size`` images of the crop size, at any scale, and fewer
-    where the GPU's memory is not enough, which is said. Nothing waits for a GPU but the end.
+    A pass through the network has no more pixels than ``batch_size`` images of the crop size, at any scale, where the
+    protocol has one, else no more images; and fewer where the GPU's memory is not enough, which is said. Nothing waits
+    for a GPU but the end, unless each image or the boundaries count.
 
     The model's training mode is restored afterwards. The main process shows a progress bar.
 
@@ -112,13 +47,13 @@ def evaluate(
         UserError: a sample cannot be used; names its file. Or one image alone does not fit in the GPU's memory. Every
             process raises the same.
     """
-    world = world or World()
+    world, batch_size = settings.world, settings.batch_size
     indexes = range(world.rank, len(source), world.size)
     rounds = -(-len(range(0, len(source), world.size)) // batch_size)  # as many on every process
-    load = partial(_load, source, protocol, num_classes, ignore_label)
-    loaded = ordered_map(load, as_they_come(source, indexes), num_workers, batch_size)
-    counter = ConfusionCounter(num_classes, ignore_label, device)
-    batches = _Batches(model, protocol, device, batch_size, fused)
+    load = partial(_load, source, protocol, settings)
+    loaded = ordered_map(load, as_they_come(source, indexes), settings.num_workers, batch_size)
+    tally = Tally(settings)
+    batches = _Batches(Machine(model, settings.device, settings.fused, batch_size), protocol)
     was_training = model.training
     model.eval()
     skipped: list[str] = []
@@ -128,9 +63,10 @@ def evaluate(
             for _ in range(rounds):
                 with world.alike():
                     taken = list(islice(loaded, batch_size))
-                    usable, reasons = _usable(taken, skip_bad)
+                    usable, reasons = _usable(taken, settings.skip_bad)
                     if usable:
-                        _count(usable, batches, counter)
+                        samples, seen, truths = zip(*usable, strict=True)
+                        tally.add(samples, truths, batches.predict(seen, [truth.shape for truth in truths]))
                 skipped += reasons
                 bar.update(len(taken))
     finally:
@@ -139,7 +75,16 @@ def evaluate(
     left_out = tuple(reason for part in world.gather(skipped) for reason in part)
     if len(left_out) == len(source):
         raise UserError(f"evaluation: none of {len(source)} samples can be used; the first: {left_out[0]}")
-    return Scores(world.sum(counter.total()).cpu().numpy(), len(source) - len(left_out), left_out)
+    return tally.scores(len(source) - len(left_out), left_out)
+
+
+def _load(source: Source, protocol: EvaluationProtocol, settings: Settings, index: int) -> _Loaded | UserError:
+    """Load what is seen of image ``index``, and its truth; or return why not."""
+    try:
+        image, label = read_pair(source, index, settings.num_classes, settings.ignore_label, protocol.decoding)
+    except UserError as error:
+        return error
+    return _Loaded(index, protocol.see(image), protocol.truth(label))
 
 
 def _usable(loaded: Sequence[_Loaded | UserError], skip_bad: bool) -> tuple[list[_Loaded], list[str]]:
@@ -160,27 +105,23 @@ def _usable(loaded: Sequence[_Loaded | UserError], skip_bad: bool) -> tuple[list
     return usable, reasons
 
 
-def _count(loaded: Sequence[_Loaded], batches: _Batches, counter: ConfusionCounter) -> None:
-    """Predict a batch and add it to the confusion matrix. Does not wait for a GPU."""
-    pinned = batches.device.type == "cuda"
-    labels = [label for _, label in loaded]
-    whole = [(seen, label.shape) for seen, label in loaded if isinstance(seen, list)]
-    together: list[Tensor] = []
-    if whole:
-        scales, targets = zip(*whole, strict=True)
-        views = [
-            View(*(_stack(arrays, pinned) for arrays in zip(*scale, strict=True)))
-            for scale in zip(*scales, strict=True)
-        ]
-        together = batches.predict(views, targets)
-    rest = iter(together)
-    found = [next(rest) if isinstance(seen, list) else batches.predict_in_windows(seen) for seen, _ in loaded]
-    truth = _flat(labels, pinned).to(batches.device, non_blocking=True)
-    counter.add(truth, torch.cat([classes.view(-1) for classes in found]))
+class _Batches:
+    """A predictor of batches, with fewer images at a time once the GPU's memory was not enough for as many."""
 
+    def __init__(self, machine: Machine, protocol: EvaluationProtocol) -> None:
+        self.machine, self.protocol = machine, protocol
 
-def _flat(labels: Sequence[np.ndarray], pinned: bool) -> Tensor:
-    """Concatenate uint8 labels ``[H, W]`` of any sizes: ``[pixels]``."""
-    out = torch.empty(sum(label.size for label in labels), dtype=torch.uint8, pin_memory=pinned)
-    np.concatenate([label.reshape(-1) for label in labels], out=out.numpy())
-    return out
+    def predict(self, seen: Sequence[Any], targets: Sequence[tuple[int, int]]) -> list[Tensor]:
+        while True:
+            try:
+                return self.protocol.classes(self.machine, seen, targets)
+            except torch.OutOfMemoryError:
+                if self.machine.at_once == 1:
+                    raise UserError(
+                        f"evaluation: the memory of {self.machine.device} is not enough for"
+                        f" {self.protocol.largest}; expected {self.protocol.memory_advice}"
+                    ) from None
+            # Not within the handler: the error holds the frames, and they what was allocated.
+            self.machine = dataclasses.replace(self.machine, at_once=self.machine.at_once // 2)
+            logger.warning("evaluation: not enough memory; goes on with %d images at a time", self.machine.at_once)
+            torch.cuda.empty_cache()

@@ -1,10 +1,16 @@
 """Figures of merit of a confusion matrix."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .bootstrap import Interval, miou_interval
+from .per_image import ImageCounts
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -15,78 +21,115 @@ class Scores:
     the others (Everingham et al., "The PASCAL visual object classes challenge", section 4.3). Where the truth holds one
     class or none it is NaN: a network that knows no other class would get 1.
 
-    ``images`` counts the samples; ``skipped`` says of each that could not be used why.
+    ``images`` counts the samples; ``skipped`` says of each that could not be used why. ``per_image`` has the counts of
+    each, ``boundary`` those of the classes' boundaries, int64 ``[C, 3]`` (in both, in the truth's, in the
+    prediction's), where they were asked for.
     """
 
     confusion: NDArray[np.int64]
     images: int = 0
     skipped: tuple[str, ...] = ()
+    per_image: ImageCounts | None = None
+    boundary: NDArray[np.int64] | None = None
+
+    @property
+    def hits(self) -> NDArray[np.int64]:
+        """Pixels of each class that were found: ``[C]``."""
+        return np.diag(self.confusion)
+
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """Pixels of each class in the truth: ``[C]``."""
+        return self.confusion.sum(1)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """Labelled pixels that each class was predicted for: ``[C]``."""
+        return self.confusion.sum(0)
 
     @property
     def true_classes(self) -> int:
         """Number of classes that the truth holds."""
-        return int((self.confusion.sum(1) > 0).sum())
+        return int((self.truth > 0).sum())
 
     @property
-    def iou(self) -> NDArray[np.float64]:
+    def iou(self) -> Values:
         """Intersection over union of each class: ``[C]``."""
-        hits = np.diag(self.confusion).astype(np.float64)
-        union = self.confusion.sum(0) + self.confusion.sum(1) - hits
-        return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+        return _ratio(self.hits, self.predicted + self.truth - self.hits)
 
     @property
     def miou(self) -> float:
         return float(np.nanmean(self.iou)) if self.true_classes > 1 else float("nan")
 
+    @cached_property
+    def interval(self) -> Interval | None:
+        """The bootstrap's interval of ``miou``; None without ``per_image``, of one image, or where there is no mIoU."""
+        if self.per_image is None or np.isnan(self.miou):
+            return None
+        return miou_interval(self.per_image, len(self.confusion))
+
     @property
     def pixel_accuracy(self) -> float:
         """Share of the labelled pixels whose class was found; 0 where there is none."""
         total = self.confusion.sum()
-        return float(np.diag(self.confusion).sum() / total) if total else 0.0
+        return float(self.hits.sum() / total) if total else 0.0
 
     @property
-    def class_accuracy(self) -> NDArray[np.float64]:
-        """Share of each true class's pixels found: ``[C]``, NaN where the truth has none."""
-        truth = self.confusion.sum(1).astype(np.float64)
-        return np.divide(np.diag(self.confusion), truth, out=np.full_like(truth, np.nan), where=truth > 0)
+    def recall(self) -> Values:
+        """Share of each true class's pixels found, its accuracy: ``[C]``, NaN where the truth has none."""
+        return _ratio(self.hits, self.truth)
+
+    @property
+    def precision(self) -> Values:
+        """Share of each predicted class's pixels that are right: ``[C]``, NaN where the prediction has none."""
+        return _ratio(self.hits, self.predicted)
+
+    @property
+    def dice(self) -> Values:
+        """Twice the intersection over the sum of both, which is F1: ``[C]``, NaN as ``iou``."""
+        return _ratio(2 * self.hits, self.truth + self.predicted)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of ``recall`` over the truth's classes; NaN where it has none."""
+        return _mean(self.recall)
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """Mean of ``iou`` over the truth's classes, weighted by their pixels; NaN where there are none."""
+        total = self.truth.sum()
+        return float(np.nansum(self.iou * self.truth) / total) if total else float("nan")
+
+    @property
+    def boundary_iou(self) -> Values | None:
+        """Boundary IoU of each class: ``[C]``, NaN where neither has any; None where it was not counted."""
+        if self.boundary is None:
+            return None
+        both, truth, predicted = self.boundary.T
+        return _ratio(both, truth + predicted - both)
 
     def as_record(self) -> dict[str, Any]:
         """Return ``miou`` (null where the truth holds fewer than two classes), ``per_class_iou`` (null for absent
         classes), ``pixel_accuracy``, ``images`` and, where there are any, the ``skipped``.
         """
         return {
-            "miou": None if np.isnan(self.miou) else self.miou,
-            "per_class_iou": [None if np.isnan(v) else float(v) for v in self.iou],
+            "miou": or_none(self.miou),
+            "per_class_iou": [or_none(v) for v in self.iou],
             "pixel_accuracy": self.pixel_accuracy,
             "images": self.images,
             **({"skipped": list(self.skipped)} if self.skipped else {}),
         }
 
-    def table(self, names: list[str]) -> str:
-        """Return one line a class: name, IoU, accuracy, share of the labelled pixels."""
-        width = max(len(name) for name in [*names, "class"])
-        lines = [f"{'class':<{width}}     IoU  accuracy  pixels"]  # each value ends where its heading does
-        truth = self.confusion.sum(1)
-        for name, iou, accuracy, pixels in zip(names, self.iou, self.class_accuracy, truth, strict=True):
-            share = pixels / max(1, truth.sum())
-            found = "     -" if np.isnan(accuracy) else _percent(accuracy)
-            lines.append(f"{name:<{width}}  {_percent(iou)}    {found}  {share:6.1%}")
-        mean = "     -" if np.isnan(self.miou) else _percent(self.miou)
-        lines.append(f"{'mean':<{width}}  {mean}    pixel accuracy {self.pixel_accuracy:.1%}")
-        if np.isnan(self.miou):
-            lines.append(f"(no mIoU: {no_miou(self.true_classes)})")
-        else:
-            present = int((~np.isnan(self.iou)).sum())
-            lines.append(f"(mean over the {present} classes that occur in truth or prediction)")
-        if self.skipped:
-            lines.append(f"(over {self.images} images; {len(self.skipped)} could not be used)")
-        return "\n".join(lines)
+
+def or_none(value: float) -> float | None:
+    """Return a number as JSON has it: NaN is null."""
+    return None if np.isnan(value) else float(value)
 
 
-def no_miou(true_classes: int) -> str:
-    """Say why there is no mIoU where the truth holds that many classes, 0 or 1."""
-    return f"the truth holds {'one class only' if true_classes else 'no labelled pixel'}"
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Values:
+    """Return ``part / whole``, ``[C]`` each, NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
-def _percent(value: float) -> str:
-    return "absent" if np.isnan(value) else f"{value:6.1%}"
+def _mean(values: Values) -> float:
+    return float("nan") if np.isnan(values).all() else float(np.nanmean(values))

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.metrics import Scores, no_miou
+from ..evaluation.metrics import Scores, or_none
+from ..evaluation.table import no_miou
 from .gallery import Gallery
 from .per_class import ClassRow, HeatMap, class_rows, heat_map
 from .pictures import css_colours
@@ -19,8 +20,9 @@ class Evaluation:
 
     miou: float | None
     no_miou: str
+    interval: tuple[float, float] | None
     pixel_accuracy: float
-    class_accuracy: float | None
+    mean_accuracy: float | None
     present: int
     images: int
     skipped: tuple[str, ...]
@@ -40,12 +42,12 @@ def evaluation_of(record: Mapping[str, Any], gallery: Gallery | None) -> Evaluat
     names = [str(name) for name in record["classes"]]
     scores = Scores(_matrix(record["confusion_matrix"], len(names)), int(record["images"]))
     ignore_label = int(record["protocol"].get("ignore_label", 255))
-    recall = scores.class_accuracy
     return Evaluation(
         None if np.isnan(scores.miou) else scores.miou,
         no_miou(scores.true_classes),
+        _interval(record),
         scores.pixel_accuracy,
-        float(np.nanmean(recall)) if scores.true_classes else None,
+        or_none(scores.mean_accuracy),
         int((~np.isnan(scores.iou)).sum()),
         scores.images,
         tuple(str(reason) for reason in record.get("skipped", ())),
@@ -55,6 +57,12 @@ def evaluation_of(record: Mapping[str, Any], gallery: Gallery | None) -> Evaluat
         css_colours(len(names), ignore_label),
         gallery,
     )
+
+
+def _interval(record: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the 95 % interval of the mIoU, None where none was measured."""
+    found = record.get("miou_interval")
+    return None if found is None else (float(found["low"]), float(found["high"]))
 
 
 def _matrix(stored: Sequence[Sequence[int]], classes: int) -> NDArray[np.int64]:

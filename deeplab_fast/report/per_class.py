@@ -74,7 +74,7 @@ def class_rows(confusion: NDArray[np.int64], names: Sequence[str]) -> list[Class
                 name,
                 _known(float(scores.iou[i])),
                 float(hits[i] / predicted[i]) if predicted[i] else None,
-                _known(float(scores.class_accuracy[i])),
+                _known(float(scores.recall[i])),
                 float(truth[i] / total),
                 names[other] if is_mistaken else "",
                 float(missed[other] / truth[i]) if is_mistaken else None,

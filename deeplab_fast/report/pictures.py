@@ -50,7 +50,7 @@ def picture_of(subject: Subject, index: int) -> Picture:
         UserError: it cannot be read; names its file.
     """
     image, truth = subject.sample(index)
-    prediction = subject.predict(image)
+    prediction = subject.predict(image, truth.shape)
     confusion = confusion_of(subject, truth, prediction)
     share = min(1.0, SIDE / max(truth.shape))
     size = max(1, round(share * truth.shape[1])), max(1, round(share * truth.shape[0]))

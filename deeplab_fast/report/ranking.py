@@ -49,7 +49,7 @@ def score_images(subject: Subject, most: int) -> dict[int, float]:
             except UserError as error:
                 logger.warning("report: left out: %s", error)
                 continue
-            score = image_miou(confusion_of(subject, truth, subject.predict(image)))
+            score = image_miou(confusion_of(subject, truth, subject.predict(image, truth.shape)))
             if not math.isnan(score):
                 found[index] = score
     return found

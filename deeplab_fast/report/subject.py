@@ -8,8 +8,7 @@ import torch
 
 from ..data.pairs import Image, read_pair
 from ..data.sources import Source
-from ..evaluation.protocol import Protocol, segment_images
-from ..evaluation.windows import window_classes
+from ..evaluation.protocols import EvaluationProtocol, Machine
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Subject:
 
     model: torch.nn.Module
     source: Source
-    protocol: Protocol
+    protocol: EvaluationProtocol
     device: torch.device
     names: Sequence[str]
     ignore_label: int
@@ -35,16 +34,20 @@ class Subject:
             self.model.train(was_training)
 
     def sample(self, index: int) -> tuple[Image, Image]:
-        """Read image uint8 ``[H, W, 3]`` and truth uint8 ``[H, W]``.
+        """Read image uint8 ``[H, W, 3]`` and truth uint8 ``[H', W']``, of another size where the protocol resizes it.
 
         Raises:
             UserError: the sample cannot be used; names its file.
         """
         self.source.require((index,))
-        return read_pair(self.source, index, len(self.names), self.ignore_label, self.protocol.decoding)
+        image, label = read_pair(self.source, index, len(self.names), self.ignore_label, self.protocol.decoding)
+        return image, self.protocol.truth(label)
 
-    def predict(self, image: Image) -> Image:
-        """Predict the classes, uint8 ``[H, W]``, of an image, uint8 ``[H, W, 3]``, by the protocol."""
-        if self.protocol.is_windowed(image.shape[:2]):
-            return window_classes(self.model, image, self.protocol, self.device, 1).cpu().numpy()
-        return segment_images(self.model, [image], self.protocol, self.device, self.fused)[0]
+    def predict(self, image: Image, size: tuple[int, int]) -> Image:
+        """Predict by the protocol the classes of an image, uint8 ``[H, W, 3]``, at its truth's ``size`` ``(H', W')``.
+
+        Returns:
+            uint8 ``[H', W']``.
+        """
+        machine = Machine(self.model, self.device, self.fused)
+        return self.protocol.classes(machine, [self.protocol.see(image)], [size])[0].cpu().numpy()

@@ -6,7 +6,6 @@ from typing import Any
 
 from ..errors import UserError
 from ..evaluation.metrics import Scores
-from ..evaluation.protocol import Protocol
 from ..runtime import versions
 from ..storage.files import make_folder
 from ..storage.run_folder import EVALUATION, PAGE, REPORT
@@ -21,9 +20,11 @@ MOST_SCORED = 48  # images that are scored for the choice of the worst and best:
 
 
 def keep_scores(
-    folder: Path, scores: Scores, names: list[str], ignore_label: int, protocol: Protocol, step: int
+    folder: Path, scores: Scores, names: list[str], protocol: Mapping[str, Any], precision: str, step: int
 ) -> None:
     """Keep the scores of an evaluation with their confusion matrix in the run's report, for its page.
+
+    ``protocol``: what the metrics file of an evaluation says of it.
 
     Raises:
         UserError: they cannot be written.
@@ -31,17 +32,12 @@ def keep_scores(
     make_folder(folder / REPORT, str(folder / REPORT))
     content = {
         "step": step,
-        "protocol": {
-            "crop_size": protocol.crop_size,
-            "scales": list(protocol.scales),
-            "flip": protocol.flip,
-            "ignore_label": ignore_label,
-        },
+        "protocol": dict(protocol),
         "images": scores.images,
         "skipped": list(scores.skipped),
         "classes": names,
         "confusion_matrix": scores.confusion.tolist(),
-        "precision": protocol.precision,
+        "precision": precision,
         "versions": versions(),
     }
     keep_evaluation(folder, content)

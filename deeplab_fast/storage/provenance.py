@@ -21,6 +21,7 @@ _INDIFFERENT = {
 _BEFORE_FLAGS: dict[str, Any] = {
     **{"save": ["classes", "overlay"], "probability_of": "", "clear": False, "outlines": False, "legend": False},
     **{"palette": "", "window": 0, "overlap": 0.5},
+    **{"protocol": "recipe", "base_size": 520, "test_scale": [2048, 512], "stride": 0, "boundary": False},
 }
 
 

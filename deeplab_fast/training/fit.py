@@ -12,7 +12,7 @@ from ..config import TrainConfig, validate_train
 from ..config.urls import public_fields
 from ..distributed import World, process_group
 from ..errors import Interrupted, UserError
-from ..evaluation.protocol import Protocol
+from ..evaluation.protocols import recipe_of
 from ..report.subject import Subject
 from ..report.training_page import write_report
 from ..runtime import (
@@ -164,7 +164,7 @@ def _report(run: Run, outcome: Outcome) -> Outcome:
     state, config, held_out = run.state, run.state.config, run.sources.held_out
     subject = None
     if held_out is not None:
-        protocol, names = Protocol.of(config, config.precision), run.sources.names
+        protocol, names = recipe_of(config), run.sources.names
         model, ignore_label = state.evaluation_model, config.ignore_label
         subject = Subject(model, held_out, protocol, state.device, names, ignore_label, config.fused)
     weights = f"{'averaged' if config.ema_decay else 'last'} weights, step {state.step}"

@@ -21,7 +21,9 @@ from ..data.sources import Source
 from ..errors import UserError
 from ..evaluation.evaluator import evaluate
 from ..evaluation.metrics import Scores
-from ..evaluation.protocol import Protocol
+from ..evaluation.protocols import recipe_of
+from ..evaluation.record import protocol_record
+from ..evaluation.settings import Settings
 from ..ops import Decoding
 from ..report.training_page import keep_scores
 from ..runtime import DTYPES, StopRequest, versions
@@ -163,19 +165,8 @@ class Trainer:
     def _scores(self, held_out: Source) -> Scores:
         state, config = self.state, self.state.config
         state.world.share_buffers(state.evaluation_model)
-        return evaluate(
-            state.evaluation_model,
-            held_out,
-            Protocol.of(config, config.precision),
-            config.num_classes,
-            config.ignore_label,
-            state.device,
-            config.batch_size,
-            config.num_workers,
-            state.world,
-            config.fused,
-            config.on_bad_sample == "skip",
-        )
+        settings = Settings.of(config, state.device, state.world)
+        return evaluate(state.evaluation_model, held_out, recipe_of(config), settings)
 
     def _keep(self, scores: Scores, better: bool, log: RunLog) -> bool:
         """Log the scores, keep the weights where they are the best there are, and return whether they are."""
@@ -202,8 +193,8 @@ class Trainer:
     def _keep_scores(self, scores: Scores) -> None:
         state, config = self.state, self.state.config
         names = list(state.names) or generic_names(config.num_classes)
-        protocol = Protocol.of(config, config.precision)
-        keep_scores(self.checkpoints.folder, scores, names, config.ignore_label, protocol, state.step)
+        protocol = protocol_record(recipe_of(config), config.ignore_label)
+        keep_scores(self.checkpoints.folder, scores, names, protocol, config.precision, state.step)
 
 
 def build_loader(config: TrainConfig, source: Source, schedule: Schedule, device: torch.device) -> Loader:

@@ -8,7 +8,7 @@ import torch
 
 from deeplab_fast.config import EvalConfig
 from deeplab_fast.data.sources import list_source
-from deeplab_fast.evaluation.protocol import Protocol
+from deeplab_fast.evaluation.protocols import Recipe
 from deeplab_fast.report.evaluation_page import Evaluated, write_evaluation_page
 from deeplab_fast.report.subject import Subject
 from tests.trials.samples import CLASSES, write_samples
@@ -54,7 +54,7 @@ def network():
 
 def subject_of(root, names=("a", "b", "c"), **options):
     write_samples(root, count=8, size=(48, 40))
-    protocol = Protocol.of(EvalConfig(crop_size=33), "fp32")
+    protocol = Recipe.of(EvalConfig(crop_size=33, precision="fp32"))
     source = list_source(root, root / "train.txt", must_exist=False)
     return Subject(network(), source, protocol, torch.device("cpu"), names, 255, "off", **options)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deeplab_fast.evaluation.metrics import Scores
+from deeplab_fast.evaluation.record import protocol_record
 from deeplab_fast.report.__main__ import main
 from deeplab_fast.report.training_page import keep_scores, write_report
 from tests.report.pages import HOSTILE, evaluation_page, subject_of, write_run
@@ -33,7 +34,7 @@ def pages(tmp_path_factory):
     root = tmp_path_factory.mktemp("pages")
     run, other = write_run(root / "run"), write_run(root / "other", miou=(0.1, 0.2))
     subject = subject_of(root / "data", HOSTILE)
-    keep_scores(run, Scores(np.diag([5, 6, 7]), 6), HOSTILE, 255, subject.protocol, 4)
+    keep_scores(run, Scores(np.diag([5, 6, 7]), 6), HOSTILE, protocol_record(subject.protocol, 255), "fp32", 4)
     write_report(run, subject, "last weights, step 4")
     assert main([str(run), str(other), f"--output={root / 'comparison.html'}"]) == 0
     return {

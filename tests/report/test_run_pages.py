@@ -7,6 +7,7 @@ import pytest
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.metrics import Scores
+from deeplab_fast.evaluation.record import protocol_record
 from deeplab_fast.report.__main__ import main
 from deeplab_fast.report.comparison import differing_flags, run_names
 from deeplab_fast.report.runs import read_run
@@ -19,7 +20,7 @@ def run(tmp_path):
     """A run with an evaluation, its page written as training does."""
     folder = write_run(tmp_path / "run <b>")
     subject = subject_of(tmp_path / "data", HOSTILE)
-    keep_scores(folder, Scores(np.diag([5, 6, 7]), 6), HOSTILE, 255, subject.protocol, 4)
+    keep_scores(folder, Scores(np.diag([5, 6, 7]), 6), HOSTILE, protocol_record(subject.protocol, 255), "fp32", 4)
     write_report(folder, subject, "last weights, step 4")
     return folder
 
