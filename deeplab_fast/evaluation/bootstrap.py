@@ -1,4 +1,4 @@
-"""How far an mIoU may be chance: the bootstrap over images (Efron, 1979), percentile intervals.
+"""An mIoU's interval of chance: the bootstrap over images (Efron, 1979), percentile intervals.
 
 Each resample draws as many images as there are, with replacement; its mIoU is that of the sum of their counts.
 """
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from .per_image import ImageCounts
 
@@ -46,6 +45,8 @@ def miou_interval(
 
 def resampled_mious(images: ImageCounts, num_classes: int, resamples: int, seed: int) -> NDArray[np.float64]:
     """Compute the mIoU of each resample: ``[resamples]``, NaN where its truth holds fewer than two classes."""
+    from scipy.sparse import csr_matrix  # slow to import, and only once the work is done
+
     n = len(images)
     columns = (images.classes.astype(np.int64)[:, None] * 3 + np.arange(3)).ravel()
     counts = csr_matrix((images.pixels.astype(np.float64).ravel(), columns, images.starts * 3), (n, num_classes * 3)).T

@@ -12,7 +12,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter, minimum_filter
 
 DILATION = 0.02  # of the diagonal
 
@@ -24,6 +23,8 @@ def width_of(height: int, width: int) -> int:
 
 def near_contour(classes: NDArray[np.integer], distance: int) -> NDArray[np.bool_]:
     """Tell which pixels of ``[H, W]`` have another class, or the outside, within ``distance``: ``[H, W]``."""
+    from scipy.ndimage import maximum_filter, minimum_filter  # slow to import, and not always needed
+
     side = 2 * distance + 1
     near = maximum_filter(classes, side, mode="nearest") != minimum_filter(classes, side, mode="nearest")
     near[:distance] = near[-distance:] = near[:, :distance] = near[:, -distance:] = True

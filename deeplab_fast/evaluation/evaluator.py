@@ -84,7 +84,10 @@ def _load(source: Source, protocol: EvaluationProtocol, settings: Settings, inde
         image, label = read_pair(source, index, settings.num_classes, settings.ignore_label, protocol.decoding)
     except UserError as error:
         return error
-    return _Loaded(index, protocol.see(image), protocol.truth(label))
+    try:
+        return _Loaded(index, protocol.see(image), protocol.truth(label))
+    except UserError as error:
+        return UserError(f"{source.where(index)[0]}: {error}")
 
 
 def _usable(loaded: Sequence[_Loaded | UserError], skip_bad: bool) -> tuple[list[_Loaded], list[str]]:

@@ -23,7 +23,7 @@ class ImageCounts:
 
     @classmethod
     def of(cls, samples: Sequence[int], matrices: NDArray[np.int64]) -> "ImageCounts":
-        """Reduce the confusion matrices ``[n, C, C]`` (rows: truth) of the images of these numbers."""
+        """Make the counts of the confusion matrices ``[n, C, C]`` (rows: truth) of the images of these numbers."""
         hits = np.diagonal(matrices, axis1=1, axis2=2)
         pixels = np.stack([hits, matrices.sum(2), matrices.sum(1)], axis=2)
         occurs = pixels[..., 1:].any(2)

@@ -1,4 +1,4 @@
-"""What a metrics file holds, as JSON has it."""
+"""The content of a metrics file, as JSON has it."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an evaluation needs beside the network, the samples and the protocol."""
+"""The settings of an evaluation: what it needs beside the network, the samples and the protocol."""
 
 from dataclasses import dataclass, field
 

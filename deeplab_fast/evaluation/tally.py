@@ -1,4 +1,4 @@
-"""What an evaluation counts: one confusion matrix and, where they are asked for, each image's and the boundaries'."""
+"""The counts of an evaluation: one confusion matrix and, where they are asked for, each image's and the boundaries'."""
 
 from collections.abc import Sequence
 

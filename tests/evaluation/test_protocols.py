@@ -1,4 +1,4 @@
-"""Each protocol against an independent version: torchvision, OpenCV and plain torch, one image at a time."""
+"""Each protocol against an independent version in torchvision, OpenCV and plain torch, a window at a time."""
 
 import json
 
@@ -213,3 +213,21 @@ def test_the_protocol_is_in_the_file_its_name_and_the_table(name, checkpoint, sa
     assert rows[0] == "sample,image,miou,pixel_accuracy,labelled_pixels"
     assert [row.split(",")[:2] for row in rows[1:]] == [[str(i), str(i)] for i in range(4)]
     assert sum(int(row.split(",")[-1]) for row in rows[1:]) == np.sum(record["confusion_matrix"])
+
+
+def test_an_image_too_narrow_for_torchvision_s_size_is_named(checkpoint, tmp_path):
+    Image.new("RGB", (2000, 1)).save(tmp_path / "narrow.png")
+    Image.new("L", (2000, 1)).save(tmp_path / "label.png")
+    (tmp_path / "val.txt").write_text("narrow.png label.png\n")
+    data = [f"--data_root={tmp_path}", f"--data_lst={tmp_path / 'val.txt'}", f"--report={tmp_path / 'r'}"]
+    with pytest.raises(
+        UserError, match=r"narrow\.png: 1040000x520 pixels with a shorter side of 520; expected at"
+    ):
+        program.main([f"--ckpt_path={checkpoint}", *data, "--device_target=CPU", "--protocol=torchvision"])
+
+
+def test_the_head_s_own_upsampling_is_used(model, samples, monkeypatch):
+    aligned = ours("mmseg", model, samples)
+    monkeypatch.setattr(model, "align_corners", False)
+    assert not np.array_equal(ours("mmseg", model, samples), aligned)
+    assert np.abs(ours("whole", model, samples) - independent(whole_way, model, samples)).sum() <= 20

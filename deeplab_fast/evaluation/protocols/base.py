@@ -1,4 +1,4 @@
-"""What a protocol of evaluation is: how an image is seen, where its truth is read, how scores become classes."""
+"""The interface of a protocol of evaluation: how images are seen, where truth is read, how scores become classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Inputs:
-    """How the network gets what an image shows: decoding, normalisation (RGB, scale 0-255), arithmetic."""
+    """The network's inputs of an image: decoding, normalisation (RGB, scale 0-255), arithmetic."""
 
     mean_rgb: tuple[float, ...]
     std_rgb: tuple[float, ...]
@@ -32,7 +32,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Machine:
-    """What predicts: the network, its device, whether kernels are fused, most images that go through it together."""
+    """The network that predicts, its device, whether kernels are fused, most images that go through it together."""
 
     model: nn.Module
     device: torch.device
@@ -49,11 +49,15 @@ class EvaluationProtocol(ABC):
     @property
     @abstractmethod
     def decoding(self) -> Decoding:
-        """How image files are read."""
+        """The way in which image files are read."""
 
     @abstractmethod
     def see(self, image: Image) -> Any:
-        """Return what the network is to see of an image, uint8 ``[H, W, 3]``; runs in the loader's threads."""
+        """Return what the network is to see of an image, uint8 ``[H, W, 3]``; runs in the loader's threads.
+
+        Raises:
+            UserError: it has no such view.
+        """
 
     def truth(self, label: Image) -> Image:
         """Return the truth that counts, uint8 ``[H', W']``, of a label ``[H, W]``: the label itself, unless resized."""
@@ -79,7 +83,7 @@ class EvaluationProtocol(ABC):
     @property
     @abstractmethod
     def name_parts(self) -> list[str]:
-        """What the metrics file's name has for the protocol; nothing for what is usual."""
+        """The words of the metrics file's name that are the protocol's; nothing for what is usual."""
 
     @property
     @abstractmethod
@@ -88,7 +92,7 @@ class EvaluationProtocol(ABC):
 
 
 def stack(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """Stack along a new first axis, on the host; for a GPU pinned: it copies from there while the host goes on.
+    """Join along a new first axis, on the host; for a GPU pinned: it copies from there while the host goes on.
 
     ``arrays`` of one shape ``[...]`` -> ``[len(arrays), ...]``.
     """

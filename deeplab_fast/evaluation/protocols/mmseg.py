@@ -19,11 +19,13 @@ class MMSegmentation(Rectangles):
     name = "mmseg"
 
     def size_at(self, scale: float, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) of a view of an image of this size."""
         long, short = (int(side * scale) for side in self.within)
         factor = min(long / max(height, width), short / min(height, width))
         return max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
 
     def details(self) -> dict[str, Any]:
+        """Return sizes, interpolations and averages."""
         words = f"within {self._within}, ratio kept, bilinear; scores resized to the truth's own size, bilinear"
         return {"test_scale": list(self.within), "resize": words, **super().details()}
 

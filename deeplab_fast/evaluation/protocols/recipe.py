@@ -57,6 +57,7 @@ class Recipe(EvaluationProtocol):
         return predictions(machine.model, views, targets, self.way, machine.device, machine.fused, machine.at_once)
 
     def details(self) -> dict[str, Any]:
+        """Return sizes, interpolations and averages."""
         way = self.way
         words = "images larger than it in windows, each as an image of its own, blended by squared sines"
         windows = {"window": way.window, "overlap": way.overlap, "windows": words} if way.window else {}
@@ -70,6 +71,7 @@ class Recipe(EvaluationProtocol):
 
     @property
     def summary(self) -> str:
+        """The sizes, on one line."""
         windows = f"; larger images in windows of {self.way.window}, blended" if self.way.window else ""
         return f"longest side to {self.way.crop_size}, padded to a square; truth at its own size{windows}"
 
@@ -79,6 +81,7 @@ class Recipe(EvaluationProtocol):
 
     @property
     def largest(self) -> str:
+        """The padded square of the largest scale, in words."""
         side = max(self.way.sizes)
         return f"one image of {side} x {side} pixels"
 

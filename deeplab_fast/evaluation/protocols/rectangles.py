@@ -41,6 +41,7 @@ class Rectangles(EvaluationProtocol):
         return image if image.shape[:2] == size else resize_bilinear(image, size)
 
     def see(self, image: Image) -> list[Image]:
+        """Return every view of an image, uint8 ``[H, W, 3]``, each ``[h, w, 3]``."""
         height, width = image.shape[:2]
         return [self.resize(image, self.size_at(scale, height, width)) for scale in self.scales]
 
@@ -90,7 +91,7 @@ class Rectangles(EvaluationProtocol):
         return self.one_pass(machine, x)
 
     def one_pass(self, machine: Machine, x: Tensor) -> Tensor:
-        """Send images ``[N, 3, h, w]`` through the network: their scores at their size, fp32 ``[N, C, h, w]``."""
+        """Run images ``[N, 3, h, w]`` through the network: their scores at their size, fp32 ``[N, C, h, w]``."""
         with autocast(self.inputs.precision, machine.device):
             logits = machine.model(x)
         return upsample(logits.float(), (x.shape[2], x.shape[3]), aligns_corners(machine.model))
@@ -104,6 +105,7 @@ class Rectangles(EvaluationProtocol):
         return f"one image by --protocol={self.name}"
 
     def details(self) -> dict[str, Any]:
+        """Return the scales, and what is averaged over them."""
         views = {"views": "mean of the views' probabilities"} if len(self.scales) > 1 or self.flip else {}
         return {"scales": list(self.scales), "flip": self.flip, **views}
 

@@ -49,6 +49,7 @@ class Slide(Whole):
         return (max(0, min(i * self.stride, length - self.crop)) for i in range(windows))
 
     def details(self) -> dict[str, Any]:
+        """Return sizes, interpolations and averages."""
         words = "mean of the windows' scores where they overlap, then softmax"
         return {**super().details(), "crop_size": self.crop, "stride": self.stride, "windows": words}
 

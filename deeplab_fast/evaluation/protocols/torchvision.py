@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from ...errors import UserError
 from .base import Image
 from .rectangles import Rectangles
 
@@ -22,9 +23,24 @@ class Torchvision(Rectangles):
     memory_advice = "a smaller --base_size or --precision=bf16"
 
     def size_at(self, scale: float, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) of a view of an image of this size."""
         if height < width:
             return self.base_size, int(self.base_size * width / height)
         return int(self.base_size * height / width), self.base_size
+
+    def see(self, image: Image) -> list[Image]:
+        """Return the one view of an image, uint8 ``[H, W, 3]``: ``[h, w, 3]``.
+
+        Raises:
+            UserError: it is so narrow that it would be larger than ``--max_pixels``.
+        """
+        height, width = self.size_at(1.0, *image.shape[:2])
+        if height * width > self.decoding.max_pixels:
+            raise UserError(
+                f"{width}x{height} pixels with a shorter side of {self.base_size}; expected at most"
+                f" {self.decoding.max_pixels} (--max_pixels)"
+            )
+        return super().see(image)
 
     def resize(self, image: Image, size: tuple[int, int]) -> Image:
         """Resize an image, uint8 ``[H, W, 3]``, to ``size`` (height, width), bilinearly, as Pillow does."""
@@ -36,6 +52,7 @@ class Torchvision(Rectangles):
         return _resize(label, self.size_at(1.0, height, width), PIL.Image.Resampling.NEAREST)
 
     def details(self) -> dict[str, Any]:
+        """Return sizes, interpolations and averages."""
         words = "shorter side to base_size: image bilinear with antialiasing, truth nearest, both by Pillow"
         return {"base_size": self.base_size, "resize": words, **super().details()}
 

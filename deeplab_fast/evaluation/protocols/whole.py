@@ -13,6 +13,7 @@ class Whole(Rectangles):
     name = "whole"
 
     def size_at(self, scale: float, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) of a view of an image of this size."""
         if scale == 1:
             return height, width
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
