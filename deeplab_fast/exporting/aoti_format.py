@@ -26,7 +26,7 @@ def check_compiler() -> None:
 
 
 def write_aoti(program: torch.export.ExportedProgram, config: ExportConfig, words: Description, path: Path) -> None:
-    """Compile a traced network into the package ``path``, whose name ends in ``.pt2``.
+    """Write a traced network, compiled, as the package ``path``, whose name ends in ``.pt2``.
 
     Raises:
         UserError: the compiler fails.

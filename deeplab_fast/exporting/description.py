@@ -1,4 +1,4 @@
-"""What a user of an exported file needs to know and cannot see in it, as plain words that every format stores."""
+"""Facts that a user of an exported file needs and cannot see in it, as plain words that every format stores."""
 
 import json
 

@@ -15,14 +15,14 @@ _OPERATIONS = ["Conv", "Relu", "Add", "MaxPool", "Concat"]
 
 
 def quantise(source: Path, target: Path, batches: Iterator[Tensor], work: Path) -> None:
-    """Write the fp32 file ``source`` in 8 bits to ``target``.
+    """Convert the fp32 file ``source`` to 8 bits, in ``target``.
 
     What normalises, the classifier, its upsampling and the decision stay fp32: classes are told apart there by less
     than the step of 8 bits.
 
     Args:
         source, target: ONNX files.
-        batches: what the file takes, images that show the ranges of its maps.
+        batches: images as the file takes them, ``[N, 3, H, W]`` or ``[N, H, W, 3]``: they show the ranges of its maps.
         work: folder for what is between.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static

@@ -1,4 +1,4 @@
-"""What an exported file computes: from an image, normalised or not, to logits, probabilities or classes."""
+"""The network as an exported file holds it: from images, normalised or not, to logits, probabilities or classes."""
 
 import warnings
 
@@ -27,7 +27,7 @@ class ExportedNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(images.std_rgb).view(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return what ``output_kind`` says of a batch of images."""
+        """Return what ``output_kind`` says of images: fp32 ``[N, C, H, W]``, or uint8 ``[N, H, W]``."""
         x = image.permute(0, 3, 1, 2).float() if self.input_kind == "uint8" else image
         if self.input_kind != "normalised":
             x = (x - self.mean) / self.std
@@ -59,7 +59,7 @@ def free_axes(config: ExportConfig) -> dict[str, int]:
 
 
 def trace(network: ExportedNetwork, config: ExportConfig) -> torch.export.ExportedProgram:
-    """Trace the network for images of any batch and size, but what ``config`` fixes."""
+    """Export the network to torch's program, for images of any number and size but what ``config`` fixes."""
     side = config.size or config.crop_size
     example = network.given(torch.zeros(config.batch_size or 2, side, side, 3, dtype=torch.uint8))
     smallest = {"batch": 1, "height": SMALLEST_SIDE, "width": SMALLEST_SIDE}

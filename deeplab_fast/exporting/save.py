@@ -1,4 +1,4 @@
-"""From a trained network to its file: traced, written, run, compared, and only then given its name."""
+"""Steps from a trained network to its file: traced, written, run, compared, and only then given its name."""
 
 import tempfile
 from dataclasses import dataclass

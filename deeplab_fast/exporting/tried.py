@@ -1,4 +1,4 @@
-"""What a file is tried on, found before any work."""
+"""Images and labels that a file is tried on, found before any work."""
 
 import logging
 from collections.abc import Iterator

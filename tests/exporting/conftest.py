@@ -1,5 +1,7 @@
 """A small network's checkpoint (one block a stage, traced in seconds), photo-like images, and what is made of them."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -14,15 +16,22 @@ from deeplab_fast.model.resnet import ARCHITECTURES, Architecture, BasicBlock
 NAMES = ["background", "Böden", "sky", "tree"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def small_resnet():
+@contextmanager
+def one_block_a_stage():
+    """Let resnet18 be smaller, here alone: the tests of other folders run in the same process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "resnet18", Architecture(BasicBlock, (1, 1, 1, 1)))
         yield
 
 
+@pytest.fixture(autouse=True)
+def small_resnet():
+    with one_block_a_stage():
+        yield
+
+
 @pytest.fixture(scope="session")
-def checkpoints(small_resnet, tmp_path_factory):
+def checkpoints(tmp_path_factory):
     """Checkpoints by head, in a folder with a space and an umlaut in its name."""
     folder = tmp_path_factory.mktemp("weights") / "die Größe"
     folder.mkdir()
@@ -30,7 +39,8 @@ def checkpoints(small_resnet, tmp_path_factory):
     for head in ("recipe", "torchvision"):
         flags = {"backbone": "resnet18", "num_classes": 4, "head": head, "crop_size": 97}
         torch.manual_seed(0)
-        model = build_model(ModelConfig(backbone="resnet18", num_classes=4, head=head))
+        with one_block_a_stage():
+            model = build_model(ModelConfig(backbone="resnet18", num_classes=4, head=head))
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.1)
@@ -66,7 +76,8 @@ def exported(checkpoints, tmp_path_factory):
     def path_of(name, *flags, head="recipe"):
         if name not in files:
             files[name] = folder / name
-            assert export.main([f"--ckpt_path={checkpoints[head]}", f"--output={files[name]}", *flags]) == 0
+            with one_block_a_stage():
+                assert export.main([f"--ckpt_path={checkpoints[head]}", f"--output={files[name]}", *flags]) == 0
         return files[name]
 
     return path_of
