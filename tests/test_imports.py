@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
 LAYERS = [
     {"compare", "eval", "export", "predict", "prepare", "train"},
     {"training"},
-    {"prediction", "report"},
+    {"exporting", "prediction", "report"},
     {"evaluation"},
     {"data", "model"},
     {"ops"},

@@ -4,6 +4,7 @@ Classes are combined by inheritance, so that every flag is written once and a su
 """
 
 from .evaluation import EvalConfig, validate_evaluation
+from .export import ExportConfig
 from .flags import AUTO, flag, validate
 from .segmenter import SegmenterConfig
 from .shared import (
@@ -34,6 +35,7 @@ __all__ = [
     "DecodingConfig",
     "DeviceConfig",
     "EvalConfig",
+    "ExportConfig",
     "ImageConfig",
     "LossConfig",
     "MachineConfig",

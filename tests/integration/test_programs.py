@@ -137,7 +137,7 @@ def test_export(name, head, tmp_path, capsys):
         "--crop_size=65",
     ]
     export.main(flags)
-    assert "outputs agree within" in capsys.readouterr().out
+    assert "probabilities agree within" in capsys.readouterr().out
     assert (tmp_path / "out" / name).stat().st_size > 1 << 20
 
 

@@ -424,11 +424,12 @@ def test_d2_an_export_finds_what_is_in_its_way_before_the_work(call, networks, n
 def test_d2_a_failed_export_leaves_the_earlier_file(networks, tmp_path, monkeypatch):
     from deeplab_fast import export
     from deeplab_fast.errors import UserError
+    from deeplab_fast.exporting import agreement
 
     (tmp_path / "model.pt2").write_text("an earlier model")
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(agreement, "DIFFERENCE", -1.0)
     flags = [f"--ckpt_path={networks[0]}", "--format=pt2", "--crop_size=33", f"--output={tmp_path / 'model.pt2'}"]
-    with pytest.raises(UserError, match="outputs differ by"):
+    with pytest.raises(UserError, match="not written; probabilities agree within"):
         export.main(flags)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"model.pt2": "an earlier model"}
 

@@ -37,8 +37,10 @@ def atrous_conv2d(x: Tensor, weight: Tensor, stride: Sequence[int], dilation: Se
     On a CPU, taps that hang far over the edge go by :mod:`~deeplab_fast.ops.conv.conv_by_taps`. Elsewhere, where the
     rate is no smaller than the map, the outer taps of that axis read zeros for every output: only the centre tap is
     kept (rate 18 on a 17x17 map is a 1x1 convolution, one ninth of the arithmetic). The outer taps' gradient is
-    then zero, as it is in the reference.
+    then zero, as it is in the reference. An exported network keeps all taps: its maps are of any size.
     """
+    if torch.compiler.is_exporting():
+        return atrous_conv2d_reference(x, weight, stride, dilation)
     dtype, rate = product_dtype(x), dilation[0]
     if tuple(stride) == (1, 1) and tuple(dilation) == (rate, rate) and prefers_taps(x, rate, dtype):
         return conv_by_taps(x, weight, rate, dtype)
