@@ -220,9 +220,7 @@ def test_an_image_too_narrow_for_torchvision_s_size_is_named(checkpoint, tmp_pat
     Image.new("L", (2000, 1)).save(tmp_path / "label.png")
     (tmp_path / "val.txt").write_text("narrow.png label.png\n")
     data = [f"--data_root={tmp_path}", f"--data_lst={tmp_path / 'val.txt'}", f"--report={tmp_path / 'r'}"]
-    with pytest.raises(
-        UserError, match=r"narrow\.png: 1040000x520 pixels with a shorter side of 520; expected at"
-    ):
+    with pytest.raises(UserError, match=r"narrow\.png: 1040000x520 pixels with a shorter side of 520; expected at"):
         program.main([f"--ckpt_path={checkpoint}", *data, "--device_target=CPU", "--protocol=torchvision"])
 
 
