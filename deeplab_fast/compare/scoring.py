@@ -12,7 +12,7 @@ from deeplab_fast.evaluation.evaluator import evaluate
 from deeplab_fast.evaluation.metrics import Scores
 from deeplab_fast.evaluation.protocol import Protocol
 from deeplab_fast.model import DeepLabV3, build_model
-from deeplab_fast.runtime import to_channels_last
+from deeplab_fast.runtime import prepare_backends, to_channels_last
 
 from .network import ReferenceNetwork
 
@@ -32,6 +32,7 @@ def score(weights: Mapping[str, Tensor], config: TrainConfig, held_out: Source, 
     Raises:
         UserError: a sample cannot be used.
     """
+    prepare_backends(device)  # the reference trains with others
     network = to_channels_last(network_of(weights, config), device)
     protocol = Protocol.of(config, "fp32")
     return evaluate(
