@@ -17,8 +17,8 @@ _RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # 8 is its own; halved with the res
 def import_torchvision() -> ModuleType:
     """Return torchvision, imported also where its compiled operators do not fit this torch.
 
-    A CPU build has no wheel of its own: the schemas of two detection operators are missing then, which segmentation
-    never calls.
+    A CPU build of torch has no wheel of torchvision's everywhere. Only the schemas of two detection operators are
+    missing then; segmentation never calls them.
 
     Raises:
         UserError: it is not installed.

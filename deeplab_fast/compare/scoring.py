@@ -15,7 +15,7 @@ from deeplab_fast.evaluation.metrics import Scores
 from deeplab_fast.evaluation.protocols import recipe_of
 from deeplab_fast.evaluation.settings import Settings
 from deeplab_fast.model import DeepLabV3, build_model
-from deeplab_fast.runtime import to_channels_last
+from deeplab_fast.runtime import prepare_backends, to_channels_last
 
 from .network import ReferenceNetwork
 
@@ -35,6 +35,7 @@ def score(weights: Mapping[str, Tensor], config: TrainConfig, held_out: Source, 
     Raises:
         UserError: a sample cannot be used.
     """
+    prepare_backends(device)  # the reference trains with others
     network = to_channels_last(network_of(weights, config), device)
     protocol = recipe_of(dataclasses.replace(config, precision="fp32"))
     return evaluate(network, held_out, protocol, Settings.of(config, device, World()))
