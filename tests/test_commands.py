@@ -43,6 +43,7 @@ def parsing(monkeypatch, tmp_path):
     """Let every program end where it has parsed its flags, in a folder with the files of flags that documents name."""
     modules = [f"deeplab_fast.{name}" for name in ("train", "eval", "predict", "export")]
     modules += [f"deeplab_fast.prepare.{name}" for name in prepare.COMMANDS]
+    modules += ["deeplab_fast.report.__main__", "deeplab_fast.compare.command"]
     modules += ["benchmarks.report", "benchmarks.evaluation"]
     for module in modules:
         monkeypatch.setattr(f"{module}.parse_flags", parse_only)
@@ -50,6 +51,12 @@ def parsing(monkeypatch, tmp_path):
     for name in ("mine.yaml", "run.yaml"):
         (tmp_path / name).write_text("log_steps: 5\n")
     monkeypatch.chdir(tmp_path)
+
+
+def program_of(module):
+    """Import what ``python -m`` runs."""
+    is_file = (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
+    return importlib.import_module(module if is_file else f"{module}.__main__")
 
 
 def parse_module(module, arguments):
@@ -64,7 +71,7 @@ def parse_module(module, arguments):
         assert not arguments
         return
     with pytest.raises(Parsed):
-        importlib.import_module(module).main(arguments)
+        program_of(module).main(arguments)
 
 
 def check_python(words):
@@ -91,9 +98,9 @@ def check_torchrun(words):
 
 
 def check_pip(words):
-    for target in words[1:]:
+    for target in (word for word in words[1:] if word != "--no-deps"):
         extras = re.findall(r"\[([\w,]+)\]", target)
-        assert target in (".", "-e") or extras, target
+        assert target in (".", "-e", "torchvision") or extras, target
         assert {name for found in extras for name in found.split(",")} <= set(EXTRAS)
 
 
@@ -167,7 +174,7 @@ def takes(program: str, flag: str) -> bool:
     """Tell whether a program takes a flag with its value; what another flag would have to be is not looked at."""
     name, *rest = program.split()
     try:
-        importlib.import_module(f"deeplab_fast.{name}").main([*rest, flag])
+        program_of(f"deeplab_fast.{name}").main([*rest, flag])
     except Parsed:
         return True
     except UserError as error:

@@ -6,9 +6,13 @@ import logging
 import numpy as np
 import pytest
 
+from deeplab_fast.config import TrainConfig
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage.log import in_columns
 from deeplab_fast.storage.trackers import TRACKERS, TrackedRun, Trackers, check_trackers, trackers
+from deeplab_fast.training.fit import fit
+from tests.faults.tiny import make_tiny
+from tests.trials.samples import write_samples
 
 PICTURE = np.arange(12 * 20 * 3, dtype=np.uint8).reshape(12, 20, 3)
 FLAGS = {"base_lr": 0.01, "crop_size": 65, "class_weights": [1.0, 2.0], "ohem": False, "data_lst": "a b.txt"}
@@ -120,3 +124,20 @@ def test_classes_stand_in_columns():
 
 def test_a_long_name_has_a_line_of_its_own():
     assert in_columns(["x" * 200, "y"], [1.0, 0.0], width=100).count("\n") == 1
+
+
+def test_an_evaluation_shows_held_out_samples(tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write_samples(tmp_path / "data", count=8)
+    make_tiny(monkeypatch.setattr)
+    flags = {"backbone": "resnet18", "num_classes": 3, "crop_size": 33, "batch_size": 4, "max_steps": 2}
+    data = {"data_root": str(tmp_path / "data"), "data_lst": str(tmp_path / "data/train.txt")}
+    config = TrainConfig(
+        train_dir=str(tmp_path / "run"), device_target="CPU", val_data_lst=data["data_lst"], **data, **flags
+    )
+    fit(config)
+    found = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert [(one.step, one.width) for one in found.Images("val/samples")] == [(s, 3 * 192 + 2 * 4) for s in (1, 2)]
+    assert [one.step for one in found.Scalars("val/miou")] == [1, 2]
+    assert any(tag.startswith("val/iou/") for tag in found.Tags()["scalars"])

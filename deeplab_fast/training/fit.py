@@ -12,8 +12,6 @@ from ..config import TrainConfig, validate_train
 from ..config.urls import public_fields
 from ..distributed import World, process_group
 from ..errors import Interrupted, UserError
-from ..evaluation.protocols import recipe_of
-from ..report.subject import Subject
 from ..report.training_page import write_report
 from ..runtime import (
     StopRequest,
@@ -31,6 +29,7 @@ from ..storage.trackers import TrackedRun, Trackers, check_trackers
 from .resume import take_folder
 from .run import Run, prepare_run
 from .state import connected
+from .subject import subject_of
 from .trainer import Trainer
 
 logger = logging.getLogger("deeplab_fast")
@@ -162,11 +161,7 @@ def _end(run: Run, checkpoints: CheckpointFolder, stop: StopRequest) -> Outcome:
 def _report(run: Run, outcome: Outcome) -> Outcome:
     """Write the report, and look up how good the model became."""
     state, config, held_out = run.state, run.state.config, run.sources.held_out
-    subject = None
-    if held_out is not None:
-        protocol, names = recipe_of(config), run.sources.names
-        model, ignore_label = state.evaluation_model, config.ignore_label
-        subject = Subject(model, held_out, protocol, state.device, names, ignore_label, config.fused)
+    subject = None if held_out is None else subject_of(state, held_out)
     weights = f"{'averaged' if config.ema_decay else 'last'} weights, step {state.step}"
     report = write_report(outcome.folder, subject, weights)
     outcome = dataclasses.replace(outcome, report=report)

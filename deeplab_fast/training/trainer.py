@@ -12,7 +12,6 @@ import torch
 from ..config import TrainConfig
 from ..config.urls import public_fields
 from ..data.augment import Augment
-from ..data.classes import generic_names
 from ..data.dataset import BadSamples, Batch, TrainingSet
 from ..data.loader import Loader, LoaderOptions, open_loader
 from ..data.native_loader import GpuAugment
@@ -25,6 +24,7 @@ from ..evaluation.protocols import recipe_of
 from ..evaluation.record import protocol_record
 from ..evaluation.settings import Settings
 from ..ops import Decoding
+from ..report.strip import spread, strip_of
 from ..report.training_page import keep_scores
 from ..runtime import DTYPES, StopRequest, versions
 from ..storage.checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
@@ -33,6 +33,7 @@ from .loss_log import LossBlock
 from .profiling import ProfiledStep
 from .state import TrainState
 from .step import Step, choose_step
+from .subject import names_of, subject_of
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -156,6 +157,7 @@ class Trainer:
             with state.world.alike(), self.stop.deferred():
                 if self.log is not None:
                     better = self._keep(scores, better, self.log)
+                    self._show(held_out, self.log)
         except UserError as error:
             self._save_and_end(error)
         state.evaluated = state.step
@@ -190,11 +192,16 @@ class Trainer:
             save_atomically(content, best)
         return better
 
+    def _show(self, held_out: Source, log: RunLog) -> None:
+        """Give the trackers a picture of a few held-out samples, the same ones after each evaluation."""
+        if self.state.config.track:
+            picture = strip_of(subject_of(self.state, held_out), spread(len(held_out)))
+            log.trackers.image("val/samples", picture, self.state.step)
+
     def _keep_scores(self, scores: Scores) -> None:
         state, config = self.state, self.state.config
-        names = list(state.names) or generic_names(config.num_classes)
         protocol = protocol_record(recipe_of(config), config.ignore_label)
-        keep_scores(self.checkpoints.folder, scores, names, protocol, config.precision, state.step)
+        keep_scores(self.checkpoints.folder, scores, names_of(state), protocol, config.precision, state.step)
 
 
 def build_loader(config: TrainConfig, source: Source, schedule: Schedule, device: torch.device) -> Loader:

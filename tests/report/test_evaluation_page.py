@@ -80,7 +80,7 @@ def test_one_class_alone_has_no_miou_and_says_why():
     evaluation = evaluation_of(record_of("ab", [[5, 1], [0, 0]], skipped=["x.jpg: broken"]), None)
     assert (evaluation.miou, evaluation.no_miou) == (None, "the truth holds one class only")
     nothing = evaluation_of(record_of("ab", [[0, 0], [0, 0]]), None)
-    assert (nothing.pixel_accuracy, nothing.class_accuracy, nothing.heat_map.names) == (0, None, ())
+    assert (nothing.pixel_accuracy, nothing.mean_accuracy, nothing.heat_map.names) == (0, None, ())
 
 
 def test_skipped_images_are_named(tmp_path):
