@@ -76,7 +76,7 @@ def our_way(model: nn.Module, config: PredictionConfig, device: torch.device, ou
         for item, result in segment_files(network, items, config.batch_size, made.of):
             if isinstance(result, UserError):
                 raise result
-            folder.write(item.stem, result.data, result.mask, result.beside)
+            folder.write(item.stem, result.digest, result.mask, result.beside)
 
     return segment
 

@@ -162,7 +162,7 @@ def segment(
             if isinstance(result, UserError):
                 tally.bad.append(str(result))
             else:
-                folder.write(item.stem, result.data, result.mask, result.beside)
+                folder.write(item.stem, result.digest, result.mask, result.beside)
                 tally.done += 1
                 tally.stems.add(item.stem)
             progress.update()
@@ -186,6 +186,7 @@ def main(argv: list[str]) -> int:
     precision = choose_precision(asked, device)
     config, network = open_network(PredictConfig, flags | {"precision": precision.name}, device)
     made = products(config, network.names)
+    network = dataclasses.replace(network, keep_windows="probabilities" in config.save)
     summaries = [kind for kind in FILES if kind in config.save]
     over_all = tuple(name for kind in summaries for name in FILES[kind])
     folder = MaskFolder(out, provenance(config, network, made), beside, over_all)

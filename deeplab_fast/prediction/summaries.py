@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..data.sources import read_bytes
 from ..ops import Decoding, decode_label
 from ..storage.files import replace_file, write_json
+from .areas import count_pixels
 from .inputs import Item
 from .rle import box_of, encode_rle
 
@@ -56,7 +57,7 @@ def write_areas(masks: Masks) -> None:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("image", "class", "name", "pixels", "share"))
         for name, classes in masks:
-            counts = np.bincount(classes.ravel(), minlength=len(masks.names))
+            counts = count_pixels(classes, len(masks.names))
             total += counts
             for index in np.flatnonzero(counts).tolist():
                 count = int(counts[index])
@@ -80,7 +81,7 @@ def write_polygons(masks: Masks) -> None:
         for image, (name, classes) in enumerate(masks, 1):
             height, width = classes.shape
             images.append({"id": image, "file_name": name, "width": width, "height": height})
-            for index in np.unique(classes[classes > 0]).tolist():
+            for index in (np.flatnonzero(count_pixels(classes, 1)[1:]) + 1).tolist():
                 number += 1
                 file.write("\n " if number == 1 else ",\n ")
                 json.dump({"id": number, "image_id": image, **_annotation(classes == index, index)}, file)
