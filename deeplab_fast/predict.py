@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -57,7 +57,12 @@ class PredictConfig(SegmenterConfig):
         ("classes", "overlay"),
         "What is written, with commas between: classes (NAME.png, always: a prediction is gone on with by it), overlay"
         " (NAME_overlay.jpg), probabilities (NAME_probabilities.npz, fp16 [C, H, W]); over all images areas (areas.csv,"
-        " areas.json) and polygons (polygons.json, COCO's run lengths of each class but 0).",
+        " areas.json) and polygons (polygons.json, COCO's JSON of each class but 0).",
+    )
+    polygon_format: Literal["rle", "outline"] = flag(
+        "rle",
+        "With --save=polygons: rle (compressed run lengths) or outline (polygons along the pixels' edges, one a region,"
+        " each hole joined with its region by a cut).",
     )
     probability_of: str = flag(
         "",
@@ -204,7 +209,9 @@ def main(argv: list[str]) -> int:
         with sigterm_interrupts():
             segment(network, made, folder, pending, tally, config.batch_size)
             done = [item for item in images if item.stem in tally.stems]
-            write_summaries(summaries, Masks(out, done, network.names, network.protocol.decoding))
+            write_summaries(
+                summaries, Masks(out, done, network.names, network.protocol.decoding), config.polygon_format
+            )
         if found.conflicts and not tally.bad:
             folder.describe(**facts)  # not before: what was not made again yet is another's
     except UserError as error:
