@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from deeplab_fast.cli import parse_flags, run
-from deeplab_fast.config import EvalConfig
+from deeplab_fast.config import EvalConfig, ModelConfig
 from deeplab_fast.config.flags import flag, validate
 from deeplab_fast.config.shared import Precision
 from deeplab_fast.distributed import World
@@ -50,7 +50,7 @@ class EvaluationConfig(EvalConfig):
     out: str = flag("", "Folder for evaluation.json and evaluation.md.")
 
 
-def random_model(config: EvaluationConfig) -> DeepLabV3:
+def random_model(config: ModelConfig) -> DeepLabV3:
     """Without a checkpoint: weights and statistics that give each class some pixels."""
     torch.manual_seed(0)
     model = build_model(config)

@@ -20,6 +20,7 @@ BEGIN, END = "<!-- performance: python -m benchmarks.readme -->", "<!-- end of p
 TABLES = {
     "train_step": "Training step",
     "evaluation": "Evaluation",
+    "predict": "Prediction",
     "loader_step": "Loader and step",
     "pipeline": "From bytes to a crop",
     "confusion": "Confusion matrix",
@@ -31,6 +32,13 @@ HEADLINES = (
     ("train_step", _STEP + "fp32", ("precisions", "fp32", "implementations"), "ours", "torchvision-eager"),
     ("train_step", _STEP + "bf16", ("precisions", "bf16", "implementations"), "ours", "torchvision-eager"),
     ("evaluation", "evaluation, {backbone}, crop {crop_size}", ("timings",), "ours", "reference"),
+    (
+        "predict",
+        "prediction of an image, file to file, {backbone}, crop {crop_size}",
+        ("timings",),
+        "ours",
+        "torchvision-eager",
+    ),
     (
         "pipeline",
         "file to crop, one image, one core",

@@ -17,6 +17,7 @@ BENCHMARKS = {
         "scaling": "Time steps of many batches and crops beside torchvision's eager step.",
         "loader_step": "Time the loader and the step together beside the step alone.",
         "evaluation": "Time evaluation beside its reference path.",
+        "predict": "Time prediction, from files to files, beside torchvision's eager network.",
         "pipeline": "Time the way from bytes to a crop beside OpenCV's, torchvision's and albumentations'.",
         "loader": "Measure how fast a data set can be fed, and name the bottleneck.",
         "loader_checksums": "Measure what verifying checksums costs the loader.",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -57,7 +57,12 @@ class PredictConfig(SegmenterConfig):
         ("classes", "overlay"),
         "What is written, with commas between: classes (NAME.png, always: a prediction is gone on with by it), overlay"
         " (NAME_overlay.jpg), probabilities (NAME_probabilities.npz, fp16 [C, H, W]); over all images areas (areas.csv,"
-        " areas.json) and polygons (polygons.json, COCO's run lengths of each class but 0).",
+        " areas.json) and polygons (polygons.json, COCO's JSON of each class but 0).",
+    )
+    polygon_format: Literal["rle", "outline"] = flag(
+        "rle",
+        "With --save=polygons: rle (compressed run lengths) or outline (polygons along the pixels' edges, one a region,"
+        " each hole joined with its region by a cut).",
     )
     probability_of: str = flag(
         "",
@@ -162,7 +167,7 @@ def segment(
             if isinstance(result, UserError):
                 tally.bad.append(str(result))
             else:
-                folder.write(item.stem, result.data, result.mask, result.beside)
+                folder.write(item.stem, result.digest, result.mask, result.beside)
                 tally.done += 1
                 tally.stems.add(item.stem)
             progress.update()
@@ -186,6 +191,7 @@ def main(argv: list[str]) -> int:
     precision = choose_precision(asked, device)
     config, network = open_network(PredictConfig, flags | {"precision": precision.name}, device)
     made = products(config, network.names)
+    network = dataclasses.replace(network, keep_windows="probabilities" in config.save)
     summaries = [kind for kind in FILES if kind in config.save]
     over_all = tuple(name for kind in summaries for name in FILES[kind])
     folder = MaskFolder(out, provenance(config, network, made), beside, over_all)
@@ -203,7 +209,9 @@ def main(argv: list[str]) -> int:
         with sigterm_interrupts():
             segment(network, made, folder, pending, tally, config.batch_size)
             done = [item for item in images if item.stem in tally.stems]
-            write_summaries(summaries, Masks(out, done, network.names, network.protocol.decoding))
+            write_summaries(
+                summaries, Masks(out, done, network.names, network.protocol.decoding), config.polygon_format
+            )
         if found.conflicts and not tally.bad:
             folder.describe(**facts)  # not before: what was not made again yet is another's
     except UserError as error:

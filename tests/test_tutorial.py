@@ -54,10 +54,13 @@ def test_the_cells_of_the_notebook_run(folder, monkeypatch, capsys):
     for source in codes:
         run_cell(source, names, monkeypatch)
     said = capsys.readouterr().out
-    assert said.count("mIoU") == 1
+    assert said.count("mIoU 0.") == 1
     assert re.search(r"^meadow: \d", said, re.MULTILINE)
     assert names["result"].names == ("meadow", "tree", "house")
-    assert all(Path(made).is_file() for made in ("run/report/curves.png", "seen/000_overlay.jpg", "shapes.onnx"))
+    assert all(
+        Path(made).is_file()
+        for made in ("run/report/report.html", "page/report.html", "seen/000_overlay.jpg", "shapes.onnx")
+    )
 
 
 def test_the_notebook_is_the_tutorial():

@@ -57,15 +57,17 @@ def score_images(
     device: torch.device,
     fused: str = "auto",
     windows_at_once: int = 1,
+    keep_windows: bool = True,
 ) -> list[tuple[NDArray[np.uint8], ScoredImage]]:
     """Return the classes, uint8 ``[H, W]``, and the scores of images, uint8 ``[H, W, 3]``, that form one batch.
 
-    Those that are larger than the protocol's windows go through the network alone, ``windows_at_once``.
+    Those that are larger than the protocol's windows go through the network alone, ``windows_at_once``; without
+    ``keep_windows`` their scores are not kept, and there are no probabilities of them.
     """
     whole = [image for image in images if not protocol.is_windowed(image.shape[:2])]
     together = iter(_score_whole(model, whole, protocol, device, fused) if whole else [])
     return [
-        _score_windows(model, image, protocol, device, windows_at_once)
+        _score_windows(model, image, protocol, device, windows_at_once, keep_windows)
         if protocol.is_windowed(image.shape[:2])
         else next(together)
         for image in images
@@ -86,19 +88,29 @@ def _score_whole(
 
 
 def _score_windows(
-    model: torch.nn.Module, image: np.ndarray, protocol: Protocol, device: torch.device, at_once: int
+    model: torch.nn.Module,
+    image: np.ndarray,
+    protocol: Protocol,
+    device: torch.device,
+    at_once: int,
+    keeps: bool,
 ) -> tuple[NDArray[np.uint8], ScoredImage]:
     size = (image.shape[0], image.shape[1])
     kept: list[Row] = []
 
     def rows() -> Iterator[Row]:
         for row in rows_of(model, image, protocol, device, at_once):
-            kept.append(row._replace(views=[_on_host(view) for view in row.views]))
+            if keeps:
+                kept.append(row._replace(views=[_on_host(view) for view in row.views]))
             yield row
 
     align_corners = aligns_corners(model)
-    classes = torch.cat([band.argmax(0).to(torch.uint8).cpu() for band in blended(rows(), size, align_corners)])
-    return classes.numpy(), ScoredImage([], size, align_corners, tuple(kept))
+    classes = np.empty(size, np.uint8)
+    done = 0
+    for band in blended(rows(), size, align_corners):
+        classes[done : done + band.shape[1]] = band.argmax(0).to(torch.uint8).cpu().numpy()
+        done += band.shape[1]
+    return classes, ScoredImage([], size, align_corners, tuple(kept))
 
 
 def _on_host(view: LogitsView, index: int | None = None) -> LogitsView:

@@ -87,7 +87,8 @@ def window_classes(
 def blended(rows: Iterable[Row], size: tuple[int, int], align_corners: bool) -> Iterator[Tensor]:
     """Yield the probabilities of an image of this (height, width), blended, in bands from the top: ``[C, rows, W]``.
 
-    They are fp32 and of all views together: each pixel's sum is their number. No more than a row of windows is held.
+    They are fp32 and of all views together: each pixel's sum is their number. No more than a row of windows is held; a
+    band is part of that memory, and gone when the next one is asked for.
     """
     total: Tensor | None = None  # the weighted sum of the rows from `first` on, then that of the weights
     first = 0
@@ -96,13 +97,20 @@ def blended(rows: Iterable[Row], size: tuple[int, int], align_corners: bool) -> 
             logits = row.views[0].logits
             total = logits.new_zeros((logits.shape[1] + 1, row.height, size[1]), dtype=torch.float32)
         elif done := row.top - first:
-            yield total[:-1, :done] / total[-1, :done]
-            kept = total[:, done:].clone()
-            total.zero_()[:, : kept.shape[1]] = kept
+            yield total[:-1, :done].div_(total[-1, :done])
+            _move_up(total, done)
             first = row.top
         _add(total, row, align_corners)
     assert total is not None
-    yield total[:-1] / total[-1]
+    yield total[:-1].div_(total[-1])
+
+
+def _move_up(total: Tensor, rows: int) -> None:
+    """Move ``total`` ``[C, H, W]`` up by so many rows, zeros below; a channel at a time, for the memory's sake."""
+    kept = total.shape[1] - rows
+    for channel in total:
+        channel[:kept] = channel[rows:].clone()
+        channel[kept:] = 0
 
 
 def _add(total: Tensor, row: Row, align_corners: bool) -> None:

@@ -13,6 +13,7 @@ from ..data.sources import read_bytes
 from ..errors import UserError
 from ..evaluation.scored import ScoredImage
 from ..ops import decode_image
+from ..storage.mask_folder import content_digest
 from .inputs import Item
 from .network import Network, is_out_of_memory
 
@@ -21,10 +22,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A file: its bytes and its pixels, uint8 ``[H, W, 3]``."""
+    """A file: the digest of its content and its pixels, uint8 ``[H, W, 3]``."""
 
     item: Item
-    data: bytes
+    digest: str
     image: NDArray[np.uint8]
 
 
@@ -63,7 +64,7 @@ def segment_files(
 
 def _load(item: Item, network: Network) -> Loaded:
     data = read_bytes(item.path)
-    return Loaded(item, data, decode_image(data, str(item.path), network.protocol.decoding))
+    return Loaded(item, content_digest(data), decode_image(data, str(item.path), network.protocol.decoding))
 
 
 def _scored(network: Network, loaded: Sequence[Loaded]) -> Iterator[Segmented | tuple[Item, UserError]]:

@@ -29,10 +29,11 @@ class Network:
     names: tuple[str, ...]
     fused: str
     at_once: int  # windows of an image that go through it together
+    keep_windows: bool = True  # their scores, of which probabilities are made
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], ScoredImage]]:
         """Return the classes, uint8 ``[H, W]``, and the scores of images, uint8 ``[H, W, 3]``, that form one batch."""
-        return score_images(self.model, images, self.protocol, self.device, self.fused, self.at_once)
+        return score_images(self.model, images, self.protocol, self.device, self.fused, self.at_once, self.keep_windows)
 
 
 def open_network(config_class: type[C], flags: dict[str, Any], device: torch.device) -> tuple[C, Network]:

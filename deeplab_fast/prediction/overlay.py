@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from .areas import count_pixels
+
 BACKGROUND = 0
 _LINES = 700  # an outline is so many times thinner than the picture's longest side
 _SMALLEST_TEXT = 11  # pixels
+_STRIP_PIXELS = 1 << 20  # drawn at a time, so that a large image needs little beside itself and its picture
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,31 @@ def draw_overlay(
     style: Style,
 ) -> Image.Image:
     """Draw classes ``[H, W]`` over an image ``[H, W, 3]`` with the ``colours`` ``[256, 3]``, all uint8."""
-    picture = Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), style.opacity)
-    if style.clear or style.outlines:
-        pixels = np.array(picture)
-        if style.clear:
-            clear = classes == BACKGROUND
-            pixels[clear] = image[clear]
+    pixels = np.empty_like(image)
+    thickness = max(1, round(max(classes.shape) / _LINES))
+    height = max(thickness, _STRIP_PIXELS // classes.shape[1])
+    for top in range(0, classes.shape[0], height):
+        strip = slice(top, top + height)
+        pixels[strip] = _blended(image[strip], classes[strip], colours, style)
         if style.outlines:
-            edge = outlines(classes, max(1, round(max(classes.shape) / _LINES)))
-            pixels[edge] = colours[classes[edge]]
-        picture = Image.fromarray(pixels)
-    return _with_legend(picture, np.unique(classes).tolist(), colours, names) if style.legend else picture
+            first = max(0, top - thickness)  # an edge may come from as far as that beyond the strip
+            edge = outlines(classes[first : top + height + thickness], thickness)[top - first :][:height]
+            pixels[strip][edge] = colours[classes[strip][edge]]
+    picture = Image.fromarray(pixels)
+    if not style.legend:
+        return picture
+    present = np.flatnonzero(count_pixels(classes, len(colours))).tolist()
+    return _with_legend(picture, present, colours, names)
+
+
+def _blended(
+    image: NDArray[np.uint8], classes: NDArray[np.uint8], colours: NDArray[np.uint8], style: Style
+) -> NDArray[np.uint8]:
+    blend = np.array(Image.blend(Image.fromarray(image), Image.fromarray(colours[classes]), style.opacity))
+    if style.clear:
+        clear = classes == BACKGROUND
+        blend[clear] = image[clear]
+    return blend
 
 
 def outlines(classes: NDArray[np.uint8], thickness: int) -> NDArray[np.bool_]:

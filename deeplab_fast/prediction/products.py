@@ -41,7 +41,7 @@ class Products:
         """
         mask = palette_image(found.classes, self.colours)
         made = {kind: getattr(self, f"_{kind}")(found) for kind in self.beside}
-        return Finished(found.loaded.data, mask, made)
+        return Finished(found.loaded.digest, mask, made)
 
     def _overlay(self, found: Segmented) -> Writer:
         where = str(found.loaded.item.path)
@@ -61,9 +61,9 @@ class Products:
 
 @dataclass(frozen=True)
 class Finished:
-    """The bytes of an image file, its classes with their palette, and who writes the other files, by kind."""
+    """The digest of an image file, its classes with their palette, and who writes the other files, by kind."""
 
-    data: bytes
+    digest: str
     mask: Image.Image
     beside: dict[str, Writer]
 

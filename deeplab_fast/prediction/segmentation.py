@@ -11,6 +11,7 @@ from PIL import Image
 from ..errors import UserError
 from ..evaluation.scored import ScoredImage
 from ..storage.files import check_file, replace_file
+from .areas import count_pixels
 from .overlay import Style, draw_overlay
 
 
@@ -60,7 +61,7 @@ class Segmentation:
 
     def areas(self) -> list[Area]:
         """Count the pixels of every class, those that do not occur too, in the order of their numbers."""
-        counts = np.bincount(self.classes.ravel(), minlength=len(self.names)).tolist()
+        counts = count_pixels(self.classes, len(self.names)).tolist()
         return [Area(name, n, n / self.classes.size) for name, n in zip(self.names, counts, strict=True)]
 
     def save(self, path: str | Path) -> Path:

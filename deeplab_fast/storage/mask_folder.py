@@ -52,6 +52,11 @@ def read_provenance(root: Path) -> dict[str, Any] | None:
         raise UserError(f"{path}: does not say what made the results here; expected another --output") from None
 
 
+def content_digest(image: bytes) -> str:
+    """Return what a mark says of the content of an image file."""
+    return hashlib.sha256(image).hexdigest()
+
+
 @dataclass(frozen=True)
 class MaskFolder:
     """The results below ``root`` and what they are made from."""
@@ -70,10 +75,10 @@ class MaskFolder:
         for parent in sorted({stem.parent for stem in stems} | {Path()}):
             make_folder(self.root / parent, f"--output={self.root}")
 
-    def mark(self, image: bytes) -> str:
-        """Return what a mask made from the file content ``image`` carries."""
+    def mark(self, digest: str) -> str:
+        """Return what a mask carries that was made from a file with the content's ``digest``."""
         made_from = json.dumps(self.provenance, sort_keys=True).encode()
-        return f"{hashlib.sha256(made_from).hexdigest()} {hashlib.sha256(image).hexdigest()}"
+        return f"{hashlib.sha256(made_from).hexdigest()} {digest}"
 
     def is_complete(self, stem: Path) -> bool:
         """Tell whether all files of a result are there from beginning to end."""
@@ -85,7 +90,7 @@ class MaskFolder:
         ``is_ours``: the folder is described as holding such results, so a mask cut short is one of them.
         """
         mask = target_files(self.root / stem)[0]
-        found, expected = _read_mark(mask).split(), self.mark(image).split()
+        found, expected = _read_mark(mask).split(), self.mark(content_digest(image)).split()
         if len(found) != 2:
             return "" if is_ours and _is_cut_short(mask) else "is no result of this program"
         if found[0] != expected[0]:
@@ -93,18 +98,19 @@ class MaskFolder:
         return "" if found[1] == expected[1] else "is the result of another image, or of this one before it was changed"
 
     def write(
-        self, stem: Path, image: bytes, mask: Image.Image, beside: Mapping[str, Callable[[Path, PngInfo], None]]
+        self, stem: Path, digest: str, mask: Image.Image, beside: Mapping[str, Callable[[Path, PngInfo], None]]
     ) -> None:
         """Write a result, the mask last: where it is, all of it is.
 
-        ``beside``: who writes the other files, by kind, given a path and what a PNG is to hold.
+        ``digest``: of the image file's content. ``beside``: who writes the other files, by kind, given a path and what
+        a PNG is to hold.
 
         Raises:
             UserError: the disk is full, or the folder is gone.
         """
         mask_file, *others = target_files(self.root / stem, list(beside))
         text = PngInfo()
-        text.add_text(_MARK, self.mark(image))
+        text.add_text(_MARK, self.mark(digest))
         for path, save in zip(others, beside.values(), strict=True):
             with replace_file(path, durable=False) as partial:
                 save(partial, text)

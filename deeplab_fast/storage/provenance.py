@@ -14,6 +14,7 @@ _INDIFFERENT = {
     "max_pixels",
     *("freeze_bn", "dropout"),  # nothing trains here
     *("ckpt_path", "data_root", "data_lst", "data_file", "report", "input", "output", "overwrite"),
+    "polygon_format",  # of a file over all results, which is written anew each time
     *("record_cache", "record_cache_gb"),
 }
 

@@ -161,3 +161,17 @@ def test_png_in_place_of_others_has_the_same_pixels(orientation):
     assert data == encode_png(RGB, orientation)
     assert np.array_equal(decode.decode_image(data, "x"), turned(RGB, orientation))
     assert np.array_equal(decode.decode_image(data, "x", Decoding(apply_exif=False)), RGB)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["TIFF", "WEBP", "BMP"])
+def test_pillow_s_own_limit_does_not_stand_below_ours(kind, monkeypatch):
+    """It would warn beyond its limit and refuse beyond twice that; it is as before afterwards."""
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20), (9, 9, 9)).save(file, kind)
+    for limit in (500, 100):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        assert decode.decode_image(file.getvalue(), "x", Decoding(True, 600)).shape == (20, 30, 3)
+        assert limit == Image.MAX_IMAGE_PIXELS
+        with pytest.raises(UserError, match="expected at most 599"):
+            decode.decode_image(file.getvalue(), "x", Decoding(True, 599))

@@ -81,3 +81,17 @@ def test_an_opacity_out_of_range_is_refused(classes):
     result = Segmentation(classes, tuple(NAMES), np.zeros((20, 30, 3), np.uint8), palette(), None)
     with pytest.raises(UserError, match=r"opacity=1\.5: expected a number from 0 to 1"):
         result.overlay(1.5)
+
+
+@pytest.mark.parametrize("thickness_of", [30, 3000])
+def test_strips_give_the_picture_that_is_drawn_at_once(monkeypatch, thickness_of):
+    """Of any height, with edges that reach from one into the next."""
+    generator = np.random.default_rng(0)
+    found = np.kron(generator.integers(0, 3, (12, 8)), np.ones((5, 7))).astype(np.uint8)
+    image = generator.integers(0, 256, (*found.shape, 3), np.uint8)
+    monkeypatch.setattr("deeplab_fast.prediction.overlay._LINES", max(found.shape) ** 2 / thickness_of)
+    style = Style(0.4, clear=True, outlines=True, legend=True)
+    whole = np.asarray(draw_overlay(image, found, palette(), NAMES, style))
+    for pixels in (1, 150, 1000):
+        monkeypatch.setattr("deeplab_fast.prediction.overlay._STRIP_PIXELS", pixels)
+        assert np.array_equal(np.asarray(draw_overlay(image, found, palette(), NAMES, style)), whole)

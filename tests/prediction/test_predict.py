@@ -86,9 +86,10 @@ def test_areas_count_the_written_classes(run, tmp_path):
     assert not list(out.glob("*_overlay.jpg"))
 
 
-def test_polygons_are_what_pycocotools_and_our_own_reader_understand(run, photos, tmp_path, capsys):
+@pytest.mark.parametrize("polygon_format", ["rle", "outline"])
+def test_polygons_are_what_pycocotools_and_our_own_reader_understand(run, photos, tmp_path, capsys, polygon_format):
     coco = pytest.importorskip("pycocotools.coco")
-    run("--save=classes,polygons")
+    run("--save=classes,polygons", f"--polygon_format={polygon_format}")
     out = tmp_path / "out"
     data = coco.COCO(str(out / "polygons.json"))
     assert [c["name"] for c in data.cats.values()] == NAMES[1:]

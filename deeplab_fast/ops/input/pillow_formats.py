@@ -6,6 +6,9 @@ other than RGB, all pages but the first, all but the first picture of an animati
 
 import io
 import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +28,7 @@ _FORMATS = {b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "BigTIFF
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
 _BITS, _CHANNELS, _SAMPLE_FORMAT, _TILE_WIDTH, _TILE_LENGTH = 258, 277, 339, 322, 323  # TIFF 6.0's tags
 _UNSIGNED, _FLOAT = 1, 3  # formats of samples
+_lifting = threading.Lock()
 _ADVICE = "expected 8-bit grey, palette or RGB; save it as such, or as PNG"
 
 
@@ -61,7 +65,8 @@ def open_with_pillow(data: bytes, max_pixels: int) -> PillowImage:
         size = _webp_size(data)
         if size[0] * size[1] > max_pixels:  # the caller says so; Pillow would make room for all of them here
             return PillowImage(None, *size)
-        file: ImageFile = WebPImageFile(io.BytesIO(data))
+        with _any_size(*size):
+            file: ImageFile = WebPImageFile(io.BytesIO(data))
     elif kind == "TIFF":
         _check_tiff(data, max_pixels)
         file = TiffImageFile(io.BytesIO(without_orientation(data)))  # else Pillow turns it, or not, by its version
@@ -80,12 +85,29 @@ def load_with_pillow(image: PillowImage) -> NDArray[np.uint8]:
     """
     file = image.file
     assert file is not None
-    file.load()
+    with _any_size(image.height, image.width):
+        file.load()
     if file.size != (image.width, image.height):
         raise ValueError(f"{file.width}x{file.height} pixels; its header says {image.width}x{image.height}")
     if file.mode == "P" and int(np.array(file).max()) >= _colours(file):
         raise ValueError("a pixel names no colour of the palette")
     return np.array(file.convert("RGB"))
+
+
+@contextmanager
+def _any_size(height: int, width: int) -> Iterator[None]:
+    """Lift Pillow's own limit, which is the process's, where an image within ours is beyond it; one at a time."""
+    limit = PILImage.MAX_IMAGE_PIXELS
+    if limit is None or height * width <= limit:
+        yield
+        return
+    with _lifting:
+        limit = PILImage.MAX_IMAGE_PIXELS
+        PILImage.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            PILImage.MAX_IMAGE_PIXELS = limit
 
 
 def _colours(file: ImageFile) -> int:
