@@ -163,6 +163,17 @@ def test_png_in_place_of_others_has_the_same_pixels(orientation):
     assert np.array_equal(decode.decode_image(data, "x", Decoding(apply_exif=False)), RGB)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA"])
+def test_rows_are_converted_some_at_a_time_to_the_same_pixels(mode, monkeypatch):
+    image = Image.fromarray(RGB).convert(mode)
+    file = encoded(image, "TIFF")
+    whole = decode.decode_image(file, "x")
+    assert np.array_equal(whole, np.asarray(image.convert("RGBA" if mode == "PA" else "RGB").convert("RGB")))
+    for pixels in (1, 60):
+        monkeypatch.setattr("deeplab_fast.ops.input.pillow_formats._CONVERTED_AT_ONCE", pixels)
+        assert np.array_equal(decode.decode_image(file, "x"), whole)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", ["TIFF", "WEBP", "BMP"])
 def test_pillow_s_own_limit_does_not_stand_below_ours(kind, monkeypatch):

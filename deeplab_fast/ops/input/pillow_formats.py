@@ -28,6 +28,7 @@ _FORMATS = {b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "BigTIFF
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
 _BITS, _CHANNELS, _SAMPLE_FORMAT, _TILE_WIDTH, _TILE_LENGTH = 258, 277, 339, 322, 323  # TIFF 6.0's tags
 _UNSIGNED, _FLOAT = 1, 3  # formats of samples
+_CONVERTED_AT_ONCE = 1 << 20  # pixels
 _lifting = threading.Lock()
 _ADVICE = "expected 8-bit grey, palette or RGB; save it as such, or as PNG"
 
@@ -91,7 +92,18 @@ def load_with_pillow(image: PillowImage) -> NDArray[np.uint8]:
         raise ValueError(f"{file.width}x{file.height} pixels; its header says {image.width}x{image.height}")
     if file.mode == "P" and int(np.array(file).max()) >= _colours(file):
         raise ValueError("a pixel names no colour of the palette")
-    return np.array(file.convert("RGB"))
+    return _pixels(file)
+
+
+def _pixels(image: PILImage.Image) -> NDArray[np.uint8]:
+    """Return RGB uint8 ``[H, W, 3]``, converted some rows at a time: a large image is not held twice on the way."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _CONVERTED_AT_ONCE // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)).convert("RGB"))
+    return pixels
 
 
 @contextmanager
