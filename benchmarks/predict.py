@@ -36,6 +36,7 @@ from deeplab_fast.prediction.network import Network
 from deeplab_fast.prediction.overlay import Style
 from deeplab_fast.prediction.products import Products
 from deeplab_fast.runtime import prepare_backends, select_device, to_channels_last
+from deeplab_fast.runtime.environment import environment
 from deeplab_fast.storage.mask_folder import MaskFolder, target_files
 
 from .agreement import Check, require
