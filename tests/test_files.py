@@ -8,6 +8,7 @@ import pytest
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage import files
 from deeplab_fast.storage.files import check_file, check_folder, make_folder, replace_file
+from deeplab_fast.storage.unpack import unpack
 
 
 def names(folder):
@@ -75,3 +76,10 @@ def test_a_folder_that_takes_no_file_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
     with pytest.raises(UserError, match=r"^--report=x: cannot be written \(Read-only file system\)$"):
         check_folder(tmp_path, "--report=x")
+
+
+def test_archives_are_not_unpacked_by_a_python_that_checks_none(tmp_path, monkeypatch):
+    monkeypatch.delattr("tarfile.data_filter", raising=False)
+    refused = r"a\.tar: not unpacked, as this Python checks no archive; expected Python 3\.11\.4"
+    with pytest.raises(UserError, match=refused):
+        unpack(tmp_path / "a.tar", "kit", tmp_path, ["list.txt"])

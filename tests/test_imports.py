@@ -1,6 +1,7 @@
 """Imports run downward only, and importing the package is cheap."""
 
 import ast
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,9 @@ def test_no_module_takes_a_private_name_of_another():
     files = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").rglob("*.py")]
     found = {str(path.relative_to(PACKAGE.parent)): sorted(private_names(path)) for path in files}
     assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest imports them by it."""
+    names = sorted(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [a for a, b in itertools.pairwise(names) if a == b] == []

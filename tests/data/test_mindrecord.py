@@ -44,6 +44,7 @@ def test_the_recipe_s_files_give_its_rows(stem, named):
     assert source.key(0) == expected_rows(stem)[0][0].removesuffix(".jpg")
 
 
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="Python 3.11.4 checks archives")
 def test_the_recipe_s_large_header_and_pages(tmp_path):
     with tarfile.open(FILES / "voc_default_16MiB_header.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
