@@ -3,9 +3,9 @@
 ``python -m benchmarks.run predict --input=DIR`` segments the same images by both, some at a time, in turn: each reads
 the file, decodes, resizes, normalises and pads it, runs the network, takes the classes at the image's own size and
 writes them as a palette PNG. Ours is what ``deeplab_fast.predict --save=classes`` does. The peer decodes and writes by
-Pillow and does the rest by torch in channels-last storage, an image at a time; its resizing is ours, so that both
-networks see the same pixels (OpenCV's rounding changes from release to release). The classes of the first images are
-compared before a time is reported: in fp32 one pixel in 10,000 may be another class, by rounding.
+Pillow and does the rest by torch in channels-last storage, as many images at a time as ours; its resizing is ours, so
+that both networks see the same pixels (OpenCV's rounding changes from release to release). The classes of the first
+images are compared before a time is reported: in fp32 one pixel in 10,000 may be another class, by rounding.
 """
 
 import tempfile
@@ -57,10 +57,11 @@ class PredictionConfig(DeviceConfig, ImageConfig, ModelConfig):
 
     backbone: Literal["resnet50", "resnet101"] = flag("resnet101", "ResNet depth.")
     head: Literal["torchvision"] = flag("torchvision", "Head, which is the peer's.")
+    precision: Literal["fp32"] = flag("fp32", "Arithmetic of both.")
     input: str = flag("", "Images, as of predict: a folder, a pattern or a list.")
     images_at_once: int = flag(10, "Images of a round; each is in one round.", minimum=1)
     rounds: int = flag(0, f"Most rounds, at least {_FEWEST}; 0: as many as the images are enough for.")
-    batch_size: int = flag(1, "Images that ours sends through the network together.", minimum=1)
+    batch_size: int = flag(1, "Images that go through the network together.", minimum=1)
     out: str = flag("", "Folder for predict.json and predict.md.")
 
 
@@ -88,22 +89,32 @@ def peer_way(model: nn.Module, config: PredictionConfig, device: torch.device, o
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (config.mean_rgb, config.std_rgb))
     colours = palette().tobytes()
 
-    @torch.inference_mode()
-    def classes_of(image: NDArray[np.uint8]) -> Tensor:
-        height, width = longest_side_to(config.crop_size, *image.shape[:2])
+    def padded(image: NDArray[np.uint8], height: int, width: int) -> Tensor:
         resized = torch.from_numpy(resize_bilinear(image, (height, width))).to(device)
         x = (resized.permute(2, 0, 1) - mean) / std
-        x = F.pad(x, (0, config.crop_size - width, 0, config.crop_size - height))[None]
-        probabilities = model(x.contiguous(memory_format=torch.channels_last)).softmax(1)[..., :height, :width]
-        return F.interpolate(probabilities, image.shape[:2], mode="bilinear")[0].argmax(0)
+        return F.pad(x, (0, config.crop_size - width, 0, config.crop_size - height))
+
+    @torch.inference_mode()
+    def classes_of(images: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
+        sizes = [longest_side_to(config.crop_size, *image.shape[:2]) for image in images]
+        x = torch.stack([padded(image, *size) for image, size in zip(images, sizes, strict=True)])
+        probabilities = model(x.contiguous(memory_format=torch.channels_last)).softmax(1)
+        return [
+            F.interpolate(p[None, :, :height, :width], image.shape[:2], mode="bilinear")[0].argmax(0)
+            for p, image, (height, width) in zip(probabilities, images, sizes, strict=True)
+        ]
 
     def segment(items: Sequence[Item]) -> None:
-        for item in items:
-            with Image.open(item.path) as file:
-                image = np.asarray(file.convert("RGB"))
-            mask = Image.fromarray(classes_of(image).to(torch.uint8).cpu().numpy()).convert("P")
-            mask.putpalette(colours)
-            mask.save(target_files(out / item.stem)[0])
+        for start in range(0, len(items), config.batch_size):
+            batch = items[start : start + config.batch_size]
+            images = []
+            for item in batch:
+                with Image.open(item.path) as file:
+                    images.append(np.asarray(file.convert("RGB")))
+            for item, classes in zip(batch, classes_of(images), strict=True):
+                mask = Image.fromarray(classes.to(torch.uint8).cpu().numpy()).convert("P")
+                mask.putpalette(colours)
+                mask.save(target_files(out / item.stem)[0])
 
     return segment
 
@@ -154,7 +165,7 @@ def as_markdown(results: dict[str, Any]) -> str:
     where, config, check = results["environment"], results["config"], results["checks"][0]
     title = (
         f"Prediction from files to files, {config['backbone']}, {config['model']}, crop {config['crop_size']}, fp32,"
-        f" {results['images']} images, ours {config['batch_size']} at a time: {where['device']}, torch"
+        f" {results['images']} images, {config['batch_size']} at a time: {where['device']}, torch"
         f" {where['torch']}, torchvision {where['torchvision']}, {where['date']}."
     )
     rows = []

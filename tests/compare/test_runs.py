@@ -181,7 +181,7 @@ def test_time_left_is_said_once_both_were_seen():
 
 
 def test_an_interruption_ends_the_run_that_goes_on(tmp_path):
-    """By SIGINT, which it may answer."""
+    """The signal is SIGINT, which it may answer."""
     mark = tmp_path / "mark"
     code = f"import pathlib, time\ntry:\n  pathlib.Path({str(mark)!r}).write_text('began')\n  time.sleep(60)\n"
     code += f"except KeyboardInterrupt:\n  pathlib.Path({str(mark)!r}).write_text('ended')\n"

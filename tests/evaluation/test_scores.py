@@ -144,7 +144,7 @@ def test_the_interval_is_seeded_and_holds_the_miou():
 
 
 def test_the_interval_covers_what_other_images_give():
-    """Of forty sets of the same kind most have the long run's mIoU in their interval."""
+    """Most of forty sets of the same kind have the long run's mIoU in their interval."""
     everything = tallied(*labelled(100, count=1200), boundary=False).miou
     sets = [tallied(*labelled(seed, count=40), boundary=False).interval for seed in range(40)]
     assert 32 <= sum(s.low <= everything <= s.high for s in sets) <= 40

@@ -85,7 +85,7 @@ def test_an_opacity_out_of_range_is_refused(classes):
 
 @pytest.mark.parametrize("thickness_of", [30, 3000])
 def test_strips_give_the_picture_that_is_drawn_at_once(monkeypatch, thickness_of):
-    """Of any height, with edges that reach from one into the next."""
+    """Strips of any height, with edges that reach from one into the next."""
     generator = np.random.default_rng(0)
     found = np.kron(generator.integers(0, 3, (12, 8)), np.ones((5, 7))).astype(np.uint8)
     image = generator.integers(0, 256, (*found.shape, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""What a page is made of: charts, tables, the choice of images, their pictures."""
+"""Parts of a page: charts, tables, the choice of images, their pictures."""
 
 import logging
 import math

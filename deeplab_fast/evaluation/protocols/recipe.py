@@ -50,10 +50,10 @@ class Recipe(EvaluationProtocol):
         ]
 
     def _whole(self, machine: Machine, scales: Sequence[_Views], targets: Sequence[tuple[int, int]]) -> list[Tensor]:
-        views = [
-            View(*(stack(arrays, machine.device) for arrays in zip(*scale, strict=True)))
-            for scale in zip(*scales, strict=True)
-        ]
+        views = []
+        for scale in zip(*scales, strict=True):
+            squares, extents = zip(*scale, strict=True)
+            views.append(View(stack(squares, machine.device), stack(extents, machine.device)))
         return predictions(machine.model, views, targets, self.way, machine.device, machine.fused, machine.at_once)
 
     def details(self) -> dict[str, Any]:
