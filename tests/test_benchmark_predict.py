@@ -37,20 +37,23 @@ def test_both_write_the_same_classes_and_their_times_are_published(photos, tmp_p
 def test_another_class_is_a_disagreement(tmp_path, photos):
     items = find_images(str(photos))[:2]
     folders = {name: tmp_path / name for name in (predict.OURS, predict.PEER)}
+    exact = tmp_path / "exact"
     classes = (np.arange(2400) % 3).astype(np.uint8).reshape(40, 60)
-    for name, folder in folders.items():
+    for folder in (*folders.values(), exact):
         folder.mkdir()
         for item in items:
-            swapped = classes if name == predict.PEER or item is items[0] else 2 - classes
+            swapped = 2 - classes if folder.name == predict.OURS and item is items[1] else classes
             Image.fromarray(swapped).save(folder / f"{item.stem}.png")
-    check = predict.agreement(items, folders)
+    check, pixels = predict.agreement(items, folders, exact)
     assert check.failed
     assert check.could_fail
-    assert check.found == 1600
-    assert not predict.agreement(items[:1], folders).failed
-    for folder in folders.values():
+    assert (check.found, pixels) == (1600, 4800)
+    assert not predict.agreement(items[:1], folders, exact)[0].failed
+    Image.fromarray(np.where(classes == 2, 1, classes)).save(folders[predict.PEER] / f"{items[1].stem}.png")
+    assert predict.agreement(items, folders, exact)[0].limit == 2 * 800  # of what the peer itself differs
+    for folder in (*folders.values(), exact):
         Image.fromarray(np.zeros_like(classes)).save(folder / f"{items[0].stem}.png")
-    assert not predict.agreement(items[:1], folders).could_fail  # all of one class
+    assert not predict.agreement(items[:1], folders, exact)[0].could_fail  # all of one class
 
 
 def test_too_few_images_are_named(photos):

@@ -7,7 +7,7 @@ from .conv.aspp import aspp
 from .conv.atrous_conv import atrous_conv2d
 from .conv.atrous_conv_bn_relu import atrous_conv_bn, atrous_conv_bn_relu
 from .conv.conv_bn import conv_bn
-from .conv.folded_conv import can_fold_bn, folded_conv
+from .conv.folded_conv import Folds, can_fold_bn, folded_conv, keep_folds
 from .dispatch import use_kernels
 from .input.augment import apply_colour, crop_resample, resize_bilinear
 from .input.decode import decode_image, decode_label, image_size
@@ -39,6 +39,7 @@ __all__ = [
     "ConfusionCounter",
     "Decoding",
     "DeferredNorm",
+    "Folds",
     "LogitsView",
     "NormConstants",
     "NormParams",
@@ -62,6 +63,7 @@ __all__ = [
     "folded_conv",
     "image_size",
     "is_transposed",
+    "keep_folds",
     "label_weight",
     "materialize",
     "norm_relu",

@@ -1,7 +1,7 @@
 """A trained network on its device, and the way of images through it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..evaluation.inference import load_trained
 from ..evaluation.protocol import Protocol
 from ..evaluation.scored import ScoredImage, score_images
 from ..model.layers import use_fused
+from ..ops import Folds, keep_folds
 from ..runtime import prepare_backends, to_channels_last
 
 C = TypeVar("C", bound=SegmenterConfig)
@@ -30,10 +31,13 @@ class Network:
     fused: str
     at_once: int  # windows of an image that go through it together
     keep_windows: bool = True  # their scores, of which probabilities are made
+    folds: Folds = field(default_factory=Folds)  # the weights do not change any more
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[tuple[NDArray[np.uint8], ScoredImage]]:
         """Return the classes, uint8 ``[H, W]``, and the scores of images, uint8 ``[H, W, 3]``, that form one batch."""
-        return score_images(self.model, images, self.protocol, self.device, self.fused, self.at_once, self.keep_windows)
+        how = (self.protocol, self.device, self.fused, self.at_once, self.keep_windows)
+        with keep_folds(self.folds):
+            return score_images(self.model, images, *how)
 
 
 def open_network(config_class: type[C], flags: dict[str, Any], device: torch.device) -> tuple[C, Network]:

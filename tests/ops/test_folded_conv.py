@@ -8,7 +8,7 @@ from deeplab_fast.config import ModelConfig
 from deeplab_fast.model import build_model
 from deeplab_fast.model.batch_norm import BatchNorm2d
 from deeplab_fast.model.layers import use_fused
-from deeplab_fast.ops import can_fold_bn, folded_conv
+from deeplab_fast.ops import Folds, can_fold_bn, folded_conv, keep_folds
 from tests.ops.kernels import check_contract, relative_error
 
 pytestmark = [
@@ -76,6 +76,24 @@ def test_autocast_chooses_the_type():
         found = folded_conv(x, weight, *norm, **where)
     assert found.dtype == torch.bfloat16
     assert relative_error(found, plain(x, weight, norm, where, None, True, torch.float64)) < 0.01
+
+
+def test_kept_folds_are_made_once_and_change_no_bit():
+    x, weight, norm, where, _ = inputs(CASES["3x3"], torch.float32)
+    folds = Folds()
+    with torch.inference_mode():
+        expected = folded_conv(x, weight, *norm, **where)
+        for _ in range(2):
+            with keep_folds(folds):
+                assert torch.equal(folded_conv(x, weight, *norm, **where), expected)
+                (fold,) = folds.values()
+        norm[0].mul_(2)
+        with keep_folds(folds):
+            assert torch.equal(folded_conv(x, weight, *norm, **where), expected)
+            assert folds[id(weight), torch.float32] is fold
+            folded_conv(x.bfloat16(), weight, *norm, **where)
+        assert len(folds) == 2
+        assert not torch.equal(folded_conv(x, weight, *norm, **where), expected)
 
 
 def test_when_it_is_chosen():

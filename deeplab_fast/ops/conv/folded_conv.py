@@ -2,7 +2,10 @@
 the same pass of oneDNN, so that its output is written once and never read again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +15,28 @@ from .atrous_conv import atrous_conv2d, product_dtype
 from .conv_by_taps import prefers_taps
 
 _DTYPES = (torch.float32, torch.bfloat16)
+
+
+class _Fold(NamedTuple):
+    weight: Tensor
+    bias: Tensor
+
+
+class Folds(dict[tuple[int, torch.dtype], _Fold]):
+    """Folded weights of a network whose weights no longer change, and which outlives them."""
+
+
+_kept: ContextVar[Folds | None] = ContextVar("folds", default=None)
+
+
+@contextmanager
+def keep_folds(folds: Folds) -> Iterator[None]:
+    """Let :func:`folded_conv` fold the same weights once, into ``folds``, inside the block: a copy of all of them."""
+    token = _kept.set(folds)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 def can_fold_bn(x: Tensor, training: bool, fused: str) -> bool:
@@ -48,13 +73,20 @@ def folded_conv(
 
     Returns:
         ``[N, K, H', W']`` in the type of the products. Where :func:`can_fold_bn` says so; not differentiable. The
-        folded weights are made anew at each call, which costs a read and a write of them and can never be out of date.
+        folded weights are made anew at each call, which costs a read and a write of them and can never be out of date,
+        but within :func:`keep_folds`.
         oneDNN's ReLU makes 0 of a NaN, so weights are to be finite (``inference.trained_model`` sees to it).
     """
     dtype = product_dtype(x)
-    scale = bn_weight * torch.rsqrt(running_var + eps)
-    bias = torch.addcmul(bn_bias, running_mean, scale, value=-1).to(dtype)
-    weight = (weight * scale.view(-1, 1, 1, 1)).to(dtype)
+    folds, key = _kept.get(), (id(weight), dtype)
+    fold = None if folds is None else folds.get(key)
+    if fold is None:
+        scale = bn_weight * torch.rsqrt(running_var + eps)
+        bias = torch.addcmul(bn_bias, running_mean, scale, value=-1).to(dtype)
+        fold = _Fold((weight * scale.view(-1, 1, 1, 1)).to(dtype), bias)
+        if folds is not None:
+            folds[key] = fold
+    weight, bias = fold
     x, rate = x.to(dtype), dilation[0]
     if residual is not None:
         residual = residual.to(dtype)
