@@ -7,6 +7,7 @@ from pathlib import Path
 from .cli import parse_flags, run
 from .config import TrainConfig
 from .config.recipes import recipe_names
+from .config.urls import public
 from .distributed import world_from_environment
 from .errors import UserError
 from .runtime import select_device
@@ -29,7 +30,7 @@ def next_commands(config: TrainConfig, best: Path) -> list[str]:
         "data_root": config.val_data_lst and (config.val_data_root or config.data_root),
         "data_lst": config.val_data_lst,
     }
-    data = [f"--{name}={value}" for name, value in held_out.items() if value]
+    data = [f"--{name}={public(value)}" for name, value in held_out.items() if value]
     commands = [["predict", weights, "--input=FOLDER", "--output=masks"], ["export", weights, "--output=model.onnx"]]
     if data:
         commands.insert(0, ["eval", weights, *data, "--scales_type=1", "--flip=True"])

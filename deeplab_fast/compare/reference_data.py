@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.sources import Source
+from deeplab_fast.ops import decode_label
 
 from .network import import_torchvision
 
@@ -61,7 +62,7 @@ class ReferenceSamples(Dataset[tuple[Tensor, Tensor]]):
         image: Image.Image = Image.open(io.BytesIO(sample.image))
         if self.turns:
             ImageOps.exif_transpose(image, in_place=True)
-        return image.convert("RGB"), Image.open(io.BytesIO(sample.label))
+        return image.convert("RGB"), Image.fromarray(decode_label(sample.label, sample.label_where))
 
     def _padded(self, image: Any, fill: int) -> Any:
         from torchvision.transforms import functional as F

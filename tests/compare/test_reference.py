@@ -2,6 +2,8 @@
 
 import io
 import random
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -41,6 +43,29 @@ class OneImage:
 
     def read(self, index):
         return Sample("one", self.image.getvalue(), self.label.getvalue(), "image", "label")
+
+
+@pytest.mark.parametrize(("bits", "values"), [(1, {0, 1, 255}), (2, {1, 2, 255}), (4, {1, 2, 255}), (8, {1, 2, 255})])
+def test_labels_of_fewer_bits_are_their_classes(bits, values):
+    source = OneImage(60, 25)
+    label = np.asarray(Image.open(source.label)) - (bits == 1)
+    rows = np.packbits(np.unpackbits(label[..., None], axis=2)[..., -bits:].reshape(25, -1), axis=1)
+    source.label = io.BytesIO(png(60, 25, bits, rows))
+    samples = ReferenceSamples(source, CONFIG)
+    random.seed(0)
+    torch.manual_seed(0)
+    assert {int(v) for _ in range(30) for v in samples[0][1].unique()} == values
+
+
+def png(width, height, bits, rows):
+    """Return a grey PNG of so many bits a pixel: rows uint8 ``[height, bytes]``."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def test_the_base_is_to_the_crop_as_520_to_480():

@@ -33,6 +33,7 @@ def parsed(command):
         ),
         ({"val_data_root": "b", "val_data_lst": "v.txt"}, {"data_root": "b", "data_lst": "v.txt"}),
         ({"data_file": "t.tar", "val_data_file": "v.tar"}, {"data_file": "v.tar"}),
+        ({"val_data_file": "https://me:secret@host/v.tar?key=abc"}, {"data_file": "https://host/v.tar"}),
     ],
 )
 def test_they_are_parsed_and_name_weights_and_held_out_data(given, data):
