@@ -2,6 +2,8 @@
 
 import importlib
 import logging
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage.log import in_columns
-from deeplab_fast.storage.trackers import TRACKERS, TrackedRun, Trackers, check_trackers, trackers
+from deeplab_fast.storage.trackers import TRACKERS, TrackedRun, Trackers, background, check_trackers, trackers
 from deeplab_fast.training.fit import fit
 from tests.faults.tiny import make_tiny
 from tests.trials.samples import write_samples
@@ -33,7 +35,7 @@ def test_tensorboard_has_values_picture_and_flags(track, tmp_path):
     made = track("tensorboard")
     for step in (1, 2):
         made.scalars({"train/loss": 1.0 / step, "val/miou": 0.25 * step}, step)
-    made.image("val/samples", PICTURE, 2)
+    made.image("val/samples", lambda: PICTURE, 2)
     made.close()
     found = EventAccumulator(str(tmp_path)).Reload()
     assert [(e.step, e.value) for e in found.Scalars("val/miou")] == [(1, 0.25), (2, 0.5)]
@@ -42,13 +44,14 @@ def test_tensorboard_has_values_picture_and_flags(track, tmp_path):
     assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(found.summary_metadata)
 
 
-def test_mlflow_goes_on_with_the_run_that_is_resumed(track, tmp_path):
+@pytest.mark.parametrize("start", [0, 1])
+def test_mlflow_goes_on_with_the_run_that_is_resumed(track, tmp_path, start):
     client_of = importlib.import_module("mlflow").MlflowClient
     made = track("mlflow")
     made.scalars({"train/loss": 1.0, "train/lr": 0.5}, 1)
-    made.image("val/samples", PICTURE, 1)
+    made.image("val/samples", lambda: PICTURE, 1)
     made.close()
-    again = track("mlflow", start=1)
+    again = track("mlflow", start=start)
     again.scalars({"train/loss": 0.75}, 2)
     again.close()
     client = client_of((tmp_path / "mlruns").as_uri())
@@ -66,7 +69,7 @@ def test_mlflow_goes_on_with_the_run_that_is_resumed(track, tmp_path):
 def test_wandb_writes_its_files_into_the_folder(track, tmp_path, capfd):
     made = track("wandb")
     made.scalars({"train/loss": 1.0}, 1)
-    made.image("val/samples", PICTURE, 1)
+    made.image("val/samples", lambda: PICTURE, 1)
     made.close()
     (written,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     assert b"train/loss" in written.read_bytes()
@@ -84,6 +87,9 @@ class Failing:
 
     image = close = scalars
 
+    def abandon(self):
+        self.abandoned = True
+
 
 def test_one_that_fails_is_said_once_and_the_others_go_on(track, tmp_path, monkeypatch, caplog):
     failing = Failing(None)
@@ -94,7 +100,7 @@ def test_one_that_fails_is_said_once_and_the_others_go_on(track, tmp_path, monke
             made.scalars({"train/loss": 1.0}, step)
         made.close()
     assert caplog.messages == [f"{tmp_path}: nothing more goes to Weights & Biases (no route)"]
-    assert failing.calls == 1
+    assert (failing.calls, failing.abandoned) == (1, True)
     assert any(p.stat().st_size > 100 for p in tmp_path.glob("events.*"))
 
 
@@ -106,6 +112,33 @@ def test_one_that_does_not_open_is_left_out(track, tmp_path, monkeypatch, caplog
     (message,) = caplog.messages
     assert message.startswith(f"{tmp_path}: nothing more goes to MLflow (")
     assert "\n" not in message
+
+
+class Silent(Failing):
+    """A service that never answers."""
+
+    def __init__(self, run):
+        threading.Event().wait(30)
+
+
+def test_a_service_that_does_not_answer_is_not_waited_for(track, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(background, "CLOSE_S", 0.2)
+    monkeypatch.setitem(trackers._KINDS, "mlflow", lambda run: background.Background(lambda: Silent(run)))
+    start = time.monotonic()
+    made = track("mlflow")
+    made.scalars({"train/loss": 1.0}, 1)
+    with caplog.at_level(logging.WARNING, "deeplab_fast"):
+        made.close()
+    assert time.monotonic() - start < 10
+    words = "it did not take the last figures within 0.2 s"
+    assert caplog.messages == [f"{tmp_path}: nothing more goes to MLflow ({words})"]
+
+
+def test_no_picture_is_drawn_for_nobody(track):
+    def draw():
+        raise AssertionError
+
+    track().image("val/samples", draw, 1)
 
 
 def test_names_and_packages_are_checked(monkeypatch):

@@ -194,9 +194,8 @@ class Trainer:
 
     def _show(self, held_out: Source, log: RunLog) -> None:
         """Give the trackers a picture of a few held-out samples, the same ones after each evaluation."""
-        if self.state.config.track:
-            picture = strip_of(subject_of(self.state, held_out), spread(len(held_out)))
-            log.trackers.image("val/samples", picture, self.state.step)
+        subject, indexes = subject_of(self.state, held_out), spread(len(held_out))
+        log.trackers.image("val/samples", lambda: strip_of(subject, indexes), self.state.step)
 
     def _keep_scores(self, scores: Scores) -> None:
         state, config = self.state, self.state.config

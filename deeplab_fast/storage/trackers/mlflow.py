@@ -2,9 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +15,7 @@ _AT_ONCE, _PATIENCE_S = 200, 10.0  # values of a request, or seconds after the l
 
 
 class MLflow:
-    """A run there, which a resumed one goes on. A thread of its own talks to the server: training does not wait."""
+    """A run there, which a resumed one goes on."""
 
     def __init__(self, run: TrackedRun) -> None:
         from mlflow import MlflowClient
@@ -29,8 +27,6 @@ class MLflow:
             where = (run.folder / "mlruns").resolve().as_uri()
         self._metric, self._client = Metric, MlflowClient(where)
         self._run_id = self._find(run) or self._begin(run)
-        self._thread = ThreadPoolExecutor(1, "mlflow")
-        self._calls: list[Future[Any]] = []
         self._waiting: list[Metric] = []
         self._sent_at = time.monotonic()
 
@@ -40,11 +36,14 @@ class MLflow:
         return str(found.experiment_id if found is not None else self._client.create_experiment(name))
 
     def _find(self, run: TrackedRun) -> str | None:
-        """Return the identifier of the run that this one goes on, None where it begins."""
-        if not run.start:
+        """Return the identifier of the run that this one goes on, None where it begins; it then runs again."""
+        if not run.identity:
             return None
         found = self._client.search_runs([self._experiment()], f"tags.`{_TAG}` = '{run.identity}'", max_results=1)
-        return found[0].info.run_id if found else None
+        if not found:
+            return None
+        self._client.update_run(found[0].info.run_id, status="RUNNING")
+        return str(found[0].info.run_id)
 
     def _begin(self, run: TrackedRun) -> str:
         from mlflow.entities import Param
@@ -67,26 +66,16 @@ class MLflow:
     def _send(self) -> None:
         waiting, self._waiting, self._sent_at = self._waiting, [], time.monotonic()
         if waiting:
-            self._submit(self._client.log_batch, self._run_id, metrics=waiting)
+            self._client.log_batch(self._run_id, metrics=waiting)
 
     def image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
         """Note a picture, RGB ``[H, W, 3]``, that belongs to a step."""
-        self._submit(self._client.log_image, self._run_id, image, key=name.replace("/", "-"), step=step)
+        self._client.log_image(self._run_id, image, key=name.replace("/", "-"), step=step)
 
     def close(self) -> None:
         """Write what is waiting, and end."""
         self._send()
-        self._submit(self._client.set_terminated, self._run_id)
-        self._thread.shutdown()
-        self._check()
+        self._client.set_terminated(self._run_id)
 
-    def _submit(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-        self._check()
-        self._calls.append(self._thread.submit(call, *arguments, **named))
-
-    def _check(self) -> None:
-        """Raise the error of a call that has ended in one."""
-        ended = [future for future in self._calls if future.done()]
-        self._calls = [future for future in self._calls if not future.done()]
-        for future in ended:
-            future.result()
+    def abandon(self) -> None:
+        """Leave the run there as it is."""

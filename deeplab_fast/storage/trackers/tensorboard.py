@@ -41,6 +41,10 @@ class TensorBoard:
         self._writer.close()
         threading.excepthook = self._hook
 
+    def abandon(self) -> None:
+        """Let threads print their errors again."""
+        threading.excepthook = self._hook
+
     def _without_ours(self, args: threading.ExceptHookArgs) -> None:
         if not type(args.thread).__module__.startswith("tensorboard"):
             self._hook(args)

@@ -41,6 +41,9 @@ class Tracker(Protocol):
     def close(self) -> None:
         """Write what is waiting, and end."""
 
+    def abandon(self) -> None:
+        """Let go of what is held, after an error, when the run ends; nothing is written."""
+
 
 def check_trackers(names: Iterable[str]) -> None:
     """Raise :class:`UserError` where a name is not that of a tracker, or its package is not installed."""

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .background import Background
 from .mlflow import MLflow
 from .tensorboard import TensorBoard
 from .tracker import TRACKERS, TrackedRun, Tracker
@@ -16,8 +18,8 @@ logger = logging.getLogger("deeplab_fast")
 
 _KINDS: dict[str, Callable[[TrackedRun], Tracker]] = {
     "tensorboard": TensorBoard,
-    "wandb": WeightsAndBiases,
-    "mlflow": MLflow,
+    "wandb": lambda run: Background(partial(WeightsAndBiases, run)),
+    "mlflow": lambda run: Background(partial(MLflow, run)),
 }
 
 
@@ -27,6 +29,7 @@ class Trackers:
     def __init__(self, names: Iterable[str], run: TrackedRun) -> None:
         self._run = run
         self._open: dict[str, Tracker] = {}
+        self._given_up: list[Tracker] = []
         for name in names:
             try:
                 self._open[name] = _KINDS[name](run)
@@ -37,21 +40,25 @@ class Trackers:
         """Note the values that belong to a step."""
         self._each(lambda tracker: tracker.scalars(values, step))
 
-    def image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
-        """Note a picture, RGB ``[H, W, 3]``, that belongs to a step."""
-        self._each(lambda tracker: tracker.image(name, image, step))
+    def image(self, name: str, draw: Callable[[], NDArray[np.uint8]], step: int) -> None:
+        """Note a picture, RGB ``[H, W, 3]``, that belongs to a step; it is drawn only if someone takes it."""
+        if self._open:
+            picture = draw()
+            self._each(lambda tracker: tracker.image(name, picture, step))
 
     def close(self) -> None:
         """Write what is waiting, and end."""
         self._each(lambda tracker: tracker.close())
         self._open = {}
+        for tracker in self._given_up:
+            tracker.abandon()
 
     def _each(self, call: Callable[[Tracker], Any]) -> None:
         for name, tracker in list(self._open.items()):
             try:
                 call(tracker)
             except Exception as error:
-                del self._open[name]
+                self._given_up.append(self._open.pop(name))
                 self._say(name, error)
 
     def _say(self, name: str, error: Exception) -> None:

@@ -42,3 +42,6 @@ class WeightsAndBiases:
     def close(self) -> None:
         """Write what is waiting, and end."""
         self._run.finish()
+
+    def abandon(self) -> None:
+        """Leave the run to the client, which ends it with the program."""
