@@ -55,8 +55,9 @@ class ImageCounts:
 
     @property
     def miou_by_sample(self) -> dict[int, float]:
-        """``miou`` of each image by its number in the source."""
-        return dict(zip(self.samples.tolist(), self.miou.tolist(), strict=True))
+        """``miou`` of each image with a labelled pixel by its number in the source."""
+        found = zip(self.samples.tolist(), self.miou.tolist(), strict=True)
+        return {sample: miou for sample, miou in found if not np.isnan(miou)}
 
     @property
     def labelled(self) -> NDArray[np.int64]:

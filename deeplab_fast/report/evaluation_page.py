@@ -13,20 +13,18 @@ from .gallery import gallery_of
 from .page import render, subject_of, write_page
 from .subject import Subject
 
-MOST_SCORED = 200  # images that are scored anew where no scores are given
-
 
 @dataclass(frozen=True)
 class Evaluated:
     """An evaluation that was done: what its file ``metrics`` holds, ``record``, and the network with its images.
 
-    ``per_image``: the mIoU of each image by its index in the source, where it is known.
+    ``per_image``: the mIoU of each image by its index in the source.
     """
 
     record: Mapping[str, Any]
     metrics: Path
     subject: Subject
-    per_image: Mapping[int, float] | None = None
+    per_image: Mapping[int, float]
 
 
 def write_evaluation_page(evaluated: Evaluated) -> Path:
@@ -36,7 +34,7 @@ def write_evaluation_page(evaluated: Evaluated) -> Path:
         UserError: it cannot be written.
     """
     record = evaluated.record
-    gallery = gallery_of(evaluated.subject, evaluated.per_image, MOST_SCORED)
+    gallery = gallery_of(evaluated.subject, evaluated.per_image)
     page = render(
         "evaluation.html",
         subject=evaluated.metrics.name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .pictures import Picture, as_picture, css_colours, draw_pictures
-from .ranking import score_images, worst_and_best
+from .ranking import worst_and_best
 from .subject import Subject
 
 SHOWN = 6  # at each end
@@ -33,17 +33,15 @@ class Gallery:
         return css_colours(len(self.names), self.ignore_label)
 
 
-def gallery_of(subject: Subject, per_image: Mapping[int, float] | None, most_scored: int, weights: str = "") -> Gallery:
+def gallery_of(subject: Subject, per_image: Mapping[int, float], weights: str = "") -> Gallery:
     """Choose and draw the worst and best images.
 
-    ``per_image``: the mIoU of each image by its index, where it is known; else up to ``most_scored`` images are scored
-    here.
+    ``per_image``: the mIoU of images by their index.
     """
-    scores = score_images(subject, most_scored) if per_image is None else per_image
-    chosen = worst_and_best(scores, SHOWN)
+    chosen = worst_and_best(per_image, SHOWN)
     worst, best = (tuple(draw_pictures(subject, indexes)) for indexes in chosen)
     names, ignored = tuple(subject.names), subject.ignore_label
-    return Gallery(worst, best, len(scores), len(subject.source), names, ignored, weights)
+    return Gallery(worst, best, len(per_image), len(subject.source), names, ignored, weights)
 
 
 def as_record(gallery: Gallery) -> dict[str, Any]:

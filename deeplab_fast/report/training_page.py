@@ -13,10 +13,12 @@ from .curves import run_charts
 from .evaluation import Evaluation, evaluation_of
 from .gallery import Gallery, as_gallery, as_record, gallery_of
 from .page import render, write_page
+from .ranking import score_images
 from .runs import RunRecord, keep_evaluation, read_run
 from .subject import Subject
 
-MOST_SCORED = 48  # images that are scored for the choice of the worst and best: other processes wait
+MOST_SCORED = 48  # images that are scored for the choice of the worst and best where no evaluation did it
+_PER_IMAGE = "miou_by_sample"
 
 
 def keep_scores(
@@ -38,6 +40,7 @@ def keep_scores(
         "classes": names,
         "confusion_matrix": scores.confusion.tolist(),
         "precision": precision,
+        **({} if scores.per_image is None else {_PER_IMAGE: list(scores.per_image.miou_by_sample.items())}),
         "versions": versions(),
     }
     keep_evaluation(folder, content)
@@ -58,7 +61,8 @@ def write_report(folder: Path, subject: Subject | None, weights: str = "") -> Pa
     make_folder(report, str(report))
     if subject is not None:
         kept = read_run(folder).kept or {}
-        gallery = gallery_of(subject, None, MOST_SCORED, weights)
+        known = {int(index): float(miou) for index, miou in kept.get(_PER_IMAGE, ())}
+        gallery = gallery_of(subject, known or score_images(subject, MOST_SCORED), weights)
         keep_evaluation(folder, {**kept, "pictures": as_record(gallery)})
     write_run_page(folder)
     return report

@@ -167,7 +167,8 @@ class Trainer:
     def _scores(self, held_out: Source) -> Scores:
         state, config = self.state, self.state.config
         state.world.share_buffers(state.evaluation_model)
-        settings = Settings.of(config, state.device, state.world)
+        at_end = state.step == state.total_steps  # the report shows the worst and best images of it
+        settings = Settings.of(config, state.device, state.world, per_image=at_end)
         return evaluate(state.evaluation_model, held_out, recipe_of(config), settings)
 
     def _keep(self, scores: Scores, better: bool, log: RunLog) -> bool:

@@ -10,6 +10,7 @@ from deeplab_fast.config import EvalConfig
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.evaluation.protocols import Recipe
 from deeplab_fast.report.evaluation_page import Evaluated, write_evaluation_page
+from deeplab_fast.report.ranking import score_images
 from deeplab_fast.report.subject import Subject
 from tests.trials.samples import CLASSES, write_samples
 
@@ -78,7 +79,8 @@ def record_of(names, confusion=((80, 10, 10), (5, 90, 5), (0, 50, 50)), **more):
 def evaluation_page(folder, names=tuple(HOSTILE), metrics="metrics-best-val.json", **more):
     folder.mkdir(exist_ok=True)
     subject = subject_of(folder.parent / "data", names)
-    return write_evaluation_page(Evaluated(record_of(names, **more), folder / metrics, subject))
+    scores = score_images(subject, 100)
+    return write_evaluation_page(Evaluated(record_of(names, **more), folder / metrics, subject, scores))
 
 
 def write_run(folder, losses=(3.0, 2.0, 1.0, 0.5), miou=(0.25, 0.75), **config):

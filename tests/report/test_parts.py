@@ -44,7 +44,7 @@ def test_images_are_scored_over_the_whole_set_and_a_broken_one_is_left_out(tmp_p
 
 def test_known_scores_choose_the_images_and_a_gallery_comes_back_from_json(tmp_path):
     subject = subject_of(tmp_path)
-    gallery = gallery_of(subject, {0: 0.4, 1: 0.1, 2: 0.8}, 1, "last weights")
+    gallery = gallery_of(subject, {0: 0.4, 1: 0.1, 2: 0.8}, "last weights")
     assert [p.key for p in gallery.worst] == ["01", "00"]
     assert [p.key for p in gallery.best] == ["02"]
     assert (gallery.scored, gallery.total) == (3, 6)

@@ -7,7 +7,9 @@ import pytest
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.metrics import Scores
+from deeplab_fast.evaluation.per_image import ImageCounts
 from deeplab_fast.evaluation.record import protocol_record
+from deeplab_fast.report import training_page
 from deeplab_fast.report.__main__ import main
 from deeplab_fast.report.comparison import differing_flags, run_names
 from deeplab_fast.report.runs import read_run
@@ -152,3 +154,17 @@ def test_only_flags_that_differ_and_decide_are_shown():
     one = {"lr": 1, "crop": 5, "train_dir": "a", "scales": [1]}
     assert differing_flags([one, one | {"lr": 2, "train_dir": "b", "more": 0}]) == {"lr": [1, 2], "more": [None, 0]}
     assert differing_flags([one, json.loads(json.dumps(one))]) == {}
+
+
+def test_the_images_that_the_evaluation_scored_are_not_scored_again(tmp_path, monkeypatch):
+    folder = write_run(tmp_path / "run")
+    subject = subject_of(tmp_path / "data", HOSTILE)
+    counts = ImageCounts.of(range(6), np.array([np.diag([i, 1, 1]) + np.eye(3, k=1, dtype=int) for i in range(6)]))
+    scores = Scores(np.diag([5, 6, 7]), 6, per_image=counts)
+    keep_scores(folder, scores, list(HOSTILE), protocol_record(subject.protocol, 255), "fp32", 4)
+    monkeypatch.setattr(training_page, "score_images", None)
+    write_report(folder, subject)
+    pictures = read_run(folder).kept["pictures"]
+    assert (pictures["scored"], pictures["total"]) == (6, 6)
+    assert pictures["worst"][0]["key"] == subject.source.key(0)
+    assert pictures["best"][0]["key"] == subject.source.key(5)
