@@ -10,7 +10,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What a command in the midst of a sentence begins with; `prepare labels` and `eval --flip` leave `python -m` out.
-PROGRAMS = ("train", "eval", "predict", "export", "prepare", "runtime")
+PROGRAMS = ("train", "eval", "predict", "export", "prepare", "runtime", "compare", "report")
 COMMAND = re.compile(r"(?:\.venv/bin/)?(?:python|pytest|make|torchrun|pip|bash|apt|brew|pre-commit) \S")
 SHORT = re.compile(rf"(?:deeplab_fast\.)?({'|'.join(PROGRAMS)}) (?=[-\w])")
 

@@ -14,7 +14,7 @@ from .one_run import training_inputs
 from .page import MARKDOWN, write_page
 from .plan import completed
 from .results import made_from
-from .runs import run_all
+from .runs import remove_scratch, run_all
 
 DESCRIPTION = """Train ours and torchvision's segmentation reference with the same budget on the same data, several
 seeds of each, and write one table and page of time, memory and mIoU. Interrupted, it goes on with the next run."""
@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
     folder, flag = Path(config.output), f"--output={config.output}"
     check_folder(folder, flag)
     make_folder(folder, flag)
-    with sigterm_interrupts(), locked(folder):
+    with sigterm_interrupts(), locked(folder, "output"):
+        remove_scratch(folder)
         runs = run_all(config, made_from(config, sources, device))
         print(write_page(folder, config, runs, (len(sources.train), len(sources.held_out))))
     print(f"page {folder / MARKDOWN}")

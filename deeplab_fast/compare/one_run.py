@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from deeplab_fast.cli import run
 from deeplab_fast.config import TrainConfig
+from deeplab_fast.errors import TrainingDiverged
 from deeplab_fast.model import DeepLabV3
 from deeplab_fast.runtime import resolve_precision, select_device
 from deeplab_fast.runtime.environment import environment
@@ -25,6 +27,8 @@ from .ours import fitting_steps, train_ours
 from .plan import training_of
 from .reference import train_reference
 from .scoring import disagreement, score
+
+DIVERGED = 3  # exit status; an unexpected error's is 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +127,11 @@ def _ours(job: Job, config: TrainConfig, device: torch.device, initial: Mapping[
 def main(argv: list[str]) -> int:
     """Do the job of the file that the argument names; return the exit status."""
     job = Job.read(Path(argv[0]))
-    write_json(job.result, measure(job))
+    try:
+        write_json(job.result, measure(job))
+    except TrainingDiverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return DIVERGED
     return 0
 
 

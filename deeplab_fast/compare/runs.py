@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +20,12 @@ from deeplab_fast.storage.files import make_folder
 
 from .config import IMPLEMENTATIONS, OURS, REFERENCE, CompareConfig
 from .network import ReferenceNetwork
-from .one_run import Job
+from .one_run import DIVERGED, Job
 from .results import RUNS, kept_result, result_file
 
 logger = logging.getLogger("deeplab_fast")
 
+_SCRATCH = ".run-"  # weights and checkpoints of a run while it lasts
 _PATIENCE_S = 30  # that a run has to end once it was asked to
 Result = dict[str, Any]
 _Key = tuple[str, int]
@@ -50,6 +52,12 @@ def run_all(config: CompareConfig, origin: dict[str, Any]) -> list[Result]:
     return [result for result in found.values() if result is not None]
 
 
+def remove_scratch(folder: Path) -> None:
+    """Remove what a comparison that was killed left in its folder, which no other one uses."""
+    for path in folder.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _order(config: CompareConfig) -> Iterator[_Key]:
     """Yield implementation and seed: ours first, which names a sample that is of no use, unless it needs the other."""
     implementations = IMPLEMENTATIONS if config.budget == "images" else IMPLEMENTATIONS[::-1]
@@ -74,7 +82,7 @@ def time_left(todo: list[_Key], found: dict[_Key, Result | None]) -> str:
 def _run(config: CompareConfig, key: _Key, origin: dict[str, Any], found: dict[_Key, Result | None]) -> Result:
     implementation, seed = key
     result = result_file(config, *key)
-    with tempfile.TemporaryDirectory(dir=config.output, prefix=".run-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(dir=config.output, prefix=_SCRATCH, ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         initial = folder / "initial.pt"
         torch.save(initial_weights(config, seed), initial)
@@ -86,7 +94,7 @@ def _run(config: CompareConfig, key: _Key, origin: dict[str, Any], found: dict[_
         job = folder / "job.json"
         Job(config, implementation, seed, initial, folder, result, seconds, origin).write(job)
         status = _wait([sys.executable, "-m", "deeplab_fast.compare.one_run", str(job)])
-    if status == 1:
+    if status == DIVERGED:
         raise TrainingDiverged(f"{implementation}, seed {seed}: ended as said above; expected a lower --base_lr")
     content = kept_result(result, origin) if status == 0 else None
     if content is None:

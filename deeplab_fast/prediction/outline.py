@@ -4,6 +4,7 @@ A polygon of COCO has no holes. Here each hole is joined with what surrounds it 
 row of pixels from the hole to the edge on its left, there and back, so that the whole is one polygon.
 """
 
+from bisect import bisect_left, insort
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +87,9 @@ class _Joined:
         self.points: list[_Point] = []
         self.after: list[int] = []
         self.starts: list[int] = []
-        self.edges: dict[int, list[int]] = {}  # the points where vertical edges begin, by the rows that they pass
+        self.edges: dict[
+            int, list[_Point]
+        ] = {}  # by row: x and first point's number of each edge that passes it, sorted
         for loop in loops:
             self.starts.append(self._append(loop))
 
@@ -102,14 +105,14 @@ class _Joined:
         (x, y), (to_x, to_y) = self.points[number], self.points[self.after[number]]
         if x == to_x:
             for row in range(min(y, to_y), max(y, to_y)):
-                self.edges.setdefault(row, []).append(number)
+                insort(self.edges.setdefault(row, []), (x, number))
 
     def add(self, hole: list[_Point]) -> None:
         """Join a hole, after those that begin further left, with the edge on the left of its first corner."""
         first = min(range(len(hole)), key=lambda i: hole[i])
         x, y = hole[first]
         turned = hole[first:] + hole[:first]
-        edge = max((e for e in self.edges[y] if self._passes(e, y) and self.points[e][0] < x), key=self._left_of)
+        edge = self._edge_before(x, y)
         start = self._append([*turned, turned[0]])
         last = start + len(turned)
         cut = (self.points[edge][0], y)
@@ -119,13 +122,18 @@ class _Joined:
         self.after[edge], self.after[last] = there, back
         self._note(back)
 
+    def _edge_before(self, x: int, row: int) -> int:
+        """Return the number of the nearest edge on the left of ``x`` in the row."""
+        edges = self.edges[row]
+        at = bisect_left(edges, (x,)) - 1
+        while not self._passes(edges[at][1], row):
+            at -= 1
+        return edges[at][1]
+
     def _passes(self, edge: int, row: int) -> bool:
         """Tell whether the edge, of which a part may have gone to another, still passes the row."""
         ends = self.points[edge][1], self.points[self.after[edge]][1]
         return min(ends) <= row < max(ends)
-
-    def _left_of(self, edge: int) -> int:
-        return self.points[edge][0]
 
     def loops(self) -> list[list[_Point]]:
         """Return the points of each loop with the holes that were joined to it."""

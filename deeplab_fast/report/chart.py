@@ -7,6 +7,7 @@ from typing import Literal
 
 WIDTH, HEIGHT = 470, 215
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 10, 34  # margins in the same units
+COLOURS = 8  # that the style sheet has
 MOST_POINTS = 700  # of a line: more than there are pixels across
 
 Point = tuple[float, float]
@@ -15,7 +16,7 @@ Look = Literal["line", "faint", "dotted"]
 
 @dataclass(frozen=True)
 class Series:
-    """Values by step. ``colour`` numbers a colour of the style sheet; ``dots``: each value is marked."""
+    """Values by step. ``colour`` numbers one of the style sheet's :data:`COLOURS`; ``dots``: each value is marked."""
 
     label: str
     points: Sequence[Point]

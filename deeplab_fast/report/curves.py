@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .chart import Chart, Point, Series, line_chart, running_mean
+from .chart import COLOURS, Chart, Point, Series, line_chart, running_mean
 from .runs import RunRecord
 
 _SPIKES = 1.35  # the loss's axis ends at so many times the largest mean: single steps may stand out
@@ -61,20 +61,16 @@ def compared_charts(runs: Sequence[RunRecord], names: Sequence[str]) -> list[Cha
     losses = [run.values("loss") for run in runs]
     means = [running_mean(points, window_of(points)) for points in losses]
 
-    def overlaid(
-        title: str, note: str, points: Sequence[Sequence[Point]], unit: str = "", **options: float | None
-    ) -> Chart | None:
-        dots = title == "Mean IoU"
-        series = [Series(n, p, i, dots=dots) for i, (n, p) in enumerate(zip(names, points, strict=True))]
-        return line_chart(title, note, series, unit, top=options.get("top"))
+    def overlaid(points: Sequence[Sequence[Point]], dots: bool = False) -> list[Series]:
+        return [Series(n, p, i % COLOURS, dots=dots) for i, (n, p) in enumerate(zip(names, points, strict=True))]
 
+    mious, rates, speeds = ([run.values(name) for run in runs] for name in ("miou", "lr", "images_per_s"))
+    note = "Running mean over a fiftieth of each run's steps."
     charts = [
-        overlaid("Training loss", "Running mean over a fiftieth of each run's steps.", means, top=loss_top([], means)),
-        overlaid("Mean IoU", "Of each evaluation, on the held-out images.", [r.values("miou") for r in runs], top=1),
-        overlaid("Learning rate", "The size of a step.", [r.values("lr") for r in runs]),
-        overlaid(
-            "Speed", "Images a second in each block of steps.", [r.values("images_per_s") for r in runs], " img/s"
-        ),
+        line_chart("Training loss", note, overlaid(means), top=loss_top([], means)),
+        line_chart("Mean IoU", "Of each evaluation, on the held-out images.", overlaid(mious, dots=True), top=1),
+        line_chart("Learning rate", "The size of a step.", overlaid(rates)),
+        line_chart("Speed", "Images a second in each block of steps.", overlaid(speeds), " img/s"),
     ]
     return [chart for chart in charts if chart is not None]
 

@@ -1,13 +1,12 @@
 """The table of classes, and the confusion matrix as a picture."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.metrics import Scores
+from ..evaluation.metrics import Scores, or_none
 
 _WIDEST = 600  # of the confusion matrix, in the units of its SVG
 _LARGEST = 42  # side of a cell
@@ -60,7 +59,7 @@ class HeatMap:
 def class_rows(confusion: NDArray[np.int64], names: Sequence[str]) -> list[ClassRow]:
     """Return the figures of each class of a confusion matrix ``[C, C]`` (rows: truth)."""
     scores = Scores(confusion)
-    truth, predicted, hits = confusion.sum(1), confusion.sum(0), np.diag(confusion)
+    truth = confusion.sum(1)
     total = max(1, int(truth.sum()))
     rows = []
     for i, name in enumerate(names):
@@ -72,19 +71,15 @@ def class_rows(confusion: NDArray[np.int64], names: Sequence[str]) -> list[Class
             ClassRow(
                 i,
                 name,
-                _known(float(scores.iou[i])),
-                float(hits[i] / predicted[i]) if predicted[i] else None,
-                _known(float(scores.recall[i])),
+                or_none(float(scores.iou[i])),
+                or_none(float(scores.precision[i])),
+                or_none(float(scores.recall[i])),
                 float(truth[i] / total),
                 names[other] if is_mistaken else "",
                 float(missed[other] / truth[i]) if is_mistaken else None,
             )
         )
     return rows
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def heat_map(confusion: NDArray[np.int64], names: Sequence[str]) -> HeatMap:

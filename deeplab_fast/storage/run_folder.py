@@ -36,8 +36,8 @@ def open_run_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of ``folder`` inside the block, and remove what a killed one left half written.
+def locked(folder: Path, flag: str = "train_dir") -> Iterator[None]:
+    """Keep other runs out of ``folder``, which ``--flag`` names, inside the block, and remove what a killed one left.
 
     Network file systems pass the lock (flock) on to the other hosts, but for some that have no locks: there a warning
     says that nothing keeps a second run out.
@@ -45,7 +45,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another run has it; says which.
     """
-    descriptor = _take_lock(folder / LOCK)
+    descriptor = _take_lock(folder / LOCK, flag)
     try:
         _remove_unfinished(folder)
         yield
@@ -66,7 +66,7 @@ def _remove_unfinished(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _take_lock(path: Path) -> int | None:
+def _take_lock(path: Path, flag: str) -> int | None:
     """Take the lock; return the descriptor that holds it, or None where the file system has no locks."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -76,7 +76,7 @@ def _take_lock(path: Path) -> int | None:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)
             raise UserError(
-                f"--train_dir={path.parent}: another run is writing there ({holder or 'a process'}); wait for it, or"
+                f"--{flag}={path.parent}: another run is writing there ({holder or 'a process'}); wait for it, or"
                 " choose another folder"
             ) from None
         if not has_locks:

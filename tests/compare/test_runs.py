@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from deeplab_fast.compare.command import main
 from deeplab_fast.compare.config import CompareConfig
 from deeplab_fast.compare.plan import completed
 from deeplab_fast.errors import TrainingDiverged, UserError
+from deeplab_fast.storage.run_folder import locked
 from tests.trials.samples import CLASSES, write_samples
 
 
@@ -101,9 +103,34 @@ def test_more_seeds_keep_the_runs_that_are_there(finished, monkeypatch):
 
 def test_a_run_that_diverged_says_so(finished, monkeypatch):
     root, out = finished
-    monkeypatch.setattr(runs, "_wait", lambda command: 1)
+    monkeypatch.setattr(runs, "_wait", lambda command: one_run.DIVERGED)
     with pytest.raises(TrainingDiverged, match=r"^ours, seed 2"):
         main(arguments(root, output=out, seeds=2))
+
+
+def test_only_a_loss_that_is_none_is_called_divergence(finished, monkeypatch, tmp_path, capsys):
+    root, out = finished
+    monkeypatch.setattr(runs, "_wait", lambda command: 1)  # as Python's after a traceback
+    with pytest.raises(UserError, match=r"^ours, seed 2: ended with status 1; finished runs are kept$"):
+        main(arguments(root, output=out, seeds=2))
+
+    def diverge(job):
+        raise TrainingDiverged("step 3: loss is nan")
+
+    monkeypatch.setattr(one_run.Job, "read", lambda path: SimpleNamespace(result=None))
+    monkeypatch.setattr(one_run, "measure", diverge)
+    assert one_run.main(["job.json"]) == one_run.DIVERGED
+    assert capsys.readouterr().err == "error: step 3: loss is nan\n"
+
+
+def test_what_a_killed_comparison_left_is_removed_and_a_second_one_waits(finished, tmp_path):
+    root, out = finished
+    (out / ".run-abc").mkdir()
+    (out / ".run-abc/initial.pt").write_bytes(b"weights")
+    main(arguments(root, output=out))
+    assert not list(out.glob(".run-*"))
+    with locked(out), pytest.raises(UserError, match=rf"^--output={out}: another run is writing there"):
+        main(arguments(root, output=out))
 
 
 def test_mistakes_end_before_a_run(finished):

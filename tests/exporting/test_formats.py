@@ -151,7 +151,7 @@ def test_a_failing_compiler_is_one_line(monkeypatch, tmp_path):
 
 
 def test_logits_are_those_of_the_network(checkpoints):
-    """The default, normalised images to logits, is the network's own prediction to the bit of torch's arithmetic."""
+    """The default, normalised images to logits, is the network's own prediction, to fp32's rounding."""
     config, model, _ = load_trained(ExportConfig, {"ckpt_path": str(checkpoints["recipe"])})
     network = ExportedNetwork(model, config, "normalised", "logits")
     program = trace(network, config)

@@ -8,12 +8,14 @@ import pytest
 from PIL import Image
 
 from deeplab_fast.report.chart import MOST_POINTS, Series, line_chart, running_mean, short, thinned, ticks
+from deeplab_fast.report.curves import compared_charts
 from deeplab_fast.report.gallery import as_gallery, as_record, gallery_of
 from deeplab_fast.report.page import NONE, duration, flag_text, percent
 from deeplab_fast.report.per_class import class_rows, heat_map
 from deeplab_fast.report.pictures import IGNORED, WRONG, error_picture, picture_of
 from deeplab_fast.report.ranking import image_miou, score_images, worst_and_best
-from tests.report.pages import subject_of
+from deeplab_fast.report.runs import read_run
+from tests.report.pages import subject_of, write_run
 
 
 def test_the_worst_and_best_share_no_image():
@@ -84,6 +86,12 @@ def test_the_heat_map_has_the_rows_shares_of_classes_that_occur():
     assert [(c.row, c.column, c.share, c.pixels) for c in found.cells] == [(0, 0, 0.75, 3), (0, 1, 0.25, 1)]
 
 
+def test_of_nine_runs_each_has_a_colour_of_the_style_sheet(tmp_path):
+    runs = [read_run(write_run(tmp_path / str(i))) for i in range(9)]
+    for chart in compared_charts(runs, [run.folder.name for run in runs]):
+        assert [line.colour for line in chart.lines] == [*range(8), 0]
+
+
 def test_the_heat_map_of_many_classes_stays_small():
     assert len(heat_map(np.ones((256, 256), np.int64) + 999 * np.eye(256, dtype=np.int64), ["x"] * 256).cells) < 70_000
     assert heat_map(np.eye(256, dtype=np.int64), ["x"] * 256).side == 4
@@ -92,7 +100,7 @@ def test_the_heat_map_of_many_classes_stays_small():
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.00037), (0, 40), (0, 1e7), (5, 5.5), (0, 3.2)])
 def test_ticks_are_few_round_and_reach_the_end(low, high):
     found = ticks(low, high)
-    assert 3 <= len(found) <= 7
+    assert 3 <= len(found) <= 6
     assert found[-1] >= high * (1 - 1e-9)
     assert found[0] == pytest.approx(low, abs=(high - low) / 3)
 
