@@ -34,7 +34,7 @@ HEADLINES = (
     ("evaluation", "evaluation, {backbone}, crop {crop_size}", ("timings",), "ours", "reference"),
     (
         "predict",
-        "prediction of an image, file to file, {backbone}, crop {crop_size}",
+        "prediction of an image, file to file, {backbone}, crop {crop_size}, {precision}",
         ("timings",),
         "ours",
         "torchvision-eager",
@@ -87,8 +87,9 @@ def all_results() -> list[Result]:
 
 
 def devices(results: list[Result]) -> list[str]:
-    """List the devices, the one that was measured last first."""
-    newest = {r.device: r.date for r in results}  # they are sorted by date
+    """List the devices, the one whose training step was measured last first."""
+    newest = dict.fromkeys((r.device for r in results), "")
+    newest |= {r.device: r.date for r in results if kind(r.stem) == "train_step"}  # they are sorted by date
     return sorted(newest, key=lambda device: newest[device], reverse=True)
 
 
@@ -136,7 +137,7 @@ def _chart(tables: dict[str, Result]) -> list[str]:
 
 
 def summary() -> str:
-    """Return README's chart, of the device that was measured last, and its lines, one a comparison."""
+    """Return README's chart, of the first device, and its lines, one a comparison."""
     results = all_results()
     tables = {device: shown(results, device) for device in devices(results)}
     charts = [chart for of_device in tables.values() for chart in _chart(of_device)]
