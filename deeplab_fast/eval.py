@@ -21,6 +21,7 @@ from .evaluation.record import as_record
 from .evaluation.settings import Settings
 from .evaluation.table import table_of
 from .model.layers import use_fused
+from .ops import Folds, keep_folds
 from .report.evaluation_page import Evaluated, write_evaluation_page
 from .report.subject import Subject
 from .runtime import (
@@ -107,7 +108,7 @@ def main(argv: list[str]) -> int:
             network.compile(dynamic=False)
         protocol = protocol_of(config)
         settings = Settings.of(config, device, world, per_image=True, boundary=config.boundary)
-        with world.together():
+        with world.together(), keep_folds(Folds()):
             scores = evaluate(network, source, protocol, settings)
             if world.is_main:
                 made_from["labelled_pixels"] = scores.confusion.sum(1).tolist()
