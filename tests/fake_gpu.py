@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from unittest import mock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deeplab_fast.ops import dispatch
 from deeplab_fast.ops.conv import atrous_conv, gemm, gemm_check
@@ -32,6 +32,18 @@ def fake_twin(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
+def empty_product(a: Tensor, weight: Tensor, window: gemm.Window | None = None) -> tuple[Tensor, Tensor]:
+    """Return what ``gemm.product`` does, empty: its reference goes through thousands of parts one by one."""
+    rows, outputs = a.shape[0], weight.shape[0]
+    return a.new_empty(rows, outputs), a.new_empty(gemm.parts_of(rows), 3, outputs, dtype=torch.float32)
+
+
+def empty_norm_gradient(dy: Tensor, weight: Tensor, norm: gemm.NormInput, *rest: object) -> tuple[Tensor, Tensor]:
+    """Return what ``gemm.norm_gradient`` does, empty."""
+    rows, inputs = norm.x.shape
+    return torch.empty_like(norm.x), dy.new_empty(gemm.parts_of(rows), 2, inputs, dtype=torch.float32)
+
+
 @contextlib.contextmanager
 def fake_gpu() -> Iterator[None]:
     """What the package asks about the device is answered as an H200 would; launches are left to the caller."""
@@ -45,6 +57,8 @@ def fake_gpu() -> Iterator[None]:
             (gemm, "missing", lambda device: None),
             (gemm_check, "disagreement", lambda device, kind: None),
             (gemm, "_is_native", lambda t: False),
+            (gemm, "product_reference", empty_product),
+            (gemm, "norm_gradient_reference", empty_norm_gradient),
             (upsample_ce, "has_native", lambda logits: False),
             (atrous_conv, "prefers_taps", lambda x, rate, dtype: False),
             (state, "to_channels_last", fake_twin),

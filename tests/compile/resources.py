@@ -1,9 +1,13 @@
 """Compile every kernel of the catalogue for a GPU that need not be there, and print what the machine code uses.
 
 ``python resources.py ARCH DTYPE`` in a process without ``TRITON_INTERPRET`` prints one JSON object: for each
-kernel and tile the registers, stack, shared memory and counts of instructions of the cubin.
+kernel and tile the digest of Triton's IR and the registers, stack, shared memory and counts of instructions of the
+cubin. ``python resources.py ARCH DTYPE KNOWN`` takes what is read off the cubin from KNOWN, a file of such objects of
+this Triton, where IR and options are the same: from them alone the cubin follows. One launch of each kernel is compiled
+even so.
 """
 
+import hashlib
 import json
 import re
 import subprocess
@@ -15,8 +19,9 @@ from typing import Any
 
 import torch
 import triton
+from triton._C.libtriton import ir
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -70,6 +75,19 @@ def source(made: Launch) -> ASTSource:
     return ASTSource(fn=made.kernel, signature=signature, constexprs=constants, attrs=attributes)
 
 
+def ir_digest(made: Launch, arch: int) -> str:
+    """Hash what the machine code follows from beside Triton's version: IR without line numbers, options, chip."""
+    backend = make_backend(GPUTarget("cuda", arch, 32))
+    options = backend.parse_options(made.tile.options())
+    context = ir.context()
+    ir.load_dialects(context)
+    backend.load_dialects(context)
+    generators = backend.get_codegen_implementation(options)
+    module = source(made).make_ir(backend.target, options, generators, backend.get_module_map(), context)
+    text = f"{arch} {sorted(made.tile.options().items())} {module.str_nodebug()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def resources(made: Launch, arch: int) -> dict[str, Any]:
     """Registers a thread, stack bytes, shared bytes and instruction counts."""
     compiled = triton.compile(source(made), target=GPUTarget("cuda", arch, 32), options=made.tile.options())
@@ -93,9 +111,26 @@ def resources(made: Launch, arch: int) -> dict[str, Any]:
     }
 
 
+def all_resources(dtype: torch.dtype, arch: int, known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Resources of every launch: of ``known`` where the digest is the same, but for one launch of each kernel."""
+    found: dict[str, dict[str, Any]] = {}
+    compiled = set()
+    for name, made in launches(dtype, arch).items():
+        digest = ir_digest(made, arch)
+        if made.kernel.__name__ in compiled and known.get(name, {}).get("ir") == digest:
+            found[name] = known[name]
+            continue
+        compiled.add(made.kernel.__name__)
+        found[name] = {"ir": digest, **resources(made, arch)}
+    return found
+
+
 def main() -> None:
     arch, dtype = int(sys.argv[1]), {name: dtype for dtype, name in NAMES.items()}[sys.argv[2]]
-    print(json.dumps({name: resources(made, arch) for name, made in launches(dtype, arch).items()}, indent=1))
+    known: dict[str, dict[str, Any]] = {}
+    if len(sys.argv) > 3 and (content := json.loads(Path(sys.argv[3]).read_text()))["triton"] == triton.__version__:
+        known = content["kernels"].get(f"sm_{arch} {sys.argv[2]}", {})
+    print(json.dumps(all_resources(dtype, arch, known), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Every Triton kernel compiles for every architecture, spills nothing, fits the chip, and is what the golden file says.
 
-That takes two minutes for each pair of architecture and type: a few pairs are tried, the others with ``-m slow``. The
-golden file shows in a review what a change does to the machine code. After an intended change:
-``python tests/compile/test_triton.py`` writes it anew.
+The golden file shows in a review what a change does to the machine code. After an intended change:
+``python tests/compile/test_triton.py`` writes it anew. A kernel whose IR is the golden file's is not compiled again,
+but for one launch of each: to compile all takes two minutes for each pair of architecture and type. A few pairs are
+tried so; all of them, and all compiled, with ``-m slow``.
 """
 
 import json
@@ -12,27 +13,33 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from deeplab_fast.ops.triton import _INSTALLED
 
 Case = tuple[int, str]  # architecture and type
-Kernels = dict[str, dict[str, int]]
+Kernels = dict[str, dict[str, Any]]
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden.json"
 MOST_SHARED = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}  # bytes a block may have, CUDA C++ guide, table 27
 CASES = [*((arch, dtype) for arch in MOST_SHARED for dtype in ("bf16", "fp16")), (90, "fp32")]
-USUAL = {(90, "bf16"), (80, "fp16"), (90, "fp32")}
+USUAL = [(90, "bf16"), (80, "fp16"), (90, "fp32")]
 
 pytestmark = pytest.mark.skipif(not _INSTALLED, reason="Triton is not installed")
 
 
-def compiled(arch: int, dtype: str) -> dict[str, dict[str, int]]:
-    """Resources of every kernel, from a process in which Triton compiles instead of interpreting."""
+def compiled(case: Case, known: Path | None = None) -> Kernels:
+    """Resources of every kernel, from a process in which Triton compiles instead of interpreting.
+
+    Those of the file ``known`` are taken from there where the IR has not changed, but for one launch of each kernel.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, str(HERE / "resources.py"), str(arch), dtype]
+    command = [sys.executable, str(HERE / "resources.py"), *map(str, case), *([] if known is None else [str(known)])]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -43,11 +50,34 @@ def name_of(case: Case) -> str:
 
 
 # One test, not one for each question: what was compiled would otherwise be compiled again by each of its processes.
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, id=name_of(case), marks=() if case in USUAL else pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.parametrize("case", USUAL, ids=name_of)
 def test_every_kernel(case):
-    kernels = compiled(*case)
+    check(case, compiled(case, GOLDEN))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_every_kernel_compiled_again(case):
+    check(case, compiled(case))
+
+
+def test_what_changed_is_compiled(monkeypatch):
+    """And one launch of each kernel; of the others the figures are taken."""
+    from tests.compile import resources
+
+    kernels = {"conv 1": "conv", "conv 2": "conv", "conv 3": "conv", "norm 1": "norm", "norm 2": "norm"}
+    made = {name: SimpleNamespace(name=name, kernel=SimpleNamespace(__name__=k)) for name, k in kernels.items()}
+    monkeypatch.setattr(resources, "launches", lambda dtype, arch: made)
+    monkeypatch.setattr(resources, "ir_digest", lambda one, arch: f"IR of {one.name}")
+    monkeypatch.setattr(resources, "resources", lambda one, arch: {"compiled": True})
+    known = {name: {"ir": f"IR of {name}", "compiled": False} for name in kernels if name != "norm 2"}
+    known["conv 3"]["ir"] = "another"
+    found = resources.all_resources(torch.bfloat16, 90, known)
+    assert {name for name, one in found.items() if one["compiled"]} == {"conv 1", "conv 3", "norm 1", "norm 2"}
+    assert all(found[name]["ir"] == f"IR of {name}" for name in kernels)
+
+
+def check(case: Case, kernels: Kernels) -> None:
     check_resources(case, kernels)
     check_tiles(case, kernels)
     if case[0] == 90 and case[1] != "fp32":
@@ -107,7 +137,7 @@ if __name__ == "__main__":
     import triton
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(map(name_of, CASES), pool.map(lambda case: compiled(*case), CASES), strict=True))
+        found = dict(zip(map(name_of, CASES), pool.map(compiled, CASES), strict=True))
     content = {"triton": triton.__version__, "kernels": found}
     # One line a kernel: that is what a review reads.
     text = re.sub(r"\{[^{}]*\}", lambda used: " ".join(used[0].split()), json.dumps(content, indent=1))
