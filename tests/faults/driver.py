@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.utils.tensorboard  # before the runs, not in each
+import torch._dynamo  # what a run imports as it goes: here, not in each
+import torch.utils.tensorboard
 
 from deeplab_fast import train
 from deeplab_fast.cli import run
