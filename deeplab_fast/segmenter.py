@@ -11,13 +11,13 @@ from typing import Any, overload
 
 import numpy as np
 
-from ..config import SegmenterConfig, validate
-from ..errors import UserError
-from ..evaluation.palette import palette
-from ..runtime import check_precision, resolve_precision, select_device
-from .images import Given, as_array
-from .network import open_network
-from .segmentation import Segmentation
+from .config import SegmenterConfig, validate
+from .errors import UserError
+from .evaluation.palette import palette
+from .prediction.images import Given, as_array
+from .prediction.network import open_network
+from .prediction.segmentation import Segmentation
+from .runtime import check_precision, resolve_precision, select_device
 
 logger = logging.getLogger("deeplab_fast")
 
