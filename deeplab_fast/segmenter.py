@@ -6,18 +6,25 @@ import logging
 import typing
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from os import PathLike
-from typing import Any, overload
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Self, overload
 
 import numpy as np
 
 from .config import SegmenterConfig, validate
+from .data.classes import own_names
 from .errors import UserError
+from .evaluation.inference import stored_flags
 from .evaluation.palette import palette
+from .model.weights import write_folder
+from .prediction.card import Metrics, model_card, read_metrics
+from .prediction.hub import Token, fetch, is_repository, push
 from .prediction.images import Given, as_array
 from .prediction.network import open_network
 from .prediction.segmentation import Segmentation
 from .runtime import check_precision, resolve_precision, select_device
+from .storage.provenance import as_json, weights_digest
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -32,7 +39,8 @@ class Segmenter:
         """Load a checkpoint.
 
         Args:
-            ckpt_path: a file of weights, or a run's folder: its ``best.pt``.
+            ckpt_path: a file of weights, a run's folder (its ``best.pt``), or a folder that :meth:`save_pretrained`
+                wrote.
             probabilities: compute them with the classes and keep them (4 bytes a pixel and class), instead of when
                 they are asked for.
             **flags: those of ``python -m deeplab_fast.predict`` that concern the network, its device and the protocol,
@@ -52,6 +60,105 @@ class Segmenter:
             logger.info("speed: %s", precision)
         self._keeps = probabilities
         self._colours = palette()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        token: Token = None,
+        **options: Any,
+    ) -> Self:
+        """Load a network of the Hugging Face Hub, or of a folder on this machine.
+
+        Args:
+            name_or_folder: a folder that :meth:`save_pretrained` wrote, or anything else that ``Segmenter`` takes;
+                else a repository, ``OWNER/NAME``, of which ``config.json`` and ``model.safetensors`` are downloaded
+                once (extra ``hub``). No pickle is downloaded.
+            revision: of the repository, a branch, tag or commit; default its main branch.
+            token: for a repository that is not public; default the one that ``hf auth login`` stored.
+            **options: as of ``Segmenter``.
+
+        Raises:
+            UserError: there is neither such a folder nor such a repository, or as ``Segmenter``.
+        """
+        name = fspath(name_or_folder)
+        if Path(name).exists():
+            if revision is not None:
+                raise UserError(f"revision={revision}: {name} is on this machine; expected a repository, OWNER/NAME")
+            return cls(name, **options)
+        if not is_repository(name):
+            raise UserError(f"{name}: no such folder; expected one, or OWNER/NAME on the Hugging Face Hub")
+        return cls(fetch(name, revision, token), **options)
+
+    def save_pretrained(self, folder: str | PathLike[str], *, metrics: Metrics | None = None) -> Path:
+        """Write the network into a folder of the Hugging Face Hub's form, which ``--ckpt_path`` takes, too.
+
+        ``model.safetensors``; ``config.json`` with the network, its images, this Segmenter's protocol (``scales_type``,
+        ``flip``, ``window``, ``overlap``) and the names of the classes; and ``README.md``, a model card, unless there
+        is one that was not written here, or was changed. What is loaded from it gives the same bits.
+
+        Args:
+            folder: the folder, made if need be; an earlier network of this form in it is replaced.
+            metrics: a metrics file of ``python -m deeplab_fast.eval``, or the record of :meth:`evaluate`, of these very
+                weights: its figures go into the card, with their protocol.
+
+        Raises:
+            UserError: files of another kind are in the way, such as a run's, nothing can be written, or the metrics
+                are of other weights.
+        """
+        return self._save(Path(folder), Path(folder).name, metrics)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        metrics: Metrics | None = None,
+        commit_message: str = "Push a network of deeplab_fast",
+        private: bool | None = None,
+        token: Token = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Push what :meth:`save_pretrained` writes to a repository of the Hugging Face Hub (extra ``hub``).
+
+        Its name and arguments are those of huggingface_hub's own mixins.
+
+        Args:
+            repo_id: ``OWNER/NAME``; made if need be, ``private`` or as its owner's default is.
+            metrics: as of :meth:`save_pretrained`.
+            commit_message: of the one commit.
+            private: who sees a repository that is made.
+            token: default the one that ``hf auth login`` stored.
+            branch: default the main one.
+            create_pr: open a pull request instead of committing.
+
+        Returns:
+            the URL of the commit, or of the pull request.
+
+        Raises:
+            UserError: the repository holds files of another kind, or cannot be written; or as :meth:`save_pretrained`.
+        """
+        if not is_repository(repo_id):
+            raise UserError(f"repo_id={repo_id}: expected OWNER/NAME")
+        return push(
+            repo_id,
+            lambda folder: self._save(folder, repo_id, metrics),
+            commit_message=commit_message,
+            private=private,
+            token=token,
+            branch=branch,
+            create_pr=create_pr,
+        )
+
+    def _save(self, folder: Path, place: str, metrics: Metrics | None) -> Path:
+        model, names = self._network.model, self.names if own_names(self.names) else ()
+        figures = None if metrics is None else read_metrics(metrics, weights_digest(model))
+        tensors = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
+        stored = as_json({name: getattr(self.config, name) for name in stored_flags(SegmenterConfig)})
+        write_folder(folder, tensors, stored, names, model_card(self.config, names, place, figures))
+        return folder
 
     @property
     def names(self) -> tuple[str, ...]:
