@@ -1,9 +1,7 @@
 """A trained model as a function of images."""
 
 import dataclasses
-import difflib
 import logging
-import typing
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from os import PathLike, fspath
@@ -12,27 +10,46 @@ from typing import Any, Self, overload
 
 import numpy as np
 
-from .config import SegmenterConfig, validate
+from .config import (
+    CheckpointConfig,
+    DeviceConfig,
+    EvalConfig,
+    ModelConfig,
+    SegmenterConfig,
+    TrainConfig,
+    validate_evaluation,
+    validate_image,
+)
+from .config.keywords import flags_of
 from .data.classes import own_names
-from .errors import UserError
+from .distributed import World
+from .errors import Interrupted, UserError
 from .evaluation.inference import stored_flags
+from .evaluation.labelled import Evaluation, Labelled, evaluate_labelled
 from .evaluation.palette import palette
 from .model.weights import write_folder
+from .ops import keep_folds
 from .prediction.card import Metrics, model_card, read_metrics
 from .prediction.hub import Token, fetch, is_repository, push
 from .prediction.images import Given, as_array
 from .prediction.network import open_network
 from .prediction.segmentation import Segmentation
 from .runtime import check_precision, resolve_precision, select_device
+from .storage.checkpoint import CheckpointFolder
 from .storage.provenance import as_json, weights_digest
+from .training.fit import fit
+from .training.presets import resolve
 
 logger = logging.getLogger("deeplab_fast")
+
+_LOADED = ("ckpt_path", "ckpt_channels", "freeze_bn", "device_target", "fused")  # decided with the network
 
 
 class Segmenter:
     """A function from images to their classes: ``Segmenter("best.pt")(image)``.
 
-    An image is a path, a Pillow image, uint8 ``[H, W, 3]`` of NumPy, or uint8 ``[3, H, W]`` or ``[H, W, 3]`` of torch.
+    An image is a path, a URL, a Pillow image, uint8 ``[H, W, 3]`` of NumPy, or uint8 ``[3, H, W]`` or ``[H, W, 3]`` of
+    torch. :meth:`fit` trains one, :meth:`from_pretrained` fetches one.
     """
 
     def __init__(self, ckpt_path: str | PathLike[str], *, probabilities: bool = False, **flags: Any) -> None:
@@ -50,7 +67,7 @@ class Segmenter:
         Raises:
             UserError: an unknown flag, a value it does not take, or a file that is no such checkpoint.
         """
-        given = _checked(flags | {"ckpt_path": str(ckpt_path)})
+        given = flags_of(SegmenterConfig, flags | {"ckpt_path": str(ckpt_path)})
         device = select_device(given.get("device_target", "auto"))
         asked = given.get("precision", SegmenterConfig.precision)
         check_precision(asked, device)
@@ -91,6 +108,66 @@ class Segmenter:
         if not is_repository(name):
             raise UserError(f"{name}: no such folder; expected one, or OWNER/NAME on the Hugging Face Hub")
         return cls(fetch(name, revision, token), **options)
+
+    @classmethod
+    def fit(cls, config: TrainConfig | None = None, **flags: Any) -> Self:
+        """Train a network, or go on with its run, and return a Segmenter of the best weights.
+
+        They are those of ``best.pt``; where nothing was held out to tell the best by, of the last checkpoint.
+
+        Args:
+            config: complete, as of :func:`deeplab_fast.fit`.
+            **flags: instead of it, those of ``python -m deeplab_fast.train``: ``data_root=...``, ``train_dir=...``,
+                with the same defaults; without any, the built-in data set.
+
+        Raises:
+            UserError: a flag, the data, the weights or the folder are of no use; says why.
+            TrainingDiverged: a loss is NaN or infinite.
+            Interrupted: SIGINT or SIGTERM (Ctrl-C) stopped it; the run is saved, and the same call goes on with it.
+        """
+        if config is not None and flags:
+            raise UserError(f"{next(iter(flags))}: given beside a configuration; expected flags, or a configuration")
+        if config is None:
+            given = flags_of(TrainConfig, flags)
+            config = resolve(given, select_device(given.get("device_target", "auto")).type == "cuda")
+        outcome = fit(config)
+        if outcome.stopped_by is not None:
+            raise Interrupted(outcome.stopped_by)
+        best = outcome.best
+        if best is None:
+            best = CheckpointFolder(outcome.folder, config.model, config.keep_checkpoint_max).newest_first()[0]
+            logger.info("%s: no held-out mIoU; takes the weights of the last step", best)
+        how = {name: getattr(config, name) for name in ("device_target", "precision", "fused")}
+        return cls(best, **how)
+
+    def evaluate(self, **flags: Any) -> Evaluation:
+        """Score the network on labelled data, as ``python -m deeplab_fast.eval`` does and with the same figures.
+
+        Args:
+            **flags: those of ``eval``: ``data_root=..., data_lst=...`` or ``data_file=...``, ``protocol="mmseg"``,
+                ``boundary=True``, ``batch_size=...``. The network, its images and, where they are not given,
+                ``scales_type``, ``flip``, ``window`` and ``overlap`` are this Segmenter's; ``precision`` is fp32, for
+                figures that compare from machine to machine.
+
+        Returns:
+            ``scores`` (``scores.miou``, ``scores.iou``, ...), ``names``, and the ``record`` that a metrics file holds;
+            printed, a table. Nothing is written.
+
+        Raises:
+            UserError: a flag or the data are of no use; says why.
+        """
+        given = flags_of(EvalConfig, flags, _evaluation_flags())
+        own = {name: getattr(self.config, name) for name in (*stored_flags(SegmenterConfig), *_LOADED)}
+        decided = {name for name in ("scales_type", "flip", "window") if own[name]}
+        device = self._network.device
+        precision = resolve_precision(given.get("precision", EvalConfig.precision), device)
+        config = EvalConfig(**{**own, **given, "precision": precision.name})
+        validate_image(config)
+        validate_evaluation(config, {*given, *decided})
+        check_precision(config.precision, device)
+        labelled = Labelled.of(config, own_names(self.names))
+        with keep_folds(self._network.folds):
+            return evaluate_labelled(self._network.model, labelled, config, device, World())
 
     def save_pretrained(self, folder: str | PathLike[str], *, metrics: Metrics | None = None) -> Path:
         """Write the network into a folder of the Hugging Face Hub's form, which ``--ckpt_path`` takes, too.
@@ -201,16 +278,8 @@ class Segmenter:
         ]
 
 
-def _checked(flags: dict[str, Any]) -> dict[str, Any]:
-    """Return keywords as flags, lists as tuples, or raise :class:`UserError` as the command line does."""
-    known = [field.name for field in dataclasses.fields(SegmenterConfig)]
-    hints = typing.get_type_hints(SegmenterConfig)
-    given: dict[str, Any] = {}
-    for name, value in flags.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UserError(f"{name}: unknown flag{f'; did you mean {near[0]}?' if near else ''}")
-        wants_tuple = typing.get_origin(hints[name]) is tuple
-        given[name] = tuple(value) if wants_tuple and isinstance(value, list) else value
-    validate(SegmenterConfig(**given))
-    return given
+def _evaluation_flags() -> list[str]:
+    """Return the flags of an evaluation that do not concern what a Segmenter has decided: network, device, files."""
+    decided = {field.name for c in (ModelConfig, DeviceConfig, CheckpointConfig) for field in dataclasses.fields(c)}
+    decided |= {"compile", "report", "process_timeout"}
+    return [field.name for field in dataclasses.fields(EvalConfig) if field.name not in decided - {"precision"}]
