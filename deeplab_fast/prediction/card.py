@@ -69,9 +69,10 @@ def _protocol(config: SegmenterConfig) -> str:
 def _figures(metrics: Mapping[str, Any]) -> str:
     protocol, miou = metrics["protocol"], metrics["miou"]
     details = "; ".join(f"{_cell(k)} {_cell(_plain(v))}" for k, v in protocol.items() if k != "name")
-    data = _cell(Path(metrics["data"]).name)
+    data, skipped = _cell(Path(metrics["data"]).name), metrics.get("skipped")
+    left_out = f" ({len(skipped)} more could not be used)" if isinstance(skipped, list) and skipped else ""
     lines = [
-        f"Measured on {metrics['images']} images of {data} in {_cell(metrics['precision'])}, by the protocol"
+        f"Measured on {metrics['images']} images{left_out} of {data} in {_cell(metrics['precision'])}, by the protocol"
         f" {_cell(protocol['name'])}: {details}.",
         "",
         f"mIoU {'not measurable' if miou is None else f'{miou:.4f}'}, pixel accuracy {metrics['pixel_accuracy']:.4f}.",

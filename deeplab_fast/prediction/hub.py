@@ -112,5 +112,7 @@ def _words(error: Exception, revision: str | None) -> str:
         return "no such repository, or it is not public and the token is missing"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"it has no revision {revision}"
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # why the Hub was not reached
     lines = [line for line in public(str(error)).splitlines() if line.strip()]
     return " ".join(lines[0].split())[:300] if lines else type(error).__name__
