@@ -133,7 +133,7 @@ def _write_card(path: Path, card: str, before: Mapping[str, Any] | None) -> bool
         logger.info("%s: stays as it is, since it was not written here or was changed", path)
         return False
     with replace_file(path) as partial:
-        partial.write_text(card, encoding="utf-8")
+        partial.write_text(card, encoding="utf-8", errors="replace")  # names may hold halves of characters
     return True
 
 
