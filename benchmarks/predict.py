@@ -10,6 +10,7 @@ by rounding; in bf16 twice as many as the peer's own in bf16.
 """
 
 import dataclasses
+import io
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def peer_way(model: nn.Module, config: PredictionConfig, device: torch.device, o
             batch = items[start : start + config.batch_size]
             images = []
             for item in batch:
-                with Image.open(item.path) as file:
+                with Image.open(io.BytesIO(item.path.read_bytes())) as file:
                     images.append(np.asarray(file.convert("RGB")))
             for item, classes in zip(batch, classes_of(images), strict=True):
                 mask = Image.fromarray(classes.to(torch.uint8).cpu().numpy()).convert("P")

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 _API = {
     "ModelConfig": "deeplab_fast.config",
     "TrainConfig": "deeplab_fast.config",
-    "Segmenter": "deeplab_fast.prediction.segmenter",
+    "Segmenter": "deeplab_fast.segmenter",
     "fit": "deeplab_fast.training.fit",
     "build_model": "deeplab_fast.model",
     "load_pretrained": "deeplab_fast.model.weights",

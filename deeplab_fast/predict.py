@@ -48,8 +48,8 @@ class PredictConfig(SegmenterConfig):
 
     input: str = flag(
         "",
-        "An image; a folder whose images are segmented, those in its subfolders too; a pattern ('photos/**/*.jpg'); or"
-        " a list (.txt) with a path on each line, from the list's folder.",
+        "An image or its URL; a folder whose images are segmented, those in its subfolders too; a pattern"
+        " ('photos/**/*.jpg'); or a list (.txt) with a URL or a path on each line, from the list's folder.",
     )
     output: str = flag("", "Folder for the results.")
     overwrite: bool = flag(False, "Replace results that are there, whatever they were made from.")
@@ -182,7 +182,7 @@ def main(argv: list[str]) -> int:
         if not flags.get(name):
             raise UserError(f"--{name}: missing")
     beside = kinds_beside(asked)
-    images = without_results(find_images(asked.input), asked.input)
+    images = without_results(find_images(asked.input, asked.max_pixels), asked.input)
     out = Path(asked.output)
     check_targets(images, Path(asked.input), out, beside)
     check_folder(out, f"--output={out}")

@@ -15,8 +15,8 @@ VERBS = [
     "Choose", "Close", "Collect", "Compare", "Compute", "Continue", "Convert", "Convolve", "Copy", "Count",
     "Decode", "Describe", "Do", "Download", "Draw", "Drop", "Encode", "Evaluate", "Export", "Fill", "Find", "Give",
     "Join", "Keep", "Launch", "Lay", "Leave", "Let", "List", "Load", "Lock", "Log", "Look", "Make", "Map",
-    "Measure", "Merge", "Move", "Name", "Note", "Open", "Pack", "Parse", "Predict", "Print", "Put", "Raise", "Read",
-    "Refuse", "Remove", "Resize", "Return", "Run", "Say", "Score", "Seed", "Segment", "Set", "Sort", "Specify",
+    "Measure", "Merge", "Move", "Name", "Note", "Open", "Pack", "Parse", "Predict", "Print", "Push", "Put", "Raise",
+    "Read", "Refuse", "Remove", "Resize", "Return", "Run", "Say", "Score", "Seed", "Segment", "Set", "Sort", "Specify",
     "Start", "Sum", "Take", "Tell", "Train", "Turn", "Unpack", "Upsample", "Wait", "Write", "Yield",
 ]  # fmt: skip
 

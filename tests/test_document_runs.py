@@ -22,6 +22,7 @@ RUN_BY = {
     ("docs/data.md", "Your own data"): HERE,
     ("docs/data.md", "Splits"): HERE,
     ("docs/predict.md", "From Python"): HERE,
+    ("docs/predict.md", "Folders and the Hugging Face Hub"): HERE,
     ("docs/predict.md", "From the command line"): HERE,
     ("docs/predict.md", "Large images"): HERE,
     ("docs/weights.md", "To another format"): HERE,
@@ -48,6 +49,8 @@ PARSED_ONLY = {
     ("docs/performance.md", "From symptom to bottleneck"): "reports the machine: tests/test_runtime.py",
     ("docs/performance.md", "The loader alone"): "measures for seconds: tests/test_benchmarks.py",
     ("docs/performance.md", "The step alone"): "measures for seconds: tests/test_profiling.py, test_roofline.py",
+    ("docs/predict.md", "Training and evaluation"): "trains for hours: tests/test_segmenter_runs.py",
+    ("docs/predict.md", "With the Hub"): "needs the network: tests/prediction/test_hub.py",
     ("docs/recipes.md", "Recipes"): "tests/test_recipes.py trains each recipe",
     ("docs/runs.md", "Pages"): "needs finished runs: tests/report/test_run_pages.py",
     ("docs/several_gpus.md", "Several GPUs"): "starts processes: tests/integration/test_distributed.py",
@@ -108,7 +111,7 @@ def test_the_blocks_of_a_section_run(folder, document, section):
     names = {}
     python = [one for one in blocks(ROOT / document) if one.section == section and one.language == "python"]
     for block in python:
-        exec(block.text.replace('Segmenter("ckpt/best.pt")', 'Segmenter("ckpt/best.pt", device_target="CPU")'), names)
+        exec(block.text.replace('Segmenter("ckpt/best.pt"', 'Segmenter("ckpt/best.pt", device_target="CPU"'), names)
     assert commands or python
 
 

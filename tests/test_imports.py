@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
 
 # Each layer may import itself and those below it. Siblings on one line do not know each other.
 LAYERS = [
-    {"compare", "eval", "export", "predict", "prepare", "train"},
+    {"compare", "eval", "export", "predict", "prepare", "segmenter", "train"},
     {"training"},
     {"exporting", "prediction", "report"},
     {"evaluation"},

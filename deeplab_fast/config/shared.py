@@ -78,7 +78,11 @@ class ChannelsConfig:
 class CheckpointConfig(ChannelsConfig):
     """Weights"""
 
-    ckpt_path: str = flag("", "Checkpoint or weights, ours or others' (docs/weights.md); a run's folder: its best.pt.")
+    ckpt_path: str = flag(
+        "",
+        "Checkpoint or weights, ours or others' (docs/weights.md); a run's folder: its best.pt; or a folder of the"
+        " Hugging Face Hub's form: its model.safetensors.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from ..ops import decode_image
 from ..storage.mask_folder import content_digest
 from .inputs import Item
 from .network import Network, is_out_of_memory
+from .remote_image import RemoteImage
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ def segment_files(
 
 
 def _load(item: Item, network: Network) -> Loaded:
-    data = read_bytes(item.path)
+    data = item.path.read_bytes() if isinstance(item.path, RemoteImage) else read_bytes(item.path)
     return Loaded(item, content_digest(data), decode_image(data, str(item.path), network.protocol.decoding))
 
 

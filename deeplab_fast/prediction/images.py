@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ..config.urls import is_url
 from ..data.sources import read_bytes
 from ..errors import UserError
 from ..ops import Decoding, decode_image
+from .remote_image import RemoteImage
 
 Given: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
 
@@ -22,14 +24,17 @@ def as_array(given: Given, where: str, decoding: Decoding) -> NDArray[np.uint8]:
     """Return an image as RGB, uint8 ``[H, W, 3]``; transparency is left out, as in files.
 
     Args:
-        given: a path; a Pillow image of at most 8 bits a channel; uint8 ``[H, W, 3]`` of NumPy; or uint8 of torch,
-            ``[3, H, W]`` or ``[H, W, 3]`` (where both could be meant, the first).
-        where: the words an error begins with; a path is named instead.
+        given: a path or a URL; a Pillow image of at most 8 bits a channel; uint8 ``[H, W, 3]`` of NumPy; or uint8 of
+            torch, ``[3, H, W]`` or ``[H, W, 3]`` (where both could be meant, the first).
+        where: the words an error begins with; a path or a URL is named instead.
         decoding: whether a file or a Pillow image is turned as its EXIF data say, and the most pixels there may be.
 
     Raises:
-        UserError: of another kind, empty, too large, or a file that cannot be read or decoded.
+        UserError: of another kind, empty, too large, or a file that cannot be read, downloaded or decoded.
     """
+    if isinstance(given, str) and is_url(given):
+        remote = RemoteImage(given, decoding.max_pixels)
+        return decode_image(remote.read_bytes(), str(remote), decoding)
     if isinstance(given, str | os.PathLike):
         return decode_image(read_bytes(Path(given)), os.fsdecode(given), decoding)
     if isinstance(given, Image.Image):
@@ -39,7 +44,7 @@ def as_array(given: Given, where: str, decoding: Decoding) -> NDArray[np.uint8]:
     elif isinstance(given, np.ndarray):
         array = given
     else:
-        kinds = "a path, a Pillow image, a NumPy array or a torch tensor"
+        kinds = "a path, a URL, a Pillow image, a NumPy array or a torch tensor"
         raise UserError(f"{where}: of type {type(given).__name__}; expected {kinds}")
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         found = f"{array.dtype} {list(array.shape)}"

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..config import DecodingConfig
+from ..config.urls import is_url
 from ..data.folders import IMAGE_SUFFIXES, is_hidden
 from ..data.folders import find_images as search
 from ..data.lists import line_fields, read_lines
 from ..errors import UserError
 from ..storage.mask_folder import results_among, target_files
+from .remote_image import RemoteImage
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -19,21 +22,25 @@ LIST_SUFFIX = ".txt"
 
 
 class Item(NamedTuple):
-    """An image file, and where its results go below the output folder, without suffix."""
+    """An image, a file or elsewhere, and where its results go below the output folder, without suffix."""
 
-    path: Path
+    path: Path | RemoteImage
     stem: Path
 
 
-def find_images(given: str) -> list[Item]:
-    """Find the images to segment: a file, those of a folder or that match a pattern, or those that a list names.
+def find_images(given: str, max_pixels: int = DecodingConfig.max_pixels) -> list[Item]:
+    """Find the images to segment: a file or a URL, those of a folder or that match a pattern, or that a list names.
+
+    ``max_pixels``: the largest image, which limits what is downloaded.
 
     Raises:
         UserError: there is none.
     """
+    if is_url(given):
+        return [_remote(given, max_pixels)]
     path = Path(given)
     if path.is_file():
-        return _listed(path) if path.suffix.lower() == LIST_SUFFIX else [Item(path, Path(path.stem))]
+        return _listed(path, max_pixels) if path.suffix.lower() == LIST_SUFFIX else [Item(path, Path(path.stem))]
     if path.is_dir():
         return _in_folder(path)
     if glob.has_magic(given):
@@ -68,8 +75,14 @@ def _fixed_part(pattern: str) -> Path:
     return Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
 
 
-def _listed(list_file: Path) -> list[Item]:
-    """Return the images of a list: a path on each line, from the list's folder; a label behind it is passed over.
+def _remote(url: str, max_pixels: int) -> Item:
+    """Return the image at a URL; its results have its name without what no file is called."""
+    image = RemoteImage(url, max_pixels)
+    return Item(image, Path(image.name).with_suffix(""))
+
+
+def _listed(list_file: Path, max_pixels: int) -> list[Item]:
+    """Return the images of a list: a path, from the list's folder, or a URL on each line; what follows is a label's.
 
     One that lies outside that folder gives its results its bare name.
     """
@@ -77,6 +90,9 @@ def _listed(list_file: Path) -> list[Item]:
     for number, line in enumerate(read_lines(list_file, "a list of images, one a line"), 1):
         words = line_fields(line)
         if not words:
+            continue
+        if is_url(words[0]) and len(words) <= 2:
+            items.append(_remote(words[0], max_pixels))
             continue
         whole = line.strip()
         name = whole if len(words) == 1 or (list_file.parent / whole).is_file() else words[0]
@@ -96,10 +112,11 @@ def without_results(images: Sequence[Item], given: str) -> list[Item]:
     What a user names by itself, alone or in a list, is taken as it is.
     """
     path = Path(given)
-    if path.is_file():
+    if is_url(given) or path.is_file():
         return list(images)
     root = path if path.is_dir() else _fixed_part(given)
-    results = results_among((item.path for item in images), root, is_root=not path.is_dir())
+    files = [item.path for item in images if isinstance(item.path, Path)]
+    results = results_among(files, root, is_root=not path.is_dir())
     kept = [item for item in images if item.path not in results]
     if results:
         where = ", ".join(sorted({str(path.parent) for path in results}))
@@ -114,8 +131,8 @@ def check_targets(images: Sequence[Item], given: Path, out: Path, beside: Sequen
 
     ``beside``: what is written beside the classes, names of :data:`deeplab_fast.storage.mask_folder.BESIDE`.
     """
-    inputs = {item.path.resolve() for item in images}
-    sources: dict[Path, Path] = {}
+    inputs = {item.path.resolve() for item in images if isinstance(item.path, Path)}
+    sources: dict[Path, Path | RemoteImage] = {}
     for path, name in images:
         for target in target_files(out / name, beside):
             if target.resolve() in inputs:

@@ -17,13 +17,12 @@ from deeplab_fast.model.weights import (
     describe_network,
     find_weights,
     is_backbone_alone,
-    read_weights,
+    read_file_or_folder,
     save_as,
 )
 from deeplab_fast.model.weights.save import Kind
 from deeplab_fast.model.weights.to_torchvision import BUILDERS, differences, reasons_not_to_load
 from deeplab_fast.runtime import select_device, sigterm_interrupts
-from deeplab_fast.storage.checkpoint import BEST
 from deeplab_fast.storage.files import check_file
 from deeplab_fast.training.from_mindspore import continue_here
 from deeplab_fast.training.presets import resolve
@@ -106,10 +105,9 @@ def _to_weights(text: str, config: ConvertConfig, flags: dict[str, Any]) -> int:
     if output.exists() and not config.overwrite:
         raise UserError(f"--output={output}: is there already; --overwrite=True replaces it")
     source = find_weights(text, "FILE", config.cache_dir)
-    source = source / BEST if source.is_dir() else source
-    if output.exists() and source.exists() and output.samefile(source):
+    file = read_file_or_folder(source, config.ckpt_channels)
+    if output.exists() and output.samefile(file.path):
         raise UserError(f"--output={output}: is the source itself; expected another file")
-    file = read_weights(source, config.ckpt_channels)
     if is_backbone_alone(file):
         save_as(kind, *_backbone(file, kind), output)
     else:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
@@ -189,7 +189,13 @@ class Found:
     conflicts: list[str]
 
 
-def find_results(folder: MaskFolder, images: Iterable[tuple[Path, Path]], overwrite: bool) -> Found:
+class Readable(Protocol):
+    """An image that can be read: a path, or one that is downloaded."""
+
+    def read_bytes(self) -> bytes: ...
+
+
+def find_results(folder: MaskFolder, images: Iterable[tuple[Readable, Path]], overwrite: bool) -> Found:
     """Look for what is done and what is in the way; ``images`` holds pairs of image and result name.
 
     ``overwrite``: results of others are made again, and where all that is there is ours, it too.
@@ -207,7 +213,7 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Path, Path]], overwr
     if described is None:
         there = [folder.root / name for name in folder.over_all if os.path.lexists(folder.root / name)]
         found.conflicts.extend(f"{path} is no result of this program" for path in there)
-    for path, stem in tqdm(images, desc="look for results", unit="image", leave=False, disable=None):
+    for given, stem in tqdm(images, desc="look for results", unit="image", leave=False, disable=None):
         mask, *others = target_files(folder.root / stem, folder.beside)
         if not os.path.lexists(mask):
             there = [path for path in others if os.path.lexists(path)] if described is None else []
@@ -216,8 +222,8 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Path, Path]], overwr
         if overwrite and is_ours:
             continue
         try:
-            image = path.read_bytes()
-        except OSError:
+            image = given.read_bytes()
+        except (OSError, UserError):
             continue  # named when its turn comes
         if why := folder.conflict(stem, image, is_ours):
             found.conflicts.append(f"{mask} {why}")

@@ -18,7 +18,7 @@ class RemoteFile:
     """A published file: its name, its URLs in the order to try them, and what its publisher says of its bytes.
 
     ``sha256``, ``md5``: lower-case hex digits, all of them or the first few, as many as are published; empty where none
-    are. ``size``: bytes, None where nobody says.
+    are. ``size``: bytes, None where nobody says. ``most``: bytes that are taken at most, None for any number.
     """
 
     name: str
@@ -26,6 +26,7 @@ class RemoteFile:
     sha256: str = ""
     md5: str = ""
     size: int | None = None
+    most: int | None = None
 
     def fault(self, path: Path) -> str | None:
         """Return what tells a file from the published one, in words; None where it is that one.

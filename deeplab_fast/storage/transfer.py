@@ -75,6 +75,9 @@ def _read(response: Any, remote: RemoteFile, partial: Partial) -> None:
             if total is not None and partial.came > total:
                 partial.drop()
                 raise TransferFailed(f"gives more than the {total:,} bytes expected", may_pass=False)
+            if remote.most is not None and partial.came > remote.most:
+                partial.drop()
+                raise TransferFailed(f"gives more than {remote.most:,} bytes, the most expected", may_pass=False)
     if total is not None and partial.came < total:
         raise TransferFailed(f"ended after {partial.came:,} of {total:,} bytes", may_pass=True)
 
@@ -120,11 +123,13 @@ def _check_continued(headers: Any, partial: Partial) -> None:
 
 
 def _begin(url: str, headers: Any, remote: RemoteFile, partial: Partial) -> None:
-    """Make room for the whole file; raise :class:`TransferFailed` where it has another size than its publisher says."""
+    """Make room for the whole file; raise :class:`TransferFailed` where it has another size than it may have."""
     length = headers.get("Content-Length", "")
     total = int(length) if length.isdecimal() else None
     if remote.size is not None and total is not None and total != remote.size:
         raise TransferFailed(f"has {total:,} bytes; expected {remote.size:,}", may_pass=False)
+    if remote.most is not None and total is not None and total > remote.most:
+        raise TransferFailed(f"has {total:,} bytes; expected at most {remote.most:,}", may_pass=False)
     etag = headers.get("ETag", "").strip()
     strong = etag.startswith('"')  # If-Range takes no other
     partial.begin(url, etag if strong else headers.get("Last-Modified", "").strip(), total)

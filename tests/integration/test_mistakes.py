@@ -1,5 +1,6 @@
 """Mistakes that users make: each gives one clear line and exit status 2, and nothing saved is lost."""
 
+import json
 import shutil
 
 import numpy as np
@@ -206,6 +207,12 @@ OWN = ("--data_root=.", "--image_dir=.", "--label_dir=.")
         ("predict", ["--ckpt_path=x", "--output=y"], "--input: missing"),
         ("predict", ["--ckpt_path=x", "--input=none", "--output=y"], "--input=none: no such file or folder"),
         ("predict", ["--input=x", "--output=y", "--save=masks"], "--save=masks: expected some of classes, overlay"),
+        (
+            "predict",
+            ["--ckpt_path=folder", "--input=https://h/a.jpg", "--output=y"],
+            "folder/model.safetensors: damaged",
+        ),
+        ("eval", ["--ckpt_path=unfinished"], "unfinished/config.json: the folder was not written to its end"),
         ("predict", ["--input=x*.jpg", "--output=y"], "--input=x*.jpg: no image; expected files ending in"),
         ("export", ["--ckpt_path=x"], "--output: missing"),
         ("export", ["--format=tflite", "--output=x"], "--format=tflite: expected one of onnx, pt2"),
@@ -233,6 +240,10 @@ def test_other_programs(program, flags, words, monkeypatch, capsys, tmp_path):
     from deeplab_fast.cli import run
 
     monkeypatch.chdir(tmp_path)
+    for name, said in {"folder": {"config": {}, "sha256": {}}, "unfinished": {}}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"x")
+        (tmp_path / name / "config.json").write_text(json.dumps({"format": "deeplab_fast.pretrained/1", **said}))
     monkeypatch.setattr("sys.argv", [program, *flags])
     with pytest.raises(SystemExit) as ended:
         run(importlib.import_module(f"deeplab_fast.{program}").main)

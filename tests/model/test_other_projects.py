@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from deeplab_fast.config import ModelConfig
+from deeplab_fast.config import ModelConfig, SegmenterConfig
 from deeplab_fast.errors import UserError
+from deeplab_fast.evaluation.inference import load_trained
 from deeplab_fast.model import build_model
 from deeplab_fast.model.weights import load_pretrained, read_weights
 from tests.trials.test_c_weights import network_of, with_statistics
@@ -115,6 +116,16 @@ def test_a_deeplab_of_smp_gives_its_logits(smp, tmp_path, caplog, encoder, strid
         config, ours = network_of(theirs.state_dict(), tmp_path / "w.pth", model=f"deeplab_v3_s{stride}")
     assert (config.backbone, config.head, config.num_classes) == (encoder, "smp", CLASSES)
     image = torch.randn(2, 3, 96, 64)
+    with torch.no_grad():
+        close(ours.predict(image), theirs(image))
+
+
+def test_what_the_save_pretrained_of_smp_writes_is_read(smp, tmp_path):
+    theirs = drawn(smp.DeepLabV3("resnet18", encoder_weights=None, classes=CLASSES)).eval()
+    theirs.save_pretrained(tmp_path / "smp")
+    config, ours, names = load_trained(SegmenterConfig, {"ckpt_path": str(tmp_path / "smp")})
+    assert (config.head, config.num_classes, names) == ("smp", CLASSES, ())
+    image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         close(ours.predict(image), theirs(image))
 

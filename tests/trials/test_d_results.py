@@ -367,7 +367,7 @@ def no_work(monkeypatch):
     def forbid(*args, **options):
         pytest.fail("the work was begun")
 
-    monkeypatch.setattr("deeplab_fast.eval.evaluate", forbid)
+    monkeypatch.setattr("deeplab_fast.eval.evaluate_labelled", forbid)
     monkeypatch.setattr("deeplab_fast.prediction.network.score_images", forbid)
     monkeypatch.setattr("torch.export.export", forbid)
 

@@ -5,6 +5,7 @@ from .families import MINDSPORE
 from .infer import assumed_config, describe_network, infer_config
 from .load import describe_match, load_exactly, load_pretrained, refuse_other_networks, start_from
 from .mindspore import read_mindspore, write_mindspore
+from .model_folder import read_file_or_folder, write_folder
 from .named import find_weights
 from .read import WeightFile, read_weights
 from .save import save_as
@@ -23,10 +24,12 @@ __all__ = [
     "is_backbone_alone",
     "load_exactly",
     "load_pretrained",
+    "read_file_or_folder",
     "read_mindspore",
     "read_weights",
     "refuse_other_networks",
     "save_as",
     "start_from",
+    "write_folder",
     "write_mindspore",
 ]

@@ -21,8 +21,9 @@ from .wrappers import bare_name, beside_network, find_state, relabel
 logger = logging.getLogger("deeplab_fast")
 
 FIRST_CONV = "backbone.conv1.weight"
-# What a safetensors file of ours says of itself, beside its tensors: a format of checkpoint files, a configuration.
-FORMAT_FACT, CONFIG_FACT = "deeplab_fast", "config"
+# What a safetensors file of ours says of itself, beside its tensors: a format of checkpoint files, a configuration, and
+# the names of the classes where they have any.
+FORMAT_FACT, CONFIG_FACT, NAMES_FACT = "deeplab_fast", "config", "names"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class WeightFile:
     beside: frozenset[str] = frozenset()  # names that stand beside the network, where it is an attribute of another
     is_ours: bool = False  # written by this program
     names: Any = None  # of the classes, as the file has them
+    described_in: Path | None = None  # the file that holds configuration and names, where it is another
 
 
 def read_weights(path: str | Path, channels: str = "auto") -> WeightFile:
@@ -121,7 +123,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
     if FORMAT_FACT not in facts:
         return tensors
     try:
-        config = json.loads(facts.get(CONFIG_FACT, "{}"))
+        config, names = json.loads(facts.get(CONFIG_FACT, "{}")), json.loads(facts.get(NAMES_FACT, "null"))
     except (ValueError, RecursionError):
         raise UserError(f"{path}: damaged configuration: its metadata hold no JSON") from None
-    return {"format": facts[FORMAT_FACT], "model": tensors, "config": config}
+    return {"format": facts[FORMAT_FACT], "model": tensors, "config": config, "names": names}

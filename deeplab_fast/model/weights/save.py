@@ -18,7 +18,7 @@ from deeplab_fast.storage.files import make_folder, replace_file
 
 from .families import MINDSPORE
 from .mindspore import write_mindspore
-from .read import CONFIG_FACT, FORMAT_FACT, read_weights
+from .read import CONFIG_FACT, FORMAT_FACT, NAMES_FACT, read_weights
 from .to_mindspore import as_mindspore
 
 logger = logging.getLogger("deeplab_fast")
@@ -33,23 +33,24 @@ def save_as(
 ) -> None:
     """Write ``tensors``, a network's or a backbone's with its image classifier (``fc``) if it has one, under our names.
 
-    ``weights``: as ``best.pt``, with ``config`` (JSON values, tuples as lists) and the classes' ``names``, which no
-    other kind keeps. ``torchvision``: a bare state dict.
-    ``safetensors``: the same tensors, ``config`` in the metadata. ``mindspore``: as the recipe's programs load it. A
-    backbone alone has the names of torchvision's classifiers.
+    ``weights``: as ``best.pt``, with ``config`` (JSON values, tuples as lists) and the classes' ``names``.
+    ``torchvision``: a bare state dict. ``safetensors``: the same tensors, ``config`` and ``names`` in the metadata.
+    ``mindspore``: as the recipe's programs load it. A backbone alone has the names of torchvision's classifiers.
 
     Raises:
         UserError: the recipe has no such network, the file cannot be written, or what is read back differs.
     """
     plain = json.loads(json.dumps(dict(config)))
-    content = _weights(tensors, plain, names) if kind == "weights" else _WRITERS[kind](tensors, plain)
+    content = _WRITERS[kind](tensors, plain, list(names))
     make_folder(path.parent, f"--output={path}")
     with replace_file(path) as partial:
         content(partial)
-        _compare(kind, tensors, plain, partial, path)
+        _compare(kind, tensors, plain, list(names), partial, path)
 
 
-def _compare(kind: Kind, tensors: Mapping[str, Tensor], config: dict[str, Any], partial: Path, path: Path) -> None:
+def _compare(
+    kind: Kind, tensors: Mapping[str, Tensor], config: dict[str, Any], names: list[str], partial: Path, path: Path
+) -> None:
     with _unsaid():
         written = read_weights(partial, MINDSPORE.channels if kind == "mindspore" else "rgb")
     for key, tensor in tensors.items():
@@ -57,7 +58,7 @@ def _compare(kind: Kind, tensors: Mapping[str, Tensor], config: dict[str, Any], 
             continue
         if key not in written.tensors or not torch.equal(written.tensors[key], tensor):
             raise UserError(f"{path}: not written; {key} differs when it is read back")
-    if kind in _STORING and not (written.is_ours and written.config == config):
+    if kind in _STORING and not (written.is_ours and written.config == config and (written.names or []) == names):
         raise UserError(f"{path}: not written; the configuration differs when it is read back")
 
 
@@ -82,33 +83,46 @@ def _named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 _Writer = Callable[[Path], object]
 
 
-def _weights(tensors: Mapping[str, Tensor], config: dict[str, Any], names: Sequence[str]) -> _Writer:
+def _weights(tensors: Mapping[str, Tensor], config: dict[str, Any], names: list[str]) -> _Writer:
     content = {"format": WEIGHTS_FORMAT, "model": _named(tensors), "config": config, "versions": versions()}
     if names:
-        content["names"] = list(names)
+        content["names"] = names
     return lambda path: save_atomically(content, path)
 
 
-def _torchvision(tensors: Mapping[str, Tensor], config: dict[str, Any]) -> _Writer:
+def _torchvision(tensors: Mapping[str, Tensor], config: dict[str, Any], names: list[str]) -> _Writer:
     content = io.BytesIO()  # torch's own writer says "unexpected pos" where the disk is full
     torch.save(_named(tensors), content)
     return lambda path: path.write_bytes(content.getbuffer())
 
 
-def _safetensors(tensors: Mapping[str, Tensor], config: dict[str, Any]) -> _Writer:
+def _safetensors(tensors: Mapping[str, Tensor], config: dict[str, Any], names: list[str]) -> _Writer:
     from safetensors.torch import save
 
     facts = {"format": "pt", FORMAT_FACT: WEIGHTS_FORMAT, CONFIG_FACT: json.dumps(config)}
+    if names:
+        facts[NAMES_FACT] = json.dumps(names)
     content = save(_named(tensors), metadata=facts)
-    return lambda path: path.write_bytes(content)
+    return lambda path: path.write_bytes(_in_order(content))
 
 
-def _mindspore(tensors: Mapping[str, Tensor], config: dict[str, Any]) -> _Writer:
+def _in_order(content: bytes) -> bytes:
+    """Return a safetensors file whose metadata are sorted: the library's are in another order each time."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[8 + size :]))
+
+
+def _mindspore(tensors: Mapping[str, Tensor], config: dict[str, Any], names: list[str]) -> _Writer:
     named = as_mindspore(dict(tensors))
     return lambda path: write_mindspore(path, named)
 
 
-_WRITERS: dict[Kind, Callable[[Mapping[str, Tensor], dict[str, Any]], _Writer]] = {
+_WRITERS: dict[Kind, Callable[[Mapping[str, Tensor], dict[str, Any], list[str]], _Writer]] = {
+    "weights": _weights,
     "torchvision": _torchvision,
     "safetensors": _safetensors,
     "mindspore": _mindspore,

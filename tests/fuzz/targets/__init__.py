@@ -1,6 +1,6 @@
 """The fuzz targets of Python, by name; atheris is not needed to import them."""
 
-from . import annotations, checkpoints, flag_files, images, mindrecord, records, splits
+from . import annotations, checkpoints, flag_files, images, mindrecord, model_folders, records, splits
 
 TARGETS = {
     target.name: target
@@ -12,5 +12,6 @@ TARGETS = {
         splits.TARGET,
         images.TARGET,
         flag_files.TARGET,
+        model_folders.TARGET,
     )
 }

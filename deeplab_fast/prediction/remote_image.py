@@ -1,0 +1,51 @@
+"""An image that is elsewhere: downloaded whenever it is read, and kept nowhere."""
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from ..config.urls import public
+from ..data.sources import read_bytes
+from ..errors import UserError
+from ..storage.download import NotDownloaded, download
+from ..storage.remote import RemoteFile
+
+BYTES_A_PIXEL = 4  # of the largest files: RGBA, not compressed
+_HEAD = 1 << 20  # bytes that no pixel needs, such as EXIF data and thumbnails
+
+
+@dataclass(frozen=True)
+class RemoteImage:
+    """The image at a URL (http, https, file; s3 and gs with the extra ``remote``), of at most ``max_pixels``.
+
+    As text it is the URL without what may be secret in it.
+    """
+
+    url: str
+    max_pixels: int
+
+    def __str__(self) -> str:
+        return public(self.url)
+
+    @property
+    def name(self) -> str:
+        """A name for it as a file, the last of the URL's path."""
+        last = PurePosixPath(unquote(urlsplit(public(self.url)).path)).name
+        return re.sub(r"[\\/:*?\"<>|\x00-\x1f]", "_", last).strip(". ") or "image"
+
+    def read_bytes(self) -> bytes:
+        """Download the image, with the patience of all downloads, and return the bytes of its file.
+
+        Raises:
+            UserError: it cannot be had, or has more bytes than an image of ``max_pixels``; names the URL.
+        """
+        most = _HEAD + BYTES_A_PIXEL * self.max_pixels
+        with tempfile.TemporaryDirectory(prefix="deeplab_fast-") as folder:
+            path = Path(folder) / "image"
+            try:
+                download(RemoteFile(self.name, (self.url,), most=most), path, shows_bar=False)
+            except NotDownloaded as error:  # its advice is to save the file where this one is not kept
+                raise UserError(error.why) from None
+            return read_bytes(path)
