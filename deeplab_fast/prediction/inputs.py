@@ -1,4 +1,4 @@
-"""The images that ``--input`` means, the names of their results, and what stands in a result's way."""
+"""The images and videos that ``--input`` means, the names of their results, and what stands in a result's way."""
 
 import glob
 import logging
@@ -7,26 +7,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..data.folders import IMAGE_SUFFIXES, is_hidden
-from ..data.folders import find_images as search
+from ..data.folders import IMAGE_SUFFIXES, find_files, is_hidden
 from ..data.lists import line_fields, read_lines
 from ..errors import UserError
 from ..storage.mask_folder import results_among, target_files
+from ..storage.video_files import INSTALL, VIDEO_SUFFIXES, can_read_videos, is_video
 
 logger = logging.getLogger("deeplab_fast")
 
 LIST_SUFFIX = ".txt"
+_SUFFIXES = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+_NOTHING = f"no image and no video; expected files ending in {', '.join(_SUFFIXES)}"
 
 
 class Item(NamedTuple):
-    """An image file, and where its results go below the output folder, without suffix."""
+    """An image or video file, and where its results go below the output folder, without suffix."""
 
     path: Path
     stem: Path
 
+    @property
+    def is_video(self) -> bool:
+        """Tell whether the file is taken for a video."""
+        return is_video(self.path)
 
-def find_images(given: str) -> list[Item]:
-    """Find the images to segment: a file, those of a folder or that match a pattern, or those that a list names.
+
+def find_inputs(given: str) -> list[Item]:
+    """Find what to segment: a file, those of a folder or that match a pattern, or those that a list names.
 
     Raises:
         UserError: there is none.
@@ -42,24 +49,27 @@ def find_images(given: str) -> list[Item]:
 
 
 def _in_folder(folder: Path) -> list[Item]:
-    found = search(folder)
+    found = find_files(folder, _SUFFIXES)
     if left_out := found.describe():
         logger.info("%s: left out: %s", folder, left_out)
     if not found.files:
-        raise UserError(f"--input={folder}: no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+        raise UserError(f"--input={folder}: {_NOTHING}")
     return [Item(p, p.relative_to(folder).with_suffix("")) for p in found.files]
 
 
 def _matching(pattern: str) -> list[Item]:
-    """Return the images that a pattern matches, ``**`` over subfolders; named from its last folder without a star."""
+    """Return the images and videos that a pattern matches, ``**`` over subfolders.
+
+    They are named from its last folder without a star.
+    """
     fixed = _fixed_part(pattern)
     paths = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
-    images = [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(p.name)]
-    if len(images) < len(paths):
-        logger.info("%s: left out: %d files that are no image", pattern, len(paths) - len(images))
-    if not images:
-        raise UserError(f"--input={pattern}: no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-    return [Item(p, p.relative_to(fixed).with_suffix("")) for p in images]
+    files = [p for p in paths if p.suffix.lower() in _SUFFIXES and not is_hidden(p.name)]
+    if len(files) < len(paths):
+        logger.info("%s: left out: %d files that are no image and no video", pattern, len(paths) - len(files))
+    if not files:
+        raise UserError(f"--input={pattern}: {_NOTHING}")
+    return [Item(p, p.relative_to(fixed).with_suffix("")) for p in files]
 
 
 def _fixed_part(pattern: str) -> Path:
@@ -69,7 +79,7 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def _listed(list_file: Path) -> list[Item]:
-    """Return the images of a list: a path on each line, from the list's folder; a label behind it is passed over.
+    """Return the files of a list: a path on each line, from the list's folder; a label behind it is passed over.
 
     One that lies outside that folder gives its results its bare name.
     """
@@ -90,6 +100,22 @@ def _listed(list_file: Path) -> list[Item]:
     return list(dict.fromkeys(items))
 
 
+def without_unreadable(items: Sequence[Item], given: str) -> list[Item]:
+    """Leave the videos of a folder with images out where the package is missing that reads them, and say so.
+
+    Raises:
+        UserError: it is missing, and there is nothing else, or a video was named otherwise.
+    """
+    images = [item for item in items if not item.is_video]
+    missing = len(items) - len(images)
+    if not missing or can_read_videos():
+        return list(items)
+    if not images or not Path(given).is_dir():
+        raise UserError(f"{next(item.path for item in items if item.is_video)}: {INSTALL}")
+    logger.warning("%s: left out: %s", given, f"{missing} video{'s' if missing > 1 else ''}; {INSTALL}")
+    return images
+
+
 def without_results(images: Sequence[Item], given: str) -> list[Item]:
     """Leave out, and count, what earlier predictions wrote below a folder or to where a pattern matches.
 
@@ -105,7 +131,7 @@ def without_results(images: Sequence[Item], given: str) -> list[Item]:
         where = ", ".join(sorted({str(path.parent) for path in results}))
         logger.info("left out: %d results of earlier predictions in %s", len(results), where)
     if not kept:
-        raise UserError(f"--input={given}: no image but results of earlier predictions")
+        raise UserError(f"--input={given}: nothing but results of earlier predictions")
     return kept
 
 
@@ -117,7 +143,7 @@ def check_targets(images: Sequence[Item], given: Path, out: Path, beside: Sequen
     inputs = {item.path.resolve() for item in images}
     sources: dict[Path, Path] = {}
     for path, name in images:
-        for target in target_files(out / name, beside):
+        for target in target_files(out / name, beside, is_video(path)):
             if target.resolve() in inputs:
                 raise UserError(f"--output={out}: {target} is an input; expected another folder")
             if target in sources:

@@ -6,7 +6,8 @@ import logging
 import typing
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from os import PathLike
+from os import PathLike, fsdecode
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -15,9 +16,12 @@ from ..config import SegmenterConfig, validate
 from ..errors import UserError
 from ..evaluation.palette import palette
 from ..runtime import check_precision, resolve_precision, select_device
+from ..storage.video_files import INSTALL, can_read_videos
 from .images import Given, as_array
 from .network import open_network
-from .segmentation import Segmentation
+from .segmentation import FrameSegmentation, Segmentation
+from .video.frames import segment_frames
+from .video.reader import open_video
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -84,6 +88,26 @@ class Segmenter:
         arrays = (as_array(image, f"image {i}", decoding) for i, image in enumerate(images))
         while batch := list(islice(arrays, self.config.batch_size)):
             yield from self._segment(batch)
+
+    def video(self, path: str | PathLike[str]) -> Iterator[FrameSegmentation]:
+        """Segment the frames of a video one batch after the other, turned as its viewers turn it.
+
+        No more than a batch of them is held, whatever the video's length.
+
+        Raises:
+            UserError: the package av is not installed; once their turn comes: there is no such video, it is damaged or
+                cut short, or it has no pictures.
+        """
+        if not can_read_videos():
+            raise UserError(f"{fsdecode(path)}: {INSTALL}")
+        return self._frames(Path(path))
+
+    def _frames(self, path: Path) -> Iterator[FrameSegmentation]:
+        with open_video(path, self._network.protocol.decoding) as video:
+            for frame, found in segment_frames(self._network, path, video.frames(), self.config.batch_size):
+                kept = found.scored.probabilities() if self._keeps else None
+                of_image = (found.classes, self.names, frame.image, self._colours, found.scored, kept)
+                yield FrameSegmentation(*of_image, number=frame.number, time=frame.time)
 
     def _segment(self, images: list[np.ndarray]) -> list[Segmentation]:
         return [

@@ -206,7 +206,7 @@ OWN = ("--data_root=.", "--image_dir=.", "--label_dir=.")
         ("predict", ["--ckpt_path=x", "--output=y"], "--input: missing"),
         ("predict", ["--ckpt_path=x", "--input=none", "--output=y"], "--input=none: no such file or folder"),
         ("predict", ["--input=x", "--output=y", "--save=masks"], "--save=masks: expected some of classes, overlay"),
-        ("predict", ["--input=x*.jpg", "--output=y"], "--input=x*.jpg: no image; expected files ending in"),
+        ("predict", ["--input=x*.jpg", "--output=y"], "--input=x*.jpg: no image and no video; expected"),
         ("export", ["--ckpt_path=x"], "--output: missing"),
         ("export", ["--format=tflite", "--output=x"], "--format=tflite: expected one of onnx, pt2"),
         ("prepare", ["lits"], "prepare lits: unknown; expected one of download, labels, lists, records, check"),
