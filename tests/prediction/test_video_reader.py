@@ -157,6 +157,21 @@ def test_what_is_no_video_is_one_line(weights, tmp_path):
             list(segment.video(tmp_path / name))
 
 
+def test_pictures_that_change_their_size_are_refused(tmp_path):
+    how = {"codec": "mjpeg", "pix_fmt": "yuvj420p"}
+    parts = [videos.write_video(tmp_path / f"{i}.avi", videos.pictures(2, 48, 64 + i), **how) for i in (0, 16)]
+    with av.open(str(tmp_path / "both.avi"), "w") as both:
+        stream = both.add_stream("mjpeg", rate=videos.NTSC)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        stream.codec_context.time_base = 1 / videos.NTSC
+        for i, (_, data) in enumerate(packet for part in parts for packet in videos.read_packets(part, "video")):
+            packet = av.Packet(data)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, i, i, 1 / videos.NTSC
+            both.mux(packet)
+    with pytest.raises(UnusableVideo, match=r"both\.avi: frame 2 has 80x48 pixels; expected 64x48, as the first"):
+        read(tmp_path / "both.avi")
+
+
 def test_a_name_with_a_colon_is_a_file_s(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     videos.write_video(tmp_path / "12:30 \u00fc.mp4", videos.pictures(2))

@@ -92,13 +92,13 @@ class VideoReader:
         Time stamps increase: one that does not is put behind the one before.
 
         Raises:
-            UnusableVideo: it is damaged or cut short, or its pictures have more pixels than they may.
+            UnusableVideo: it is damaged, or its pictures have more pixels than they may, or become larger or smaller.
         """
         import av
         from av.video.reformatter import VideoReformatter
 
         scaler, offset = VideoReformatter(), round(self.begin / self.time_base)
-        number, last, packets = 0, None, 0
+        number, last, packets, first = 0, None, 0, None
         try:
             for packet in self.container.demux(self.stream):
                 packets += packet.size > 0
@@ -107,7 +107,10 @@ class VideoReader:
                         raise UnusableVideo(f"{self.path}: frame {number} is damaged")
                     pts = round(number / self.rate / self.time_base) if decoded.pts is None else decoded.pts - offset
                     last = pts if last is None else max(pts, last + 1)
-                    yield self._frame(number, last, decoded, scaler)
+                    frame = self._frame(number, last, decoded, scaler)
+                    self._check_like_first(frame, first or frame.image.shape)
+                    first = frame.image.shape
+                    yield frame
                     number += 1
         except av.FFmpegError as error:
             raise UnusableVideo(f"{self.path}: frame {number} cannot be decoded ({said(error)})") from None
@@ -123,6 +126,13 @@ class VideoReader:
             aspect = 1 / aspect
         duration = decoded.duration or 0
         return Frame(number, float(pts * self.time_base), turned(image, matrix), pts, duration, aspect)
+
+    def _check_like_first(self, frame: Frame, first: tuple[int, ...]) -> None:
+        if frame.image.shape != first:
+            sizes = [f"{width}x{height}" for height, width, *_ in (frame.image.shape, first)]
+            raise UnusableVideo(
+                f"{self.path}: frame {frame.number} has {sizes[0]} pixels; expected {sizes[1]}, as the first"
+            )
 
     def _check_end(self, number: int, packets: int) -> None:
         if not number:

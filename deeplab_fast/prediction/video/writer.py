@@ -14,7 +14,7 @@ from PIL import Image
 
 from ...storage.video_files import file_url
 from .audio import AudioCopy, open_audio
-from .reader import Frame, UnusableVideo, VideoReader, refused_by_ffmpeg
+from .reader import Frame, VideoReader, refused_by_ffmpeg
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -68,7 +68,7 @@ class OverlayVideo:
         """Write a picture, uint8 ``[H, W, 3]``, in a frame's place.
 
         Raises:
-            UnusableVideo: it is of a size that does not go into the video.
+            UnusableVideo: it is of a size that the codec does not take, or the sound is damaged.
             OSError: the file cannot be written.
         """
         import av
@@ -78,9 +78,6 @@ class OverlayVideo:
         if self._stream is None:
             self._stream = self._add_stream(even.shape[1], even.shape[0], frame)
             self._audio = self.closing.enter_context(open_audio(self.video.path, self.container, self.video.begin))
-        if (self._stream.height, self._stream.width) != even.shape[:2]:
-            expected = f"{self._stream.width}x{self._stream.height}, as the first"
-            raise UnusableVideo(f"{self.video.path}: frame {frame.number} has {width}x{height} pixels; {expected}")
         made = av.VideoFrame.from_ndarray(even, "rgb24")
         made = made.reformat(format="yuv420p", dst_colorspace=self.video.matrix, dst_color_range=_LIMITED_RANGE)
         made.pts, made.time_base = frame.pts, self.video.time_base
