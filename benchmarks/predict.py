@@ -34,7 +34,7 @@ from deeplab_fast.evaluation.protocol import Protocol, longest_side_to
 from deeplab_fast.model.layers import use_fused
 from deeplab_fast.ops import resize_bilinear
 from deeplab_fast.prediction.batches import segment_files
-from deeplab_fast.prediction.inputs import Item, find_images
+from deeplab_fast.prediction.inputs import Item, find_inputs
 from deeplab_fast.prediction.network import Network
 from deeplab_fast.prediction.overlay import Style
 from deeplab_fast.prediction.products import Products
@@ -199,7 +199,7 @@ def main(argv: list[str]) -> int:
     config = configure(PredictionConfig, argv, "predict")
     if not config.input:
         raise UserError("--input: missing; expected images: a folder, a pattern or a list")
-    rounds = blocks(find_images(config.input), config)
+    rounds = blocks(find_inputs(config.input), config)
     device = select_device(config.device_target)
     prepare_backends(device)
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""Segment images with a checkpoint: ``python -m deeplab_fast.predict`` (see ``--help``)."""
+"""Segment images and videos with a checkpoint: ``python -m deeplab_fast.predict`` (see ``--help``)."""
 
 import dataclasses
 import hashlib
@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from tqdm import tqdm
 
 from .cli import parse_flags, run
 from .config import PRECISIONS, SegmenterConfig, flag, validate
 from .data.classes import class_numbers
 from .errors import UserError
-from .prediction.batches import segment_files
 from .prediction.colours import class_colours
-from .prediction.inputs import Item, check_targets, find_images, without_results
+from .prediction.inputs import Item, check_targets, find_inputs, without_results, without_unreadable
+from .prediction.into_folder import Tally, count, segment_into
 from .prediction.network import Network, open_network
 from .prediction.overlay import Style
 from .prediction.products import Products
@@ -39,7 +38,11 @@ from .storage.provenance import deciding_flags, weights_digest
 logger = logging.getLogger("deeplab_fast")
 
 KINDS = ("classes", "overlay", "probabilities", *FILES)
-DESCRIPTION = "Segment images: for each, NAME.png with the classes (palette PNG) and what else --save asks for."
+DESCRIPTION = (
+    "Segment images and videos: for each image NAME.png with the classes (palette PNG), for each video"
+    " NAME_classes.mov, and what else --save asks for."
+)
+OF_IMAGES = ("probabilities", "polygons")  # what --save takes of images alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,8 @@ class PredictConfig(SegmenterConfig):
 
     input: str = flag(
         "",
-        "An image or its URL; a folder whose images are segmented, those in its subfolders too; a pattern"
-        " ('photos/**/*.jpg'); or a list (.txt) with a URL or a path on each line, from the list's folder.",
+        "An image or its URL, or a video; a folder whose images and videos are segmented, those in its subfolders too;"
+        " a pattern ('photos/**/*.jpg'); or a list (.txt) with a URL or a path on each line, from the list's folder.",
     )
     output: str = flag("", "Folder for the results.")
     overwrite: bool = flag(False, "Replace results that are there, whatever they were made from.")
@@ -57,7 +60,8 @@ class PredictConfig(SegmenterConfig):
         ("classes", "overlay"),
         "What is written, with commas between: classes (NAME.png, always: a prediction is gone on with by it), overlay"
         " (NAME_overlay.jpg), probabilities (NAME_probabilities.npz, fp16 [C, H, W]); over all images areas (areas.csv,"
-        " areas.json) and polygons (polygons.json, COCO's JSON of each class but 0).",
+        " areas.json) and polygons (polygons.json, COCO's JSON of each class but 0). Of a video classes"
+        " (NAME_classes.mov, its frames palette PNGs), overlay (NAME.mp4) and areas of each frame.",
     )
     polygon_format: Literal["rle", "outline"] = flag(
         "rle",
@@ -134,43 +138,11 @@ def provenance(config: PredictConfig, network: Network, made: Products) -> dict[
     return {"weights": weights_digest(network.model), "flags": flags}
 
 
-@dataclass
-class Tally:
-    """The progress of a prediction."""
-
-    total: int
-    before: int  # done by earlier runs
-    done: int  # with those
-    bad: list[str]
-    stems: set[Path]  # of what is done
-
-    def __str__(self) -> str:
-        return f"{self.done} of {self.total} image{'' if self.total == 1 else 's'} done"
-
-    def name_bad(self) -> None:
-        """Name the images that could not be segmented."""
-        if self.bad:
-            count = f"{len(self.bad)} of {self.total} image{'' if self.total == 1 else 's'}"
-            print("\n  ".join([f"error: {count} could not be segmented:", *self.bad]), file=sys.stderr)
-
-
-def segment(
-    network: Network, made: Products, folder: MaskFolder, pending: list[Item], tally: Tally, at_once: int
-) -> None:
-    """Segment the images into ``folder``, ``at_once`` a batch; those that cannot be used are noted in ``tally``.
-
-    Raises:
-        UserError: a result cannot be written.
-    """
-    with tqdm(desc="predict", total=tally.total, initial=tally.done, unit="image", disable=None) as progress:
-        for item, result in segment_files(network, pending, at_once, made.of):
-            if isinstance(result, UserError):
-                tally.bad.append(str(result))
-            else:
-                folder.write(item.stem, result.digest, result.mask, result.beside)
-                tally.done += 1
-                tally.stems.add(item.stem)
-            progress.update()
+def check_kinds(items: Sequence[Item], save: Sequence[str]) -> None:
+    """Raise :class:`UserError` where ``--save`` asks for what a video does not have, and there is one."""
+    video = next((item.path for item in items if item.is_video), None)
+    if video is not None and (kind := next((kind for kind in OF_IMAGES if kind in save), None)):
+        raise UserError(f"--save={kind}: is of images alone; {video} is a video")
 
 
 def main(argv: list[str]) -> int:
@@ -182,9 +154,11 @@ def main(argv: list[str]) -> int:
         if not flags.get(name):
             raise UserError(f"--{name}: missing")
     beside = kinds_beside(asked)
-    images = without_results(find_images(asked.input, asked.max_pixels), asked.input)
+    found_all = find_inputs(asked.input, asked.max_pixels)
+    items = without_results(without_unreadable(found_all, asked.input), asked.input)
+    check_kinds(items, asked.save)
     out = Path(asked.output)
-    check_targets(images, Path(asked.input), out, beside)
+    check_targets(items, Path(asked.input), out, beside)
     check_folder(out, f"--output={out}")
     device = select_device(asked.device_target)
     check_precision(asked.precision, device)
@@ -195,20 +169,20 @@ def main(argv: list[str]) -> int:
     summaries = [kind for kind in FILES if kind in config.save]
     over_all = tuple(name for kind in summaries for name in FILES[kind])
     folder = MaskFolder(out, provenance(config, network, made), beside, over_all)
-    found = find_results(folder, images, config.overwrite)
-    folder.make_folders(item.stem for item in images)
+    found = find_results(folder, items, config.overwrite)
+    folder.make_folders(item.stem for item in items)
     facts = {"checkpoint": config.ckpt_path, "classes": list(network.names), "versions": versions()}
     if not found.conflicts:
         folder.describe(**facts)
     if asked.precision == "auto":
         logger.info("speed: %s", precision)
-    tally = Tally(len(images), len(found.done), len(found.done), [], set(found.done))
-    pending = [item for item in images if item.stem not in found.done]
+    tally = Tally.of(items, {item for item in items if item in found.done})
+    pending = [item for item in items if item not in tally.items]
     again = "run again without --overwrite" if config.overwrite and not found.conflicts else "run again"
     try:
         with sigterm_interrupts():
-            segment(network, made, folder, pending, tally, config.batch_size)
-            done = [item for item in images if item.stem in tally.stems]
+            segment_into(folder, network, made, pending, tally, config.batch_size)
+            done = [item for item in items if item in tally.items]
             write_summaries(
                 summaries, Masks(out, done, network.names, network.protocol.decoding), config.polygon_format
             )
@@ -222,7 +196,7 @@ def main(argv: list[str]) -> int:
         print(f"{tally}, {again} to continue", file=sys.stderr)
         raise
     before = f", {tally.before} of them by an earlier run" if tally.before else ""
-    print(f"{tally.done} image{'' if tally.done == 1 else 's'} segmented into {out}{before}")
+    print(f"{count(tally.done, tally.noun)} segmented into {out}{before}")
     tally.name_bad()
     return 1 if tally.bad else 0
 

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from os import PathLike, fspath
+from os import PathLike, fsdecode, fspath
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -33,10 +33,13 @@ from .prediction.card import Metrics, model_card, read_metrics
 from .prediction.hub import Token, fetch, is_repository, push
 from .prediction.images import Given, as_array
 from .prediction.network import open_network
-from .prediction.segmentation import Segmentation
+from .prediction.segmentation import FrameSegmentation, Segmentation
+from .prediction.video.frames import segment_frames
+from .prediction.video.reader import open_video
 from .runtime import check_precision, resolve_precision, select_device
 from .storage.checkpoint import CheckpointFolder
 from .storage.provenance import as_json, weights_digest
+from .storage.video_files import INSTALL, can_read_videos
 from .training.fit import fit
 from .training.presets import resolve
 
@@ -140,6 +143,51 @@ class Segmenter:
         how = {name: getattr(config, name) for name in ("device_target", "precision", "fused")}
         return cls(best, **how)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes by number; ``class 0``, ... where the checkpoint has none."""
+        return self._network.names
+
+    @overload
+    def __call__(self, images: Given) -> Segmentation: ...
+
+    @overload
+    def __call__(self, images: list[Given] | tuple[Given, ...]) -> list[Segmentation]: ...
+
+    def __call__(self, images: Given | list[Given] | tuple[Given, ...]) -> Segmentation | list[Segmentation]:
+        """Segment an image, or a list of images of any sizes, which gives a list.
+
+        Raises:
+            UserError: an image is of another kind or cannot be read; names it.
+        """
+        if isinstance(images, list | tuple):
+            return list(self.each(images))
+        return self._segment([as_array(images, "image", self._network.protocol.decoding)])[0]
+
+    def each(self, images: Iterable[Given]) -> Iterator[Segmentation]:
+        """Segment images one batch after the other, for more of them than memory holds.
+
+        Raises:
+            UserError: as for a list, once its turn comes.
+        """
+        decoding = self._network.protocol.decoding
+        arrays = (as_array(image, f"image {i}", decoding) for i, image in enumerate(images))
+        while batch := list(islice(arrays, self.config.batch_size)):
+            yield from self._segment(batch)
+
+    def video(self, path: str | PathLike[str]) -> Iterator[FrameSegmentation]:
+        """Segment the frames of a video one batch after the other, turned as its viewers turn it.
+
+        No more than a batch of them is held, whatever the video's length.
+
+        Raises:
+            UserError: the package av is not installed; once their turn comes: there is no such video, it is damaged or
+                cut short, or it has no pictures.
+        """
+        if not can_read_videos():
+            raise UserError(f"{fsdecode(path)}: {INSTALL}")
+        return self._frames(Path(fsdecode(path)))
+
     def evaluate(self, **flags: Any) -> Evaluation:
         """Score the network on labelled data, as ``python -m deeplab_fast.eval`` does and with the same figures.
 
@@ -237,37 +285,12 @@ class Segmenter:
         write_folder(folder, tensors, stored, names, model_card(self.config, names, place, figures))
         return folder
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the classes by number; ``class 0``, ... where the checkpoint has none."""
-        return self._network.names
-
-    @overload
-    def __call__(self, images: Given) -> Segmentation: ...
-
-    @overload
-    def __call__(self, images: list[Given] | tuple[Given, ...]) -> list[Segmentation]: ...
-
-    def __call__(self, images: Given | list[Given] | tuple[Given, ...]) -> Segmentation | list[Segmentation]:
-        """Segment an image, or a list of images of any sizes, which gives a list.
-
-        Raises:
-            UserError: an image is of another kind or cannot be read; names it.
-        """
-        if isinstance(images, list | tuple):
-            return list(self.each(images))
-        return self._segment([as_array(images, "image", self._network.protocol.decoding)])[0]
-
-    def each(self, images: Iterable[Given]) -> Iterator[Segmentation]:
-        """Segment images one batch after the other, for more of them than memory holds.
-
-        Raises:
-            UserError: as for a list, once its turn comes.
-        """
-        decoding = self._network.protocol.decoding
-        arrays = (as_array(image, f"image {i}", decoding) for i, image in enumerate(images))
-        while batch := list(islice(arrays, self.config.batch_size)):
-            yield from self._segment(batch)
+    def _frames(self, path: Path) -> Iterator[FrameSegmentation]:
+        with open_video(path, self._network.protocol.decoding) as video:
+            for frame, found in segment_frames(self._network, path, video.frames(), self.config.batch_size):
+                kept = found.scored.probabilities() if self._keeps else None
+                of_image = (found.classes, self.names, frame.image, self._colours, found.scored, kept)
+                yield FrameSegmentation(*of_image, number=frame.number, time=frame.time)
 
     def _segment(self, images: list[np.ndarray]) -> list[Segmentation]:
         return [

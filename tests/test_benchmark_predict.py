@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmarks import predict
 from deeplab_fast.errors import UserError
-from deeplab_fast.prediction.inputs import find_images
+from deeplab_fast.prediction.inputs import find_inputs
 from tests.prediction.networks import picture
 
 
@@ -35,7 +35,7 @@ def test_both_write_the_same_classes_and_their_times_are_published(photos, tmp_p
 
 
 def test_another_class_is_a_disagreement(tmp_path, photos):
-    items = find_images(str(photos))[:2]
+    items = find_inputs(str(photos))[:2]
     folders = {name: tmp_path / name for name in (predict.OURS, predict.PEER)}
     exact = tmp_path / "exact"
     classes = (np.arange(2400) % 3).astype(np.uint8).reshape(40, 60)

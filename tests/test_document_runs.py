@@ -4,6 +4,7 @@
 """
 
 import importlib
+import importlib.util
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ RUN_BY = {
     ("docs/predict.md", "From Python"): HERE,
     ("docs/predict.md", "Folders and the Hugging Face Hub"): HERE,
     ("docs/predict.md", "From the command line"): HERE,
+    ("docs/predict.md", "Videos"): HERE,
     ("docs/predict.md", "Large images"): HERE,
     ("docs/weights.md", "To another format"): HERE,
     ("docs/runs.md", "Evaluation, prediction, export"): HERE,
@@ -72,6 +74,15 @@ def save(path, **config):
     torch.save(model if config else content, path)
 
 
+def write_clips(*paths):
+    """Write videos of two frames."""
+    from tests.prediction.videos import pictures, write_video
+
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        write_video(path, pictures(2))
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A current folder with data in ``mine`` and ``maps``, photographs, weights; ResNet-101 is tiny."""
@@ -89,6 +100,8 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "photos/more").mkdir(parents=True)
     for name in ("photo.jpg", "photos/a.jpg", "photos/more/b.jpg"):
         Image.fromarray(picture(40, 50)).save(name)
+    if importlib.util.find_spec("av"):
+        write_clips(tmp_path / "clip.mp4", tmp_path / "clips/a.mp4")
     save(tmp_path / "ckpt/best.pt")
     save(tmp_path / "theirs.pth", head="torchvision")
     return tmp_path
@@ -105,6 +118,8 @@ def run_command(words):
 
 @pytest.mark.parametrize(("document", "section"), [key for key, test in RUN_BY.items() if test == HERE], ids=str)
 def test_the_blocks_of_a_section_run(folder, document, section):
+    if section == "Videos":
+        pytest.importorskip("av")
     commands = [one for one in block_commands(ROOT / document) if one.section == section]
     for command in commands:
         run_command(command.words)

@@ -55,7 +55,7 @@ def segment_files(
                 yield item, one
             else:
                 loaded.append(one)
-        for found in _scored(network, loaded):
+        for found in score_batch(network, loaded):
             if isinstance(found, tuple):
                 yield found
             else:
@@ -68,7 +68,7 @@ def _load(item: Item, network: Network) -> Loaded:
     return Loaded(item, content_digest(data), decode_image(data, str(item.path), network.protocol.decoding))
 
 
-def _scored(network: Network, loaded: Sequence[Loaded]) -> Iterator[Segmented | tuple[Item, UserError]]:
+def score_batch(network: Network, loaded: Sequence[Loaded]) -> Iterator[Segmented | tuple[Item, UserError]]:
     """Yield the classes of a batch, or of its images one by one where they are too many at once."""
     if not loaded:
         return
@@ -80,7 +80,7 @@ def _scored(network: Network, loaded: Sequence[Loaded]) -> Iterator[Segmented | 
         yield loaded[0].item, found
     else:
         for one in loaded:
-            yield from _scored(network, [one])
+            yield from score_batch(network, [one])
 
 
 def _guarded(work: Callable[[], T], item: Item, network: Network) -> T | UserError:

@@ -36,8 +36,13 @@ def draw_overlay(
     colours: NDArray[np.uint8],
     names: Sequence[str],
     style: Style,
+    legend_of_all: bool = False,
 ) -> Image.Image:
-    """Draw classes ``[H, W]`` over an image ``[H, W, 3]`` with the ``colours`` ``[256, 3]``, all uint8."""
+    """Draw classes ``[H, W]`` over an image ``[H, W, 3]`` with the ``colours`` ``[256, 3]``, all uint8.
+
+    ``legend_of_all``: a legend has all ``names``, those that do not occur too, so that all frames of a video have one
+    size.
+    """
     pixels = np.empty_like(image)
     thickness = max(1, round(max(classes.shape) / _LINES))
     height = max(thickness, _STRIP_PIXELS // classes.shape[1])
@@ -51,7 +56,8 @@ def draw_overlay(
     picture = Image.fromarray(pixels)
     if not style.legend:
         return picture
-    present = np.flatnonzero(count_pixels(classes, len(colours))).tolist()
+    all_names = range(len(names))
+    present = all_names if legend_of_all else np.flatnonzero(count_pixels(classes, len(colours))).tolist()
     return _with_legend(picture, present, colours, names)
 
 

@@ -39,9 +39,17 @@ class Products:
         Raises:
             UserError: it is too large for a JPEG; names the file.
         """
-        mask = palette_image(found.classes, self.colours)
         made = {kind: getattr(self, f"_{kind}")(found) for kind in self.beside}
-        return Finished(found.loaded.digest, mask, made)
+        return Finished(found.loaded.digest, self.mask(found), made)
+
+    def mask(self, found: Segmented) -> Image.Image:
+        """Return the classes as a picture with their palette."""
+        return palette_image(found.classes, self.colours)
+
+    def frame_overlay(self, found: Segmented) -> NDArray[np.uint8]:
+        """Draw a frame of a video with its classes, uint8 ``[H, W, 3]``; a legend is the same below all of them."""
+        image = found.loaded.image
+        return np.asarray(draw_overlay(image, found.classes, self.colours, self.names, self.style, legend_of_all=True))
 
     def _overlay(self, found: Segmented) -> Writer:
         where = str(found.loaded.item.path)

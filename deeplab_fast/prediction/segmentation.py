@@ -82,6 +82,14 @@ class Segmentation:
         return path
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrameSegmentation(Segmentation):
+    """The classes of a video's frame: as of an image, and its ``number`` from 0 and its ``time`` in seconds."""
+
+    number: int
+    time: float
+
+
 def palette_image(classes: NDArray[np.uint8], colours: NDArray[np.uint8]) -> Image.Image:
     """Return classes, uint8 ``[H, W]``, as an image with the palette ``colours``, uint8 ``[256, 3]``."""
     image = Image.fromarray(classes).convert("P")

@@ -1,13 +1,15 @@
 """The folder that prediction writes: which results are there, and what they were made from; no other's are replaced.
 
 ``predict.json`` says what made the folder's results. Each mask carries a mark of the same and of its image's content:
-a result is done where its files are complete and the mark is that of this checkpoint, these flags and this image.
+a result is done where its files are complete and the mark is that of this checkpoint, these flags and this image. A
+video's result is the same with other files: its mask is the video of its classes.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,9 +21,10 @@ from tqdm import tqdm
 from ..errors import UserError
 from .files import make_folder, replace_file, write_json
 from .provenance import differences
+from .video_files import is_cut_short, is_video, read_comment
 
 DESCRIPTION_FILE = "predict.json"
-_MARK = "deeplab_fast"  # keyword of the PNG's text
+_MARK = "deeplab_fast"  # keyword of the PNG's text; a video's comment begins with it
 _PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
 _PNG_END, _JPEG_END = b"\0\0\0\0IEND\xaeB`\x82", b"\xff\xd9"
 _ZIP_END = b"PK\5\6"  # of the record that a zip file without a comment ends with
@@ -29,11 +32,13 @@ _ZIP_END_SIZE = 22
 
 # Files beside the classes, by kind: what their names end with.
 BESIDE = {"overlay": "_overlay.jpg", "probabilities": "_probabilities.npz", "probability": "_probability.png"}
+_OF_VIDEO = {"classes": "_classes.mov", "overlay": ".mp4"}
 
 
-def target_files(stem: Path, beside: Sequence[str] = ()) -> list[Path]:
+def target_files(stem: Path, beside: Sequence[str] = (), of_video: bool = False) -> list[Path]:
     """Return the files of one result: the classes, then those of the kinds in ``beside``."""
-    return [stem.with_name(f"{stem.name}{end}") for end in (".png", *(BESIDE[kind] for kind in beside))]
+    ends = _OF_VIDEO if of_video else {"classes": ".png", **BESIDE}
+    return [stem.with_name(f"{stem.name}{ends[kind]}") for kind in ("classes", *beside)]
 
 
 def read_provenance(root: Path) -> dict[str, Any] | None:
@@ -55,6 +60,16 @@ def read_provenance(root: Path) -> dict[str, Any] | None:
 def content_digest(image: bytes) -> str:
     """Return what a mark says of the content of an image file."""
     return hashlib.sha256(image).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return :func:`content_digest` of a file, however large.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -80,17 +95,13 @@ class MaskFolder:
         made_from = json.dumps(self.provenance, sort_keys=True).encode()
         return f"{hashlib.sha256(made_from).hexdigest()} {digest}"
 
-    def is_complete(self, stem: Path) -> bool:
-        """Tell whether all files of a result are there from beginning to end."""
-        return all(_is_whole(path) for path in target_files(self.root / stem, self.beside))
+    def conflict(self, mask: Path, digest: str, is_ours: bool) -> str:
+        """Say why the mask that is there is not by this checkpoint and these flags, or of a file of another ``digest``.
 
-    def conflict(self, stem: Path, image: bytes, is_ours: bool) -> str:
-        """Say why the mask that is there is not one of ``image`` by this checkpoint and these flags; empty if it is.
-
-        ``is_ours``: the folder is described as holding such results, so a mask cut short is one of them.
+        Empty if it is not so. ``is_ours``: the folder is described as holding such results, so a mask cut short is one
+        of them.
         """
-        mask = target_files(self.root / stem)[0]
-        found, expected = _read_mark(mask).split(), self.mark(content_digest(image)).split()
+        found, expected = _read_mark(mask).split(), self.mark(digest).split()
         if len(found) != 2:
             return "" if is_ours and _is_cut_short(mask) else "is no result of this program"
         if found[0] != expected[0]:
@@ -117,6 +128,23 @@ class MaskFolder:
         with replace_file(mask_file, durable=False) as partial:
             mask.save(partial, pnginfo=text)
 
+    @contextmanager
+    def open_video(self, stem: Path) -> Iterator[list[Path]]:
+        """Give temporary paths for the files of a video's result, as :func:`target_files` lists them.
+
+        They take their names where the block succeeds, the mask last; else nothing of them is left.
+
+        Raises:
+            UserError: the disk is full, or the folder is gone.
+        """
+        with ExitStack() as files:
+            targets = target_files(self.root / stem, self.beside, of_video=True)
+            yield [files.enter_context(replace_file(path)) for path in targets]
+
+    def comment(self, digest: str) -> str:
+        """Return what a video's files hold as their comment: the mark."""
+        return f"{_MARK} {self.mark(digest)}"
+
 
 def _ends_with(path: Path, end: bytes) -> bool:
     try:
@@ -129,6 +157,8 @@ def _ends_with(path: Path, end: bytes) -> bool:
 
 def _is_whole(path: Path) -> bool:
     """Tell whether a file of a result, of whatever kind, is there from beginning to end."""
+    if is_video(path):
+        return bool(_read_mark(path)) and not is_cut_short(path)
     if path.suffix != ".npz":
         return _ends_with(path, _PNG_END if path.suffix == ".png" else _JPEG_END)
     try:
@@ -140,8 +170,10 @@ def _is_whole(path: Path) -> bool:
 
 
 def _is_cut_short(mask: Path) -> bool:
-    """Tell whether a file is the beginning of a PNG, or empty: what a power cut or a full disk leaves."""
+    """Tell whether a file is the beginning of a mask, or empty: what a power cut or a full disk leaves."""
     try:
+        if is_video(mask):
+            return mask.stat().st_size == 0 or is_cut_short(mask)
         with mask.open("rb") as file:
             return _PNG_BEGIN.startswith(file.read(len(_PNG_BEGIN))) and not _ends_with(mask, _PNG_END)
     except OSError:  # a folder, a link to nothing
@@ -149,7 +181,10 @@ def _is_cut_short(mask: Path) -> bool:
 
 
 def _read_mark(mask: Path) -> str:
-    """Return a mask's mark; empty where it has none or is not a PNG."""
+    """Return the mark of a mask, or of any file of a video; empty where it has none."""
+    if is_video(mask):
+        keyword, _, mark = read_comment(mask).partition(" ")
+        return mark if keyword == _MARK else ""
     try:
         with PngImageFile(mask) as image:  # Image.open refuses a large one
             return str(image.info.get(_MARK, ""))
@@ -158,7 +193,7 @@ def _read_mark(mask: Path) -> str:
 
 
 def results_among(paths: Iterable[Path], root: Path, is_root: bool = False) -> set[Path]:
-    """Return those of the image files ``paths`` that predictions wrote into folders below ``root``.
+    """Return those of the files ``paths``, images and videos, that predictions wrote into folders below ``root``.
 
     ``is_root``: or into ``root`` itself.
 
@@ -181,22 +216,22 @@ def _is_result(path: Path) -> bool:
     return bool(_read_mark(mask))
 
 
-@dataclass(frozen=True)
-class Found:
-    """Results that are there already: ``done``, by name, and ``conflicts``, files of others in their place."""
-
-    done: set[Path]
-    conflicts: list[str]
-
-
 class Readable(Protocol):
-    """An image that can be read: a path, or one that is downloaded."""
+    """A file, or an image that is downloaded."""
 
     def read_bytes(self) -> bytes: ...
 
 
+@dataclass(frozen=True)
+class Found:
+    """Results that are there already: ``done``, of the pairs asked for, and ``conflicts``, files of others there."""
+
+    done: set[tuple[Readable, Path]]
+    conflicts: list[str]
+
+
 def find_results(folder: MaskFolder, images: Iterable[tuple[Readable, Path]], overwrite: bool) -> Found:
-    """Look for what is done and what is in the way; ``images`` holds pairs of image and result name.
+    """Look for what is done and what is in the way; ``images`` holds pairs of image, or video, and result name.
 
     ``overwrite``: results of others are made again, and where all that is there is ours, it too.
 
@@ -214,7 +249,8 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Readable, Path]], ov
         there = [folder.root / name for name in folder.over_all if os.path.lexists(folder.root / name)]
         found.conflicts.extend(f"{path} is no result of this program" for path in there)
     for given, stem in tqdm(images, desc="look for results", unit="image", leave=False, disable=None):
-        mask, *others = target_files(folder.root / stem, folder.beside)
+        video = given if isinstance(given, Path) and is_video(given) else None
+        mask, *others = targets = target_files(folder.root / stem, folder.beside, video is not None)
         if not os.path.lexists(mask):
             there = [path for path in others if os.path.lexists(path)] if described is None else []
             found.conflicts.extend(f"{path} is no result of this program" for path in there)
@@ -222,13 +258,13 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Readable, Path]], ov
         if overwrite and is_ours:
             continue
         try:
-            image = given.read_bytes()
+            digest = content_digest(given.read_bytes()) if video is None else file_digest(video)
         except (OSError, UserError):
             continue  # named when its turn comes
-        if why := folder.conflict(stem, image, is_ours):
+        if why := folder.conflict(mask, digest, is_ours):
             found.conflicts.append(f"{mask} {why}")
-        elif folder.is_complete(stem):
-            found.done.add(stem)
+        elif all(map(_is_whole, targets)):
+            found.done.add((given, stem))
     if found.conflicts and not overwrite:
         more = f" (and {len(found.conflicts) - 1} more)" if len(found.conflicts) > 1 else ""
         raise UserError(f"{found.conflicts[0]}{more}; remove it, {advice}")

@@ -222,7 +222,7 @@ def test_a_wrong_input_is_one_line(run, photos, tmp_path):
     (photos / "three.txt").write_text("a.png b.png c.png\n")
     (tmp_path / "short.txt").write_text("1 2 3 x\n")
     for source, flags, message in (
-        (photos / "*.gif", [], "no image; expected files ending in"),
+        (photos / "*.gif", [], "no image and no video; expected files ending in"),
         (photos / "empty.txt", [], "empty.txt: empty; expected a list of images"),
         (photos / "three.txt", [], "three.txt, line 1: 3 words; expected one image"),
         (photos, [f"--palette={tmp_path / 'short.txt'}"], "names 1 classes; expected the network's 3"),

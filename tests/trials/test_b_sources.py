@@ -33,10 +33,10 @@ def test_b3_a_linked_subfolder_is_followed_in_lists_and_check(samples, capsys):
 
 
 def test_b3_a_linked_subfolder_is_followed_in_predict(samples):
-    from deeplab_fast.predict import find_images
+    from deeplab_fast.predict import find_inputs
 
     link_four_away(samples)
-    assert len(find_images(str(samples / "images"))) == 12
+    assert len(find_inputs(str(samples / "images"))) == 12
 
 
 def test_b3_a_link_to_a_folder_above_ends_nothing(samples, log):
@@ -49,7 +49,7 @@ def test_b3_a_link_to_a_folder_above_ends_nothing(samples, log):
 
 
 def test_b4_hidden_files_and_shadows_are_left_out_and_counted(samples, log):
-    from deeplab_fast.predict import find_images
+    from deeplab_fast.predict import find_inputs
 
     images = samples / "images"
     (images / ".ipynb_checkpoints").mkdir()
@@ -67,7 +67,7 @@ def test_b4_hidden_files_and_shadows_are_left_out_and_counted(samples, log):
     assert said in log.messages
     assert f"{samples / 'labels'}: left out: 1 hidden file" in log.messages
     log.clear()
-    assert len(find_images(str(images))) == 12
+    assert len(find_inputs(str(images))) == 12
     assert said in log.messages
 
 

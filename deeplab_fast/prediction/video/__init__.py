@@ -1,0 +1,1 @@
+"""Videos: their frames one after the other, through the network and into new videos, by PyAV (extra ``video``)."""

@@ -1,0 +1,25 @@
+"""The classes of a video, read again from the file that they were written into."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import UserError
+from ...storage.video_files import file_url
+from .reader import said
+
+
+def read_classes(path: Path) -> Iterator[tuple[float, bytes]]:
+    """Yield the time in seconds and the palette PNG of each frame of a ``NAME_classes.mov``.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    import av
+
+    try:
+        with av.open(file_url(path)) as container:
+            for packet in container.demux(video=0):
+                if packet.pts is not None:  # the last one has none, and no bytes
+                    yield float(packet.pts * packet.time_base), bytes(packet)
+    except av.FFmpegError as error:
+        raise UserError(f"{path}: cannot be read ({said(error)})") from None
