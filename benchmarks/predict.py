@@ -199,7 +199,7 @@ def main(argv: list[str]) -> int:
     config = configure(PredictionConfig, argv, "predict")
     if not config.input:
         raise UserError("--input: missing; expected images: a folder, a pattern or a list")
-    rounds = blocks(find_inputs(config.input), config)
+    rounds = blocks([item for item in find_inputs(config.input) if not item.is_video], config)
     device = select_device(config.device_target)
     prepare_backends(device)
     with tempfile.TemporaryDirectory() as temporary:
