@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+_BEFORE_THE_GATE = 64 << 10  # bytes
+
 
 @dataclass
 class Answer:
@@ -21,6 +23,7 @@ class Answer:
     chunked: bool = False
     pause_s: float = 0.0  # before the first byte
     slow: bool = False  # a pause between pieces of 4 KiB, too
+    gate: threading.Event | None = None  # what the rest waits for, after the first 64 KiB
     location: str = ""
 
 
@@ -104,6 +107,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece)
                 self.wfile.flush()
                 time.sleep(0.02 if answer.slow else 0)
+                if answer.gate is not None and start >= _BEFORE_THE_GATE:
+                    answer.gate.wait(60)
             if answer.chunked and answer.stop_after is None:
                 self.wfile.write(b"0\r\n\r\n")
 

@@ -5,8 +5,10 @@ the same version did with them, and its flags and custom ops, for later ones to 
 one of them is changed on purpose; the commit says what users have to do.
 """
 
+import contextlib
 import hashlib
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -71,8 +73,12 @@ def interface() -> dict[str, object]:
 
 
 def text_of_help(program: str) -> str:
-    command = [sys.executable, "-m", *f"deeplab_fast.{program}".split(), "--help"]
-    return subprocess.run(command, check=True, cwd=REPO, capture_output=True, text=True).stdout
+    name, *command = program.split()
+    package = importlib.import_module(f"deeplab_fast.{name}")
+    module = importlib.import_module(f"deeplab_fast.{name}.__main__") if hasattr(package, "__path__") else package
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        module.main([*command, "--help"])
+    return text.getvalue()
 
 
 def digest(state: dict) -> str:

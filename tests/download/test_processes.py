@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def size_of(path):
 
 
 def test_a_killed_process_leaves_what_the_next_goes_on_with(server, tmp_path):
-    server.answers = [Answer(slow=True)]
+    server.answers = [Answer(gate=threading.Event())]
     process = start(server, tmp_path)
     wait_for(lambda: size_of(tmp_path / "w.bin.partial") > 60_000)
     process.send_signal(signal.SIGKILL)
@@ -78,19 +79,20 @@ def test_a_note_that_cannot_be_read_means_to_begin_anew(text, server, tmp_path):
 
 
 def test_of_two_processes_one_downloads(server, tmp_path):
-    server.answers = [Answer(slow=True)]
+    gate = threading.Event()
+    server.answers = [Answer(gate=gate)]
     first = start(server, tmp_path)
     wait_for(lambda: size_of(tmp_path / "w.bin.partial") > 0)
     second = start(server, tmp_path)
-    texts = [process.communicate(timeout=30) for process in (first, second)]
-    assert [out for out, _ in texts] == ["True\n", "False\n"]
-    assert "another process is downloading it; waiting" in texts[1][1]
+    assert "another process is downloading it; waiting" in second.stderr.readline()
+    gate.set()
+    assert [process.communicate(timeout=30)[0] for process in (first, second)] == ["True\n", "False\n"]
     assert len(server.requests) == 1
     assert is_whole(tmp_path)
 
 
 def test_who_waited_for_one_that_was_killed_goes_on(server, tmp_path):
-    server.answers = [Answer(slow=True)]
+    server.answers = [Answer(gate=threading.Event())]
     first = start(server, tmp_path)
     wait_for(lambda: size_of(tmp_path / "w.bin.partial") > 60_000)
     second = start(server, tmp_path)
