@@ -115,9 +115,27 @@ def test_files_of_another_kind_are_not_replaced(segment, tmp_path, name):
     with pytest.raises(UserError, match=f"run: holds {name} of another kind; expected a folder without"):
         segment.save_pretrained(target)
     assert content(target) == {name: b'{"train_dir": "run"}'}
+    (target / name).unlink()
+    (target / "README.md").mkdir()
+    with pytest.raises(UserError, match=r"README\.md: is a folder; expected the file to write"):
+        segment.save_pretrained(target)
+    assert [path.name for path in target.iterdir()] == ["README.md"]
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file is not a folder"):
         segment.save_pretrained(tmp_path / "file")
+
+
+def test_links_are_replaced_and_what_they_point_to_stays(segment, unnamed, folder, tmp_path):
+    """Such as those of the Hub's cache."""
+    kept = {}
+    for name in FILES:
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+        kept[name] = (tmp_path / name).read_bytes()
+    deeplab_fast.Segmenter(unnamed, **FLAGS).save_pretrained(folder)
+    assert {name: (tmp_path / name).read_bytes() for name in FILES} == kept
+    assert not any((folder / name).is_symlink() for name in FILES)
+    assert deeplab_fast.Segmenter(folder, **FLAGS).names[0] == "class 0"
 
 
 def test_a_save_that_was_interrupted_is_told_and_made_again(segment, tmp_path, monkeypatch, folder):
