@@ -189,7 +189,7 @@ def test_time_stamps_that_do_not_increase_are_put_behind_one_another(tmp_path):
         def demux(self, stream):
             for frame, pts in zip(self.frames, self._pts, strict=True):
                 frame.pts = pts
-                yield type("Packet", (), {"size": 1, "decode": lambda self, frame=frame: [frame]})()
+                yield type("Packet", (), {"size": 1, "dts": 0, "decode": lambda self, frame=frame: [frame]})()
 
     videos.write_video(tmp_path / "v.avi", videos.pictures(6), codec="mjpeg", pix_fmt="yuvj420p")
     with open_video(tmp_path / "v.avi", Decoding()) as video:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import UserError
-from ...storage.video_files import file_url
+from ...storage.video_files import open_video_file
 from .reader import said
 
 
@@ -17,7 +17,7 @@ def read_classes(path: Path) -> Iterator[tuple[float, bytes]]:
     import av
 
     try:
-        with av.open(file_url(path)) as container:
+        with open_video_file(path) as container:
             for packet in container.demux(video=0):
                 if packet.pts is not None:  # the last one has none, and no bytes
                     yield float(packet.pts * packet.time_base), bytes(packet)

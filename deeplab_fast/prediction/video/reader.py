@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ...errors import UserError
 from ...ops import Decoding
 from ...storage.files import reason
-from ...storage.video_files import INSTALL, can_read_videos, file_url, is_cut_short
+from ...storage.video_files import INSTALL, can_read_videos, is_cut_short, open_video_file
+from .timeline import Timeline
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -89,28 +90,38 @@ class VideoReader:
     def frames(self) -> Iterator[Frame]:
         """Yield each frame; holds no more of them than the decoder does.
 
-        Time stamps increase: one that does not is put behind the one before.
+        Time stamps increase, as :class:`.timeline.Timeline` has them.
 
         Raises:
             UnusableVideo: it is damaged, or its pictures have more pixels than they may, or become larger or smaller.
         """
-        import av
         from av.video.reformatter import VideoReformatter
 
         scaler, offset = VideoReformatter(), round(self.begin / self.time_base)
-        number, last, packets, first = 0, None, 0, None
+        timeline, usual = Timeline(self.time_base), round(1 / self.rate / self.time_base)
+        first: tuple[int, ...] | None = None
+        for number, decoded in enumerate(self._decoded()):
+            pts = round(number / self.rate / self.time_base) if decoded.pts is None else decoded.pts - offset
+            frame = self._frame(number, timeline.place(pts, usual), decoded, scaler)
+            first = first or frame.image.shape
+            self._check_like_first(frame, first)
+            yield frame
+
+    def _decoded(self) -> Iterator["VideoFrame"]:
+        """Yield each frame as it is stored; raise :class:`UnusableVideo` where one is damaged or the end is missing."""
+        import av
+
+        number, packets = 0, 0
         try:
             for packet in self.container.demux(self.stream):
-                packets += packet.size > 0
+                is_flush = packet.dts is None and not packet.size  # the last one, which empties the decoder
+                packets += not is_flush
+                if not packet.size and not is_flush:  # a frame that was dropped: the one before is shown on
+                    continue
                 for decoded in packet.decode():
                     if decoded.is_corrupt:
                         raise UnusableVideo(f"{self.path}: frame {number} is damaged")
-                    pts = round(number / self.rate / self.time_base) if decoded.pts is None else decoded.pts - offset
-                    last = pts if last is None else max(pts, last + 1)
-                    frame = self._frame(number, last, decoded, scaler)
-                    self._check_like_first(frame, first or frame.image.shape)
-                    first = frame.image.shape
-                    yield frame
+                    yield decoded
                     number += 1
         except av.FFmpegError as error:
             raise UnusableVideo(f"{self.path}: frame {number} cannot be decoded ({said(error)})") from None
@@ -119,7 +130,8 @@ class VideoReader:
     def _frame(self, number: int, pts: int, decoded: "VideoFrame", scaler: "VideoReformatter") -> Frame:
         _check_size(decoded.width, decoded.height, self.path, self.decoding)
         source = self.matrix if decoded.colorspace == _UNSPECIFIED else None
-        image: Any = scaler.reformat(decoded, format="rgb24", src_colorspace=source).to_ndarray()
+        with refused_by_ffmpeg(self.path, f"frame {number} cannot be made RGB"):
+            image: Any = scaler.reformat(decoded, format="rgb24", src_colorspace=source).to_ndarray()
         matrix = display_matrix(decoded) if self.decoding.apply_exif else _AS_STORED
         aspect = self.stream.sample_aspect_ratio or None
         if aspect and _swaps_sides(matrix):
@@ -159,7 +171,9 @@ def open_video(path: Path, decoding: Decoding) -> Iterator[VideoReader]:
     try:
         if is_cut_short(path):
             raise UnusableVideo(f"{path}: is cut short; expected a whole video")
-        container = av.open(file_url(path), options={"protocol_whitelist": "file"})
+        container = open_video_file(path)
+    except av.ArgumentError:  # of a format that is not on the list
+        raise UnusableVideo(f"{path}: cannot be read as a video (of another format than its name says)") from None
     except (OSError, av.FFmpegError, UnicodeError) as error:
         raise UnusableVideo(f"{path}: cannot be read as a video ({said(error)})") from None
     with container:
