@@ -1,4 +1,4 @@
-"""An evaluation on labelled data from its flags to its record: that of the command line and of a Segmenter."""
+"""Evaluation on labelled data, from its flags to its record, for the command line and for a Segmenter."""
 
 import logging
 from collections.abc import Sequence

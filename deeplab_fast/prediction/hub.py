@@ -20,9 +20,9 @@ def is_repository(name: str) -> bool:
 
 
 def fetch(repository: str, revision: str | None = None, token: Token = None) -> Path:
-    """Return the folder, in the Hub's own cache, with a repository's network; what is there is not downloaded again.
+    """Return the folder in the Hub's own cache that holds a repository's network; download it if it is not there.
 
-    ``config.json`` and ``model.safetensors`` are fetched, of one commit, and no other file: no pickle.
+    Only ``config.json`` and ``model.safetensors`` are fetched, both of one commit, and so never a pickle.
 
     Raises:
         UserError: huggingface_hub is not installed, or the repository, its revision or its network cannot be had.
@@ -38,7 +38,7 @@ def fetch(repository: str, revision: str | None = None, token: Token = None) -> 
             library_name="deeplab_fast",
         )
     except Exception as error:  # of the Hub, of HTTP, of the file system
-        raise UserError(f"{where} cannot be fetched from the Hugging Face Hub ({_words(error, revision)})") from None
+        raise UserError(f"{where} it cannot be fetched from the Hugging Face Hub ({_words(error, revision)})") from None
     folder = Path(found)
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{repository}: the repository has no {WEIGHTS}; expected one that push_to_hub wrote")
@@ -55,16 +55,17 @@ def push(
     branch: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Push what ``save`` writes into a folder, in one commit, to a repository that is made if need be.
+    """Push what ``save`` writes into a folder, in one commit, to a repository, which is created if need be.
 
-    ``save`` finds the model card and ``config.json`` of the repository in the folder, so that a card that somebody
-    changed stays.
+    The folder already holds the repository's model card and ``config.json``, so that ``save`` can tell whether somebody
+    edited the card.
 
     Returns:
-        the URL of the commit.
+        the URL of the commit, or of the pull request.
 
     Raises:
-        UserError: huggingface_hub is not installed, the repository holds files of another kind, or it takes none.
+        UserError: huggingface_hub is not installed, the repository holds files of another kind, or it cannot be
+            written.
     """
     hub = _hub(f"{repository}:")
     try:

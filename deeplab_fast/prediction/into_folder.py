@@ -26,8 +26,8 @@ def count(number: int, noun: str) -> str:
 class Tally:
     """The progress of a prediction.
 
-    ``noun``: what there is, ``image``, ``video``, or ``file`` where there are both. ``before``: done by earlier runs.
-    ``done``: with those; ``items`` are the same. ``bad``: what is to be said of each that could not be segmented.
+    ``noun``: what is segmented, ``image``, ``video``, or ``file`` where there are both. ``items``: those that are done;
+    ``before`` of them were done by earlier runs. ``bad``: a line for each that could not be segmented.
     """
 
     total: int

@@ -1,4 +1,4 @@
-"""An image that is elsewhere: downloaded whenever it is read, and kept nowhere."""
+"""An image at a URL: downloaded each time it is read, and kept nowhere."""
 
 import re
 import tempfile
@@ -22,7 +22,7 @@ _MOST_OF_NAME, _MOST_OF_SUFFIX = 180, 16
 class RemoteImage:
     """The image at a URL (http, https, file; s3 and gs with the extra ``remote``), of at most ``max_pixels``.
 
-    As text it is the URL without what may be secret in it. White space in it is escaped, so that it does not seem to
+    Its text is the URL without what may be secret in it. White space in it is escaped, so that it does not seem to
     end there.
     """
 
@@ -44,10 +44,10 @@ class RemoteImage:
         return _shortened(name.stem, _MOST_OF_NAME) + _shortened(name.suffix, _MOST_OF_SUFFIX)
 
     def read_bytes(self) -> bytes:
-        """Download the image, with the patience of all downloads, and return the bytes of its file.
+        """Download the image, with the retries of all downloads, and return the bytes of its file.
 
         Raises:
-            UserError: it cannot be had, or has more bytes than an image of ``max_pixels``; names the URL.
+            UserError: it cannot be downloaded, or has more bytes than an image of ``max_pixels``; names the URL.
         """
         most = _HEAD + BYTES_A_PIXEL * self.max_pixels
         with tempfile.TemporaryDirectory(prefix="deeplab_fast-") as folder:

@@ -74,7 +74,7 @@ def test_a_revision_is_taken_as_it_was(hub, repository, unnamed):
     assert deeplab_fast.Segmenter.from_pretrained("owner/net", **FLAGS).names == ("class 0", "class 1", "class 2")
     for revision in ("v1", hub.sha(0)):
         assert deeplab_fast.Segmenter.from_pretrained("owner/net", revision=revision, **FLAGS).names == tuple(NAMES)
-    with pytest.raises(UserError, match=r"owner/net: no such folder here, and cannot be fetched .*no revision v7\)"):
+    with pytest.raises(UserError, match=r"owner/net: no such folder here, and it cannot be fetched .*no revision v7\)"):
         deeplab_fast.Segmenter.from_pretrained("owner/net", revision="v7", **FLAGS)
 
 
@@ -119,7 +119,7 @@ def test_a_repository_without_a_network_and_a_hub_that_is_down(hub, monkeypatch)
     with pytest.raises(UserError, match=r"owner/empty: the repository has no model\.safetensors"):
         deeplab_fast.Segmenter.from_pretrained("owner/empty", **FLAGS)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(UserError, match=r"owner/empty2: no such folder here, and cannot be fetched.*refused"):
+    with pytest.raises(UserError, match=r"owner/empty2: no such folder here, and it cannot be fetched.*refused"):
         deeplab_fast.Segmenter.from_pretrained("owner/empty2", **FLAGS)
 
 

@@ -112,7 +112,9 @@ def test_files_of_another_kind_are_not_replaced(segment, tmp_path, name):
     target = tmp_path / "run"
     target.mkdir()
     (target / name).write_text('{"train_dir": "run"}')
-    with pytest.raises(UserError, match=f"run: holds {name} of another kind; expected a folder without"):
+    with pytest.raises(
+        UserError, match=f"run: holds {name} of another kind; expected none, or those of an earlier save"
+    ):
         segment.save_pretrained(target)
     assert content(target) == {name: b'{"train_dir": "run"}'}
     (target / name).unlink()
@@ -191,7 +193,7 @@ def test_the_card_says_how_it_is_used_and_escapes_names(tmp_path, tiny):
     assert "| 0 | a\\|b # c |" in card
     assert "| 1 | &lt;b> |" in card
     assert "resized to 65 pixels" in card
-    assert "Figures" not in card
+    assert "Evaluation" not in card
 
 
 def test_tensors_are_those_of_the_network(folder):

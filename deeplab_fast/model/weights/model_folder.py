@@ -1,4 +1,4 @@
-"""A network as a folder, in the form that the Hugging Face Hub has: weights, what they are of, and a model card.
+"""A network as a folder of the form that the Hugging Face Hub has: weights, their description and a model card.
 
 ``config.json`` holds the configuration, the classes' names and the SHA-256 of the files beside it.
 """
@@ -93,8 +93,8 @@ def write_folder(
 ) -> None:
     """Write a network and its model card into ``folder``, whose weights are equal to ``tensors`` when read back.
 
-    ``config`` holds JSON values, tuples as lists; ``names`` are the classes'. An earlier network of such a folder is
-    replaced, and its card where nobody changed it since; another's card stays.
+    ``config`` holds JSON values, tuples as lists; ``names`` are the classes'. An earlier network in such a folder is
+    replaced, and its card if nobody edited it since; any other card stays.
 
     Raises:
         UserError: files of another kind are in the way, or nothing can be written.
@@ -126,7 +126,7 @@ def refuse_other_files(there: Collection[str], before: Mapping[str, Any] | None,
     others = [name for name in (DESCRIPTION, WEIGHTS) if name in there]
     if before is None and others:
         found = " and ".join(others)
-        raise UserError(f"{where}: holds {found} of another kind; expected a folder without, or an earlier save")
+        raise UserError(f"{where}: holds {found} of another kind; expected none, or those of an earlier save")
 
 
 def _takes_card(path: Path, before: Mapping[str, Any] | None) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...storage.video_files import open_video_file
-from .reader import UnusableVideo, refused_by_ffmpeg, said
+from .reader import UnusableVideo, error_text, refused_by_ffmpeg
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ _DURATION = Fraction(1, 50)  # seconds of a packet that does not say it
 class AudioCopy:
     """The audio streams of a file, whose packets go into ``target`` as far as the pictures have come.
 
-    The file is opened a second time: packets of sound come in step with frames that wait for the network, without one
-    reader that feeds both. ``begin``: seconds that are taken from all time stamps.
+    The file is opened a second time, so that its sound can be read as far as the network has come and nothing has to
+    wait in memory. ``begin``: seconds to subtract from all time stamps.
     """
 
     def __init__(self, source: "InputContainer", target: "OutputContainer", path: Path, begin: Fraction) -> None:
@@ -56,10 +56,10 @@ class AudioCopy:
                     self._place(packet, packet.dts)
                     yield packet
         except av.FFmpegError as error:
-            raise UnusableVideo(f"{self._path}: its sound cannot be read ({said(error)})") from None
+            raise UnusableVideo(f"{self._path}: its sound cannot be read ({error_text(error)})") from None
 
     def copy_until(self, seconds: float) -> None:
-        """Copy what is to be heard before a time; infinity: all the rest.
+        """Copy the sound before a time in seconds; infinity copies all the rest.
 
         Raises:
             UnusableVideo: the source is damaged.
@@ -112,6 +112,6 @@ def open_audio(path: Path, target: "OutputContainer", begin: Fraction) -> Iterat
     try:
         source = open_video_file(path)
     except av.FFmpegError as error:
-        raise UnusableVideo(f"{path}: its sound cannot be read ({said(error)})") from None
+        raise UnusableVideo(f"{path}: its sound cannot be read ({error_text(error)})") from None
     with source:
         yield AudioCopy(source, target, path, begin)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ...storage.video_files import open_video_file
-from .reader import said
+from .reader import error_text
 
 
 def read_classes(path: Path) -> Iterator[tuple[float, bytes]]:
@@ -22,4 +22,4 @@ def read_classes(path: Path) -> Iterator[tuple[float, bytes]]:
                 if packet.pts is not None:  # the last one has none, and no bytes
                     yield float(packet.pts * packet.time_base), bytes(packet)
     except av.FFmpegError as error:
-        raise UserError(f"{path}: cannot be read ({said(error)})") from None
+        raise UserError(f"{path}: cannot be read ({error_text(error)})") from None

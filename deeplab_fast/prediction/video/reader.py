@@ -71,14 +71,14 @@ class VideoReader:
 
     @property
     def frames_expected(self) -> int | None:
-        """Number of frames as the file says, or by its duration; None where it does not say."""
+        """Number of frames that the file states, or that follows from its duration; None where it states neither."""
         if self.stream.frames:
             return self.stream.frames
         return round(self.container.duration / 1_000_000 * self.rate) if self.container.duration else None
 
     @property
     def begin(self) -> Fraction:
-        """Seconds that are taken from all time stamps: a recording of a broadcast begins at 0, too."""
+        """Seconds to subtract from all time stamps, so that a recording of a broadcast begins at 0, too."""
         return Fraction(max(0, self.container.start_time or 0), 1_000_000)
 
     @property
@@ -124,7 +124,7 @@ class VideoReader:
                     yield decoded
                     number += 1
         except av.FFmpegError as error:
-            raise UnusableVideo(f"{self.path}: frame {number} cannot be decoded ({said(error)})") from None
+            raise UnusableVideo(f"{self.path}: frame {number} cannot be decoded ({error_text(error)})") from None
         self._check_end(number, packets)
 
     def _frame(self, number: int, pts: int, decoded: "VideoFrame", scaler: "VideoReformatter") -> Frame:
@@ -173,9 +173,9 @@ def open_video(path: Path, decoding: Decoding) -> Iterator[VideoReader]:
             raise UnusableVideo(f"{path}: is cut short; expected a whole video")
         container = open_video_file(path)
     except av.ArgumentError:  # of a format that is not on the list
-        raise UnusableVideo(f"{path}: cannot be read as a video (of another format than its name says)") from None
+        raise UnusableVideo(f"{path}: cannot be read as a video (its content is of another format)") from None
     except (OSError, av.FFmpegError, UnicodeError) as error:
-        raise UnusableVideo(f"{path}: cannot be read as a video ({said(error)})") from None
+        raise UnusableVideo(f"{path}: cannot be read as a video ({error_text(error)})") from None
     with container:
         cover = av.stream.Disposition.attached_pic
         streams = [stream for stream in container.streams.video if not stream.disposition & cover]
@@ -191,7 +191,7 @@ def open_video(path: Path, decoding: Decoding) -> Iterator[VideoReader]:
 
 @contextmanager
 def refused_by_ffmpeg(path: Path, words: str) -> Iterator[None]:
-    """Let what FFmpeg refuses in the block be a fault of the video ``path``; errors of the system stay what they are.
+    """Raise what FFmpeg refuses in the block as a fault of the video ``path``; the system's errors stay as they are.
 
     Raises:
         UnusableVideo: says ``words`` and what FFmpeg says.
@@ -203,11 +203,11 @@ def refused_by_ffmpeg(path: Path, words: str) -> Iterator[None]:
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise
-        raise UnusableVideo(f"{path}: {words} ({said(error)})") from None
+        raise UnusableVideo(f"{path}: {words} ({error_text(error)})") from None
 
 
-def said(error: Exception) -> str:
-    """Return what FFmpeg, or the system, says of an error, on one line."""
+def error_text(error: Exception) -> str:
+    """Return the text of an error of FFmpeg or of the system, on one line."""
     if isinstance(error, OSError):
         return reason(error)
     return str(getattr(error, "strerror", "") or " ".join(str(error).split()))

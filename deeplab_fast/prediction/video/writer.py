@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Hardly to be told from the pictures that went in. Without B-frames: with them x264 made other bits of the same
-# pictures in one of twenty runs, with one thread too.
+# Visually lossless. No B-frames: with them x264 wrote other bits for the same pictures in one of twenty runs, even with
+# one thread.
 _H264 = {"crf": "18", "preset": "fast", "bf": "0"}
 _MPEG4 = {"flags": "+qscale", "global_quality": str(3 * 118)}  # a quantiser of 3, in FFmpeg's unit
 _MPEG4_FINEST = 65535  # units a second of its time stamps at most
@@ -45,7 +45,7 @@ def open_output(path: Path, source: Path, comment: str) -> Iterator["OutputConta
         container.metadata["comment"] = comment
         yield container
     except BaseException:
-        with suppress(Exception):  # of a file that is thrown away, the error that led here is told
+        with suppress(Exception):  # the file is thrown away; what led here is the error to report
             container.close()
         raise
     with refused_by_ffmpeg(source, f"its {path.suffix} file cannot be completed"):
