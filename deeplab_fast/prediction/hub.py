@@ -64,18 +64,19 @@ def push(
         the URL of the commit, or of the pull request.
 
     Raises:
-        UserError: huggingface_hub is not installed, the repository holds files of another kind, or it cannot be
-            written.
+        UserError: huggingface_hub is not installed, the repository holds files of another kind, somebody
+            else pushed to it meanwhile, or it cannot be written.
     """
     hub = _hub(f"{repository}:")
     try:
         api = hub.HfApi(token=token, library_name="deeplab_fast")
         name = api.create_repo(repository, private=private, exist_ok=True).repo_id
-        there = api.list_repo_files(name, revision=branch)
+        before = api.repo_info(name, revision=branch)
+        there = [file.rfilename for file in before.siblings or ()]
         with tempfile.TemporaryDirectory() as text:
             folder = Path(text)
             for file in {DESCRIPTION, CARD}.intersection(there):
-                api.hf_hub_download(name, file, revision=branch, local_dir=folder)
+                api.hf_hub_download(name, file, revision=before.sha, local_dir=folder)
             refuse_other_files(there, read_description(folder), name)
             save(folder)
             done = api.upload_folder(
@@ -84,6 +85,7 @@ def push(
                 commit_message=commit_message,
                 revision=branch,
                 create_pr=create_pr,
+                parent_commit=before.sha,  # what somebody pushes meanwhile is not written over
                 allow_patterns=list(FILES),
             )
     except UserError:

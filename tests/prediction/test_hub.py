@@ -106,6 +106,20 @@ def test_a_card_that_somebody_changed_stays(hub, segment, unnamed):
     assert "README.md" not in json.loads(hub.repositories["owner/net"][-1]["config.json"])["sha256"]
 
 
+def test_what_somebody_pushes_meanwhile_is_not_written_over(hub, segment, monkeypatch):
+    segment.push_to_hub("owner/net")
+    save, edited = segment._save, {"README.md": b"# Edited\n"}
+
+    def slow(*args):
+        save(*args)
+        hub.repositories["owner/net"].append(hub.repositories["owner/net"][-1] | edited)
+
+    monkeypatch.setattr(segment, "_save", slow)
+    with pytest.raises(UserError, match=r"owner/net: cannot be pushed to the Hub \(.*412"):
+        segment.push_to_hub("owner/net")
+    assert hub.repositories["owner/net"][-1]["README.md"] == b"# Edited\n"
+
+
 def test_another_s_repository_is_not_written_over(hub, segment):
     for files in ({"config.json": b'{"model_type": "segformer"}'}, {"model.safetensors": b"x"}):
         hub.repositories["owner/other"] = [files]
