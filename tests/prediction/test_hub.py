@@ -120,6 +120,12 @@ def test_what_somebody_pushes_meanwhile_is_not_written_over(hub, segment, monkey
     assert hub.repositories["owner/net"][-1]["README.md"] == b"# Edited\n"
 
 
+def test_figures_of_other_weights_make_no_repository(hub, segment, tmp_path):
+    with pytest.raises(UserError, match=r"none\.json: cannot be read"):
+        segment.push_to_hub("owner/new", metrics=tmp_path / "none.json")
+    assert hub.requests == []
+
+
 def test_another_s_repository_is_not_written_over(hub, segment):
     for files in ({"config.json": b'{"model_type": "segformer"}'}, {"model.safetensors": b"x"}):
         hub.repositories["owner/other"] = [files]
