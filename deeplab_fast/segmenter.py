@@ -1,6 +1,5 @@
 """A trained model as a function of images."""
 
-import dataclasses
 import logging
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -11,10 +10,7 @@ from typing import Any, Self, overload
 import numpy as np
 
 from .config import (
-    CheckpointConfig,
-    DeviceConfig,
     EvalConfig,
-    ModelConfig,
     SegmenterConfig,
     TrainConfig,
     validate_evaluation,
@@ -25,7 +21,7 @@ from .data.classes import own_names
 from .distributed import World
 from .errors import Interrupted, UserError
 from .evaluation.inference import stored_flags
-from .evaluation.labelled import Evaluation, Labelled, evaluate_labelled
+from .evaluation.labelled import Evaluation, Labelled, evaluate_labelled, flags_of_segmenter
 from .evaluation.palette import palette
 from .model.weights import write_folder
 from .ops import keep_folds
@@ -204,7 +200,7 @@ class Segmenter:
         Raises:
             UserError: a flag or the data are of no use; says why.
         """
-        given = flags_of(EvalConfig, flags, _evaluation_flags())
+        given = flags_of(EvalConfig, flags, flags_of_segmenter())
         own = {name: getattr(self.config, name) for name in (*stored_flags(SegmenterConfig), *_LOADED)}
         decided = {name for name in ("scales_type", "flip", "window") if own[name]}
         device = self._network.device
@@ -233,7 +229,7 @@ class Segmenter:
             UserError: files of another kind are in the way, such as a run's, nothing can be written, or the metrics
                 are of other weights.
         """
-        return self._save(Path(folder), Path(folder).name, metrics)
+        return self._save(Path(folder), Path(folder).name, self._figures(metrics))
 
     def push_to_hub(
         self,
@@ -267,9 +263,10 @@ class Segmenter:
         """
         if not is_repository(repo_id):
             raise UserError(f"repo_id={repo_id}: expected OWNER/NAME")
+        figures = self._figures(metrics)  # before a repository is made for them
         return push(
             repo_id,
-            lambda folder: self._save(folder, repo_id, metrics),
+            lambda folder: self._save(folder, repo_id, figures),
             commit_message=commit_message,
             private=private,
             token=token,
@@ -277,10 +274,12 @@ class Segmenter:
             create_pr=create_pr,
         )
 
-    def _save(self, folder: Path, place: str, metrics: Metrics | None) -> Path:
-        model, names = self._network.model, self.names if own_names(self.names) else ()
-        figures = None if metrics is None else read_metrics(metrics, weights_digest(model))
-        tensors = {key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}
+    def _figures(self, metrics: Metrics | None) -> dict[str, Any] | None:
+        return None if metrics is None else read_metrics(metrics, weights_digest(self._network.model))
+
+    def _save(self, folder: Path, place: str, figures: dict[str, Any] | None) -> Path:
+        names = self.names if own_names(self.names) else ()
+        tensors = {key: tensor.detach().cpu() for key, tensor in self._network.model.state_dict().items()}
         stored = as_json({name: getattr(self.config, name) for name in stored_flags(SegmenterConfig)})
         write_folder(folder, tensors, stored, names, model_card(self.config, names, place, figures))
         return folder
@@ -299,10 +298,3 @@ class Segmenter:
             )
             for image, (classes, scored) in zip(images, self._network.score(images), strict=True)
         ]
-
-
-def _evaluation_flags() -> list[str]:
-    """Return the flags of an evaluation that do not concern what a Segmenter has decided: network, device, files."""
-    decided = {field.name for c in (ModelConfig, DeviceConfig, CheckpointConfig) for field in dataclasses.fields(c)}
-    decided |= {"compile", "report", "process_timeout"}
-    return [field.name for field in dataclasses.fields(EvalConfig) if field.name not in decided - {"precision"}]

@@ -12,10 +12,10 @@ from .flags import AUTO, choices_of, validate
 
 
 def flags_of(config_class: type, keywords: Mapping[str, Any], known: Collection[str] | None = None) -> dict[str, Any]:
-    """Return keywords as flags of ``config_class``: lists as tuples, paths as text, ``auto`` and switches as it has
-    them.
+    """Return keywords as checked flags of ``config_class``.
 
-    ``known``: the flags that are taken, default all.
+    Lists become tuples, paths text; ``auto`` and switches get the values that ``config_class`` has for them.
+    ``known``: the flags that are taken; default: all.
 
     Raises:
         UserError: a keyword is no such flag, or its value is not one that the flag takes.

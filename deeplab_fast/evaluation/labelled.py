@@ -1,5 +1,6 @@
-"""An evaluation on labelled data from its flags to its record: that of the command line and of a Segmenter."""
+"""Evaluation on labelled data, from its flags to its record, for the command line and for a Segmenter."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import EvalConfig
+from ..config import CheckpointConfig, DeviceConfig, EvalConfig, ModelConfig
 from ..data.classes import class_names, own_names
 from ..data.open_records import open_records
 from ..data.remote import RecordCache, Records, find_records
@@ -78,6 +79,13 @@ def evaluate_labelled(
         made_from["labelled_pixels"] = scores.confusion.sum(1).tolist()
         record = {**as_record(config, protocol, scores, labelled.names), "provenance": made_from}
     return Evaluation(scores, labelled.names, protocol, record)
+
+
+def flags_of_segmenter() -> list[str]:
+    """Return the flags of an evaluation that a Segmenter takes: its network, device and files are decided already."""
+    decided = {field.name for c in (ModelConfig, DeviceConfig, CheckpointConfig) for field in dataclasses.fields(c)}
+    decided |= {"compile", "report", "process_timeout"}
+    return [field.name for field in dataclasses.fields(EvalConfig) if field.name not in decided - {"precision"}]
 
 
 def _open_source(config: EvalConfig, data_file: Records) -> Source:

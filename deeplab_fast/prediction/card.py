@@ -45,8 +45,8 @@ def model_card(config: SegmenterConfig, names: Sequence[str], place: str, metric
         f"Semantic segmentation: {rest}. Made with deeplab_fast {deeplab_fast.__version__}.",
         f"## Use\n\n{_USE.format(json.dumps(place, ensure_ascii=False))}",
         *(["## Classes\n\n" + _classes(names)] if names else []),
-        "## How images are seen\n\n" + _protocol(config),
-        *([] if metrics is None else ["## Figures\n\n" + _figures(metrics)]),
+        "## Preprocessing\n\n" + _protocol(config),
+        *([] if metrics is None else ["## Evaluation\n\n" + _figures(metrics)]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -58,8 +58,8 @@ def _classes(names: Sequence[str]) -> str:
 def _protocol(config: SegmenterConfig) -> str:
     whole = f"The longest side is resized to {config.crop_size} pixels (bilinear) and the rest of the square padded."
     windows = (
-        f" Images with a side of more than {config.window} pixels are seen in windows of that size, which overlap by"
-        f" {config.overlap:g} of their side at least."
+        f" Images with a side of more than {config.window} pixels are segmented in windows of that size, which overlap"
+        f" by at least {config.overlap:g} of their side."
     )
     views = f"Scales {_listed(config.scales)}{', mirrored too' if config.flip else ''}."
     means = f"Means {_listed(config.mean_rgb)} and deviations {_listed(config.std_rgb)}, RGB, of values from 0 to 255."

@@ -20,9 +20,9 @@ def is_repository(name: str) -> bool:
 
 
 def fetch(repository: str, revision: str | None = None, token: Token = None) -> Path:
-    """Return the folder, in the Hub's own cache, with a repository's network; what is there is not downloaded again.
+    """Return the folder in the Hub's own cache that holds a repository's network; download it if it is not there.
 
-    ``config.json`` and ``model.safetensors`` are fetched, of one commit, and no other file: no pickle.
+    Only ``config.json`` and ``model.safetensors`` are fetched, both of one commit, and so never a pickle.
 
     Raises:
         UserError: huggingface_hub is not installed, or the repository, its revision or its network cannot be had.
@@ -38,7 +38,7 @@ def fetch(repository: str, revision: str | None = None, token: Token = None) -> 
             library_name="deeplab_fast",
         )
     except Exception as error:  # of the Hub, of HTTP, of the file system
-        raise UserError(f"{where} cannot be fetched from the Hugging Face Hub ({_words(error, revision)})") from None
+        raise UserError(f"{where} it cannot be fetched from the Hugging Face Hub ({_words(error, revision)})") from None
     folder = Path(found)
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{repository}: the repository has no {WEIGHTS}; expected one that push_to_hub wrote")
@@ -55,26 +55,28 @@ def push(
     branch: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Push what ``save`` writes into a folder, in one commit, to a repository that is made if need be.
+    """Push what ``save`` writes into a folder, in one commit, to a repository, which is created if need be.
 
-    ``save`` finds the model card and ``config.json`` of the repository in the folder, so that a card that somebody
-    changed stays.
+    The folder already holds the repository's model card and ``config.json``, so that ``save`` can tell whether somebody
+    edited the card.
 
     Returns:
-        the URL of the commit.
+        the URL of the commit, or of the pull request.
 
     Raises:
-        UserError: huggingface_hub is not installed, the repository holds files of another kind, or it takes none.
+        UserError: huggingface_hub is not installed, the repository holds files of another kind, somebody
+            else pushed to it meanwhile, or it cannot be written.
     """
     hub = _hub(f"{repository}:")
     try:
         api = hub.HfApi(token=token, library_name="deeplab_fast")
         name = api.create_repo(repository, private=private, exist_ok=True).repo_id
-        there = api.list_repo_files(name, revision=branch)
+        before = api.repo_info(name, revision=branch)
+        there = [file.rfilename for file in before.siblings or ()]
         with tempfile.TemporaryDirectory() as text:
             folder = Path(text)
             for file in {DESCRIPTION, CARD}.intersection(there):
-                api.hf_hub_download(name, file, revision=branch, local_dir=folder)
+                api.hf_hub_download(name, file, revision=before.sha, local_dir=folder)
             refuse_other_files(there, read_description(folder), name)
             save(folder)
             done = api.upload_folder(
@@ -83,6 +85,7 @@ def push(
                 commit_message=commit_message,
                 revision=branch,
                 create_pr=create_pr,
+                parent_commit=before.sha,  # what somebody pushes meanwhile is not written over
                 allow_patterns=list(FILES),
             )
     except UserError:

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..storage.mask_folder import MaskFolder
 from .batches import segment_files
 from .inputs import Item
-from .network import Network
+from .network import Network, is_out_of_memory
 from .products import Products
 from .video.frames import segment_video
 from .video.reader import UnusableVideo
@@ -26,8 +26,8 @@ def count(number: int, noun: str) -> str:
 class Tally:
     """The progress of a prediction.
 
-    ``noun``: what there is, ``image``, ``video``, or ``file`` where there are both. ``before``: done by earlier runs.
-    ``done``: with those; ``items`` are the same. ``bad``: what is to be said of each that could not be segmented.
+    ``noun``: what is segmented, ``image``, ``video``, or ``file`` where there are both. ``items``: those that are done;
+    ``before`` of them were done by earlier runs. ``bad``: a line for each that could not be segmented.
     """
 
     total: int
@@ -85,4 +85,8 @@ def segment_into(
                 tally.items.add(item)
             except UnusableVideo as error:
                 tally.bad.append(str(error))
+            except Exception as error:  # elsewhere than in the network: a frame that is decoded, drawn or encoded
+                if not is_out_of_memory(error):
+                    raise
+                tally.bad.append(f"{item.path}: not enough memory for it")
             progress.update()

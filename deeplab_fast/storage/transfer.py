@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tqdm import tqdm
 
@@ -21,6 +21,7 @@ from .remote import RemoteFile
 
 TIMEOUT_S = 30.0  # without a byte
 CHUNK = 1 << 16
+_RESERVED = "%/:=&?~#+!$,;'@()*[]"  # these stay as they are in a URL
 _MAY_PASS = (408, 416, 425, 429)  # and all from 500 on
 _ABSENT = (403, 404, 410)  # a store that may not be listed says 403 of what it does not have
 _LASTING = (ssl.SSLCertVerificationError, FileNotFoundError, IsADirectoryError, PermissionError)
@@ -96,7 +97,9 @@ def _chunk(response: Any, partial: Partial) -> bytes:
 
 def _request(url: str, have: int, validator: str) -> urllib.request.Request:
     url, user = _without_user(url)
-    request = urllib.request.Request(url, headers={"User-Agent": "deeplab_fast", "Accept-Encoding": "identity"})
+    request = urllib.request.Request(
+        _quoted(url), headers={"User-Agent": "deeplab_fast", "Accept-Encoding": "identity"}
+    )
     if user:
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
     if have:
@@ -110,6 +113,12 @@ def _without_user(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     return (parts._replace(netloc=host).geturl(), unquote(user)) if at else (url, "")
+
+
+def _quoted(url: str) -> str:
+    """Return a URL with what no URL contains, such as spaces and umlauts, written in per cent signs."""
+    parts = urlsplit(url)
+    return parts._replace(path=quote(parts.path, _RESERVED), query=quote(parts.query, _RESERVED)).geturl()
 
 
 def _check_continued(headers: Any, partial: Partial) -> None:
@@ -137,9 +146,8 @@ def _begin(url: str, headers: Any, remote: RemoteFile, partial: Partial) -> None
 
 @contextmanager
 def _opened(url: str, have: int, partial: Partial) -> Iterator[Any]:
-    is_object = urlsplit(url).scheme in OBJECT_SCHEMES
     try:
-        if is_object:
+        if urlsplit(url).scheme in OBJECT_SCHEMES:
             response: Any = StoredObject(url, have, partial.validator)
         else:
             response = _opener().open(_request(url, have, partial.validator), timeout=TIMEOUT_S)
@@ -167,7 +175,9 @@ def _failed(error: Exception) -> TransferFailed:
         unknown_host = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME
         may_pass = not (unknown_host or isinstance(cause, _LASTING))
         return TransferFailed(public(reason(cause)), may_pass, isinstance(cause, FileNotFoundError))
-    may_pass = isinstance(cause, http.client.HTTPException) and not isinstance(cause, http.client.InvalidURL)
+    if isinstance(cause, http.client.InvalidURL | ValueError):  # whose words may hold a part of a password or query
+        return TransferFailed("not a URL that can be read", may_pass=False)
+    may_pass = isinstance(cause, http.client.HTTPException)
     return TransferFailed(" ".join(public(str(cause)).split()) or type(cause).__name__, may_pass)
 
 

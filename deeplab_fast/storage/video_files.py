@@ -3,10 +3,17 @@
 import importlib.util
 import os
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".3gp")
 INSTALL = "needs the package av; pip install 'deeplab_fast[video]'"
+
+# FFmpeg's names of the containers that these suffixes stand for, and of the bare streams that go by .mpg and .m4v.
+# Others, such as its lists of files and its playlists, would have it read files that nobody named.
+_FORMATS = "mov,matroska,avi,mpeg,mpegts,asf,mpegvideo,m4v,h264,hevc"
 
 _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"  # of Matroska and WebM: the file's head, and all the rest
 
@@ -26,14 +33,23 @@ def file_url(path: str | os.PathLike[str]) -> str:
     return f"file:{os.fspath(path)}"
 
 
+def open_video_file(path: str | os.PathLike[str]) -> "InputContainer":
+    """Open a video file with PyAV, to read it and no other file.
+
+    Raises:
+        av.FFmpegError: it cannot be read, or is no container that :data:`VIDEO_SUFFIXES` stands for.
+    """
+    import av
+
+    return av.open(file_url(path), options={"protocol_whitelist": "file", "format_whitelist": _FORMATS})
+
+
 def read_comment(path: Path) -> str:
     """Return the comment in a video file's metadata; empty where it has none or cannot be read."""
     if not can_read_videos():
         return ""
-    import av
-
     try:
-        with av.open(file_url(path), options={"protocol_whitelist": "file"}) as container:
+        with open_video_file(path) as container:
             return str(container.metadata.get("comment", ""))
     except Exception:  # whatever a damaged file makes FFmpeg say
         return ""

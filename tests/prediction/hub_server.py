@@ -96,6 +96,8 @@ class Handler(BaseHTTPRequestHandler):
             )
         if what == "commit":
             added = [json.loads(line) for line in body.splitlines()]
+            if added[0]["value"].get("parentCommit", hub.sha(number)) != hub.sha(number):
+                return self._fail(412, "PreconditionFailed")
             new = {
                 one["value"]["path"]: base64.b64decode(one["value"]["content"]) for one in added if one["key"] == "file"
             }

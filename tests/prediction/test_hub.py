@@ -74,7 +74,7 @@ def test_a_revision_is_taken_as_it_was(hub, repository, unnamed):
     assert deeplab_fast.Segmenter.from_pretrained("owner/net", **FLAGS).names == ("class 0", "class 1", "class 2")
     for revision in ("v1", hub.sha(0)):
         assert deeplab_fast.Segmenter.from_pretrained("owner/net", revision=revision, **FLAGS).names == tuple(NAMES)
-    with pytest.raises(UserError, match=r"owner/net: no such folder here, and cannot be fetched .*no revision v7\)"):
+    with pytest.raises(UserError, match=r"owner/net: no such folder here, and it cannot be fetched .*no revision v7\)"):
         deeplab_fast.Segmenter.from_pretrained("owner/net", revision="v7", **FLAGS)
 
 
@@ -106,6 +106,26 @@ def test_a_card_that_somebody_changed_stays(hub, segment, unnamed):
     assert "README.md" not in json.loads(hub.repositories["owner/net"][-1]["config.json"])["sha256"]
 
 
+def test_what_somebody_pushes_meanwhile_is_not_written_over(hub, segment, monkeypatch):
+    segment.push_to_hub("owner/net")
+    save, edited = segment._save, {"README.md": b"# Edited\n"}
+
+    def slow(*args):
+        save(*args)
+        hub.repositories["owner/net"].append(hub.repositories["owner/net"][-1] | edited)
+
+    monkeypatch.setattr(segment, "_save", slow)
+    with pytest.raises(UserError, match=r"owner/net: cannot be pushed to the Hub \(.*412"):
+        segment.push_to_hub("owner/net")
+    assert hub.repositories["owner/net"][-1]["README.md"] == b"# Edited\n"
+
+
+def test_figures_of_other_weights_make_no_repository(hub, segment, tmp_path):
+    with pytest.raises(UserError, match=r"none\.json: cannot be read"):
+        segment.push_to_hub("owner/new", metrics=tmp_path / "none.json")
+    assert hub.requests == []
+
+
 def test_another_s_repository_is_not_written_over(hub, segment):
     for files in ({"config.json": b'{"model_type": "segformer"}'}, {"model.safetensors": b"x"}):
         hub.repositories["owner/other"] = [files]
@@ -119,7 +139,7 @@ def test_a_repository_without_a_network_and_a_hub_that_is_down(hub, monkeypatch)
     with pytest.raises(UserError, match=r"owner/empty: the repository has no model\.safetensors"):
         deeplab_fast.Segmenter.from_pretrained("owner/empty", **FLAGS)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(UserError, match=r"owner/empty2: no such folder here, and cannot be fetched.*refused"):
+    with pytest.raises(UserError, match=r"owner/empty2: no such folder here, and it cannot be fetched.*refused"):
         deeplab_fast.Segmenter.from_pretrained("owner/empty2", **FLAGS)
 
 

@@ -92,10 +92,30 @@ def test_hosts_and_schemes_that_are_not_there(segment, server):
         ("https://h.org/d/s%C3%BCd%20see.jpg", "süd see.jpg"),
         ("https://h.org/a%2F..%2Fb%00.jpg", "b_.jpg"),
         ("https://h.org/..", "image"),
+        ("http://[bad/a.png", "a.png"),
+        ("https://h.org/a.png?key=hush hush/b.png", "a.png"),
+        ("https://h.org/a b.png?key=hush", "a b.png"),
+        (f"https://h.org/{'ü' * 300}.png", f"{'ü' * 90}.png"),
     ],
 )
 def test_names(url, name):
     assert RemoteImage(url, 1).name == name
+
+
+@pytest.mark.parametrize("name", ["ü b.png", "%C3%BC%20b.png", "ü b.png?key=hüsh hush", "ü b.png?key=\x01"])
+def test_what_no_url_contains_is_escaped(segment, server, name):
+    server.files["/%C3%BC%20b.png"] = png(40, 60)
+    assert np.array_equal(segment(f"{server.url}/{name}").image, picture(40, 60))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[bad/a.png?key=hush", "http://h:x/a.png?key=hush", "http://me:hush/sh?@127.0.0.1:9/a.png"]
+)
+def test_a_url_that_cannot_be_read_is_one_line_without_secrets(segment, run, url, capsys):
+    with pytest.raises(UserError, match=r"cannot be downloaded \(http://.*: not a URL that can be read\)") as caught:
+        segment(url)
+    assert run(url) == 1
+    assert "hush" not in str(caught.value) + capsys.readouterr().err
 
 
 @pytest.fixture
@@ -136,6 +156,13 @@ def test_predict_takes_a_list_with_urls_and_goes_on_where_one_fails(run, server,
     server.files["/none.png"] = png(20, 20)
     assert run(photos / "list.txt", "--batch_size=2") == 1
     assert "1 of 5 images could not be segmented" in capsys.readouterr().err
+
+
+def test_a_name_too_long_for_a_file_is_shortened(run, server, tmp_path):
+    path = f"/{'x' * 300}.png"
+    server.files[path] = png(40, 60)
+    assert run(server.url + path, "--save=probabilities") == 0
+    assert (tmp_path / f"out/{'x' * 180}_probabilities.npz").is_file()
 
 
 def test_two_images_of_one_name_are_refused_before_any_work(run, server, photos):

@@ -112,12 +112,32 @@ def test_files_of_another_kind_are_not_replaced(segment, tmp_path, name):
     target = tmp_path / "run"
     target.mkdir()
     (target / name).write_text('{"train_dir": "run"}')
-    with pytest.raises(UserError, match=f"run: holds {name} of another kind; expected a folder without"):
+    with pytest.raises(
+        UserError, match=f"run: holds {name} of another kind; expected none, or those of an earlier save"
+    ):
         segment.save_pretrained(target)
     assert content(target) == {name: b'{"train_dir": "run"}'}
+    (target / name).unlink()
+    (target / "README.md").mkdir()
+    with pytest.raises(UserError, match=r"README\.md: is a folder; expected the file to write"):
+        segment.save_pretrained(target)
+    assert [path.name for path in target.iterdir()] == ["README.md"]
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file is not a folder"):
         segment.save_pretrained(tmp_path / "file")
+
+
+def test_links_are_replaced_and_what_they_point_to_stays(segment, unnamed, folder, tmp_path):
+    """Such as those of the Hub's cache."""
+    kept = {}
+    for name in FILES:
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+        kept[name] = (tmp_path / name).read_bytes()
+    deeplab_fast.Segmenter(unnamed, **FLAGS).save_pretrained(folder)
+    assert {name: (tmp_path / name).read_bytes() for name in FILES} == kept
+    assert not any((folder / name).is_symlink() for name in FILES)
+    assert deeplab_fast.Segmenter(folder, **FLAGS).names[0] == "class 0"
 
 
 def test_a_save_that_was_interrupted_is_told_and_made_again(segment, tmp_path, monkeypatch, folder):
@@ -173,7 +193,7 @@ def test_the_card_says_how_it_is_used_and_escapes_names(tmp_path, tiny):
     assert "| 0 | a\\|b # c |" in card
     assert "| 1 | &lt;b> |" in card
     assert "resized to 65 pixels" in card
-    assert "Figures" not in card
+    assert "Evaluation" not in card
 
 
 def test_tensors_are_those_of_the_network(folder):

@@ -1,4 +1,4 @@
-"""A network as a folder, in the form that the Hugging Face Hub has: weights, what they are of, and a model card.
+"""A network as a folder of the form that the Hugging Face Hub has: weights, their description and a model card.
 
 ``config.json`` holds the configuration, the classes' names and the SHA-256 of the files beside it.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from deeplab_fast.errors import UserError
 from deeplab_fast.runtime import versions
 from deeplab_fast.storage.checkpoint import BEST
-from deeplab_fast.storage.files import check_folder, make_folder, reason, replace_file, write_json
+from deeplab_fast.storage.files import check_file, check_folder, make_folder, reason, replace_file, write_json
 
 from .read import WeightFile, read_weights
 from .save import save_as
@@ -93,21 +93,25 @@ def write_folder(
 ) -> None:
     """Write a network and its model card into ``folder``, whose weights are equal to ``tensors`` when read back.
 
-    ``config`` holds JSON values, tuples as lists; ``names`` are the classes'. An earlier network of such a folder is
-    replaced, and its card where nobody changed it since; another's card stays.
+    ``config`` holds JSON values, tuples as lists; ``names`` are the classes'. An earlier network in such a folder is
+    replaced, and its card if nobody edited it since; any other card stays.
 
     Raises:
         UserError: files of another kind are in the way, or nothing can be written.
     """
     check_folder(folder, str(folder))
     make_folder(folder, str(folder))
+    for name in FILES:
+        check_file(folder / name, str(folder / name))
     before = read_description(folder)
     refuse_other_files([name for name in FILES if (folder / name).exists()], before, str(folder))
+    takes_card = _takes_card(folder / CARD, before)
     if before is None:  # a folder that is not written to its end can be told by this
         write_json(folder / DESCRIPTION, {"format": _FORMAT + _VERSION})
     save_as("safetensors", tensors, config, folder / WEIGHTS, names)
     digests = {WEIGHTS: _sha256(folder / WEIGHTS)}
-    if _write_card(folder / CARD, card, before):
+    if takes_card:
+        _write_card(folder / CARD, card)
         digests[CARD] = _sha256(folder / CARD)
     content = {"format": _FORMAT + _VERSION, "config": dict(config), **({"names": list(names)} if names else {})}
     write_json(folder / DESCRIPTION, {**content, "sha256": digests, "versions": versions()})
@@ -122,19 +126,22 @@ def refuse_other_files(there: Collection[str], before: Mapping[str, Any] | None,
     others = [name for name in (DESCRIPTION, WEIGHTS) if name in there]
     if before is None and others:
         found = " and ".join(others)
-        raise UserError(f"{where}: holds {found} of another kind; expected a folder without, or an earlier save")
+        raise UserError(f"{where}: holds {found} of another kind; expected none, or those of an earlier save")
 
 
-def _write_card(path: Path, card: str, before: Mapping[str, Any] | None) -> bool:
-    """Write a model card unless there is one that this program did not write; return whether it was written."""
+def _takes_card(path: Path, before: Mapping[str, Any] | None) -> bool:
+    """Tell whether a model card may be written: unless there is one that this program did not write; says so."""
     digests = (before or {}).get("sha256")
     known = digests.get(CARD) if isinstance(digests, dict) else None
     if path.exists() and _sha256(path) != known:
         logger.info("%s: stays as it is, since it was not written here or was changed", path)
         return False
+    return True
+
+
+def _write_card(path: Path, card: str) -> None:
     with replace_file(path) as partial:
         partial.write_text(card, encoding="utf-8", errors="replace")  # names may hold halves of characters
-    return True
 
 
 def _sha256(path: Path) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import UserError
-from ...storage.video_files import file_url
-from .reader import said
+from ...storage.video_files import open_video_file
+from .reader import error_text
 
 
 def read_classes(path: Path) -> Iterator[tuple[float, bytes]]:
@@ -17,9 +17,9 @@ def read_classes(path: Path) -> Iterator[tuple[float, bytes]]:
     import av
 
     try:
-        with av.open(file_url(path)) as container:
+        with open_video_file(path) as container:
             for packet in container.demux(video=0):
                 if packet.pts is not None:  # the last one has none, and no bytes
                     yield float(packet.pts * packet.time_base), bytes(packet)
     except av.FFmpegError as error:
-        raise UserError(f"{path}: cannot be read ({said(error)})") from None
+        raise UserError(f"{path}: cannot be read ({error_text(error)})") from None

@@ -37,7 +37,7 @@ def segment_frames(
 def segment_video(
     network: Network, made: Products, folder: MaskFolder, path: Path, stem: Path, batch_size: int
 ) -> None:
-    """Segment a video into the files that ``folder`` holds of one by its ``stem``: all of them, or none.
+    """Segment a video into its files in ``folder``, whose names begin with ``stem``: all of them, or none.
 
     Raises:
         UnusableVideo: it cannot be read to its end, or memory is not enough for a frame.
@@ -51,7 +51,7 @@ def segment_video(
     with open_video(path, network.protocol.decoding) as video, folder.open_video(stem) as targets:
         with ExitStack() as files:
             classes = files.enter_context(open_classes(targets[0], video, comment))
-            overlays = [files.enter_context(open_overlay(path, video, comment)) for path in targets[1:]]
+            overlays = [files.enter_context(open_overlay(target, video, comment)) for target in targets[1:]]
             segmented = segment_frames(network, path, video.frames(), batch_size)
             bar = {"desc": path.name, "total": video.frames_expected, "unit": "frame", "leave": False}
             for frame, found in tqdm(segmented, **bar, disable=None):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ...errors import UserError
 from ...ops import Decoding
 from ...storage.files import reason
-from ...storage.video_files import INSTALL, can_read_videos, file_url, is_cut_short
+from ...storage.video_files import INSTALL, can_read_videos, is_cut_short, open_video_file
+from .timeline import Timeline
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -70,14 +71,14 @@ class VideoReader:
 
     @property
     def frames_expected(self) -> int | None:
-        """Number of frames as the file says, or by its duration; None where it does not say."""
+        """Number of frames that the file states, or that follows from its duration; None where it states neither."""
         if self.stream.frames:
             return self.stream.frames
         return round(self.container.duration / 1_000_000 * self.rate) if self.container.duration else None
 
     @property
     def begin(self) -> Fraction:
-        """Seconds that are taken from all time stamps: a recording of a broadcast begins at 0, too."""
+        """Seconds to subtract from all time stamps, so that a recording of a broadcast begins at 0, too."""
         return Fraction(max(0, self.container.start_time or 0), 1_000_000)
 
     @property
@@ -89,37 +90,48 @@ class VideoReader:
     def frames(self) -> Iterator[Frame]:
         """Yield each frame; holds no more of them than the decoder does.
 
-        Time stamps increase: one that does not is put behind the one before.
+        Time stamps increase, as :class:`.timeline.Timeline` has them.
 
         Raises:
             UnusableVideo: it is damaged, or its pictures have more pixels than they may, or become larger or smaller.
         """
-        import av
         from av.video.reformatter import VideoReformatter
 
         scaler, offset = VideoReformatter(), round(self.begin / self.time_base)
-        number, last, packets, first = 0, None, 0, None
+        timeline, usual = Timeline(self.time_base), round(1 / self.rate / self.time_base)
+        first: tuple[int, ...] | None = None
+        for number, decoded in enumerate(self._decoded()):
+            pts = round(number / self.rate / self.time_base) if decoded.pts is None else decoded.pts - offset
+            frame = self._frame(number, timeline.place(pts, usual), decoded, scaler)
+            first = first or frame.image.shape
+            self._check_like_first(frame, first)
+            yield frame
+
+    def _decoded(self) -> Iterator["VideoFrame"]:
+        """Yield each frame as it is stored; raise :class:`UnusableVideo` where one is damaged or the end is missing."""
+        import av
+
+        number, packets = 0, 0
         try:
             for packet in self.container.demux(self.stream):
-                packets += packet.size > 0
+                is_flush = packet.dts is None and not packet.size  # the last one, which empties the decoder
+                packets += not is_flush
+                if not packet.size and not is_flush:  # a frame that was dropped: the one before is shown on
+                    continue
                 for decoded in packet.decode():
                     if decoded.is_corrupt:
                         raise UnusableVideo(f"{self.path}: frame {number} is damaged")
-                    pts = round(number / self.rate / self.time_base) if decoded.pts is None else decoded.pts - offset
-                    last = pts if last is None else max(pts, last + 1)
-                    frame = self._frame(number, last, decoded, scaler)
-                    self._check_like_first(frame, first or frame.image.shape)
-                    first = frame.image.shape
-                    yield frame
+                    yield decoded
                     number += 1
         except av.FFmpegError as error:
-            raise UnusableVideo(f"{self.path}: frame {number} cannot be decoded ({said(error)})") from None
+            raise UnusableVideo(f"{self.path}: frame {number} cannot be decoded ({error_text(error)})") from None
         self._check_end(number, packets)
 
     def _frame(self, number: int, pts: int, decoded: "VideoFrame", scaler: "VideoReformatter") -> Frame:
         _check_size(decoded.width, decoded.height, self.path, self.decoding)
         source = self.matrix if decoded.colorspace == _UNSPECIFIED else None
-        image: Any = scaler.reformat(decoded, format="rgb24", src_colorspace=source).to_ndarray()
+        with refused_by_ffmpeg(self.path, f"frame {number} cannot be made RGB"):
+            image: Any = scaler.reformat(decoded, format="rgb24", src_colorspace=source).to_ndarray()
         matrix = display_matrix(decoded) if self.decoding.apply_exif else _AS_STORED
         aspect = self.stream.sample_aspect_ratio or None
         if aspect and _swaps_sides(matrix):
@@ -159,9 +171,11 @@ def open_video(path: Path, decoding: Decoding) -> Iterator[VideoReader]:
     try:
         if is_cut_short(path):
             raise UnusableVideo(f"{path}: is cut short; expected a whole video")
-        container = av.open(file_url(path), options={"protocol_whitelist": "file"})
+        container = open_video_file(path)
+    except av.ArgumentError:  # of a format that is not on the list
+        raise UnusableVideo(f"{path}: cannot be read as a video (its content is of another format)") from None
     except (OSError, av.FFmpegError, UnicodeError) as error:
-        raise UnusableVideo(f"{path}: cannot be read as a video ({said(error)})") from None
+        raise UnusableVideo(f"{path}: cannot be read as a video ({error_text(error)})") from None
     with container:
         cover = av.stream.Disposition.attached_pic
         streams = [stream for stream in container.streams.video if not stream.disposition & cover]
@@ -177,7 +191,7 @@ def open_video(path: Path, decoding: Decoding) -> Iterator[VideoReader]:
 
 @contextmanager
 def refused_by_ffmpeg(path: Path, words: str) -> Iterator[None]:
-    """Let what FFmpeg refuses in the block be a fault of the video ``path``; errors of the system stay what they are.
+    """Raise what FFmpeg refuses in the block as a fault of the video ``path``; the system's errors stay as they are.
 
     Raises:
         UnusableVideo: says ``words`` and what FFmpeg says.
@@ -189,11 +203,11 @@ def refused_by_ffmpeg(path: Path, words: str) -> Iterator[None]:
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise
-        raise UnusableVideo(f"{path}: {words} ({said(error)})") from None
+        raise UnusableVideo(f"{path}: {words} ({error_text(error)})") from None
 
 
-def said(error: Exception) -> str:
-    """Return what FFmpeg, or the system, says of an error, on one line."""
+def error_text(error: Exception) -> str:
+    """Return the text of an error of FFmpeg or of the system, on one line."""
     if isinstance(error, OSError):
         return reason(error)
     return str(getattr(error, "strerror", "") or " ".join(str(error).split()))

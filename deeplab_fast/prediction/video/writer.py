@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Hardly to be told from the pictures that went in. Without B-frames: with them x264 made other bits of the same
-# pictures in one of twenty runs, with one thread too.
+# Visually lossless. No B-frames: with them x264 wrote other bits for the same pictures in one of twenty runs, even with
+# one thread.
 _H264 = {"crf": "18", "preset": "fast", "bf": "0"}
 _MPEG4 = {"flags": "+qscale", "global_quality": str(3 * 118)}  # a quantiser of 3, in FFmpeg's unit
 _MPEG4_FINEST = 65535  # units a second of its time stamps at most
@@ -31,10 +31,11 @@ _TAGS = {1: 1, 4: 4, 5: 6, 7: 7, 9: 9}  # AVColorSpace of a matrix of swscale
 
 
 @contextmanager
-def open_output(path: Path, comment: str) -> Iterator["OutputContainer"]:
-    """Open a video to write; it is whole where the block succeeds.
+def open_output(path: Path, source: Path, comment: str) -> Iterator["OutputContainer"]:
+    """Open a video to write, made from the video ``source``; it is whole where the block succeeds.
 
     Raises:
+        UnusableVideo: what is in it does not make a file of this kind.
         OSError: it cannot be written.
     """
     import av
@@ -44,10 +45,11 @@ def open_output(path: Path, comment: str) -> Iterator["OutputContainer"]:
         container.metadata["comment"] = comment
         yield container
     except BaseException:
-        with suppress(Exception):  # of a file that is thrown away, the error that led here is told
+        with suppress(Exception):  # the file is thrown away; what led here is the error to report
             container.close()
         raise
-    container.close()
+    with refused_by_ffmpeg(source, f"its {path.suffix} file cannot be completed"):
+        container.close()
 
 
 @dataclass
@@ -131,7 +133,7 @@ def open_overlay(path: Path, video: VideoReader, comment: str) -> Iterator[Overl
         UnusableVideo, OSError: as :meth:`OverlayVideo.write`.
     """
     with ExitStack() as closing:
-        target = OverlayVideo(closing.enter_context(open_output(path, comment)), video, closing)
+        target = OverlayVideo(closing.enter_context(open_output(path, video.path, comment)), video, closing)
         yield target
         target.finish()
 
@@ -176,7 +178,7 @@ def open_classes(path: Path, video: VideoReader, comment: str) -> Iterator[Class
     """Open a MOV of the classes of ``video``; it is whole where the block succeeds.
 
     Raises:
-        OSError: it cannot be written.
+        UnusableVideo, OSError: as :meth:`ClassesVideo.write`.
     """
-    with open_output(path, comment) as container:
+    with open_output(path, video.path, comment) as container:
         yield ClassesVideo(container, video)
