@@ -14,9 +14,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 
+from tests.ops.interpreter import speed_up
+
 os.environ.setdefault("TQDM_DISABLE", "1")
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before a kernel is decorated; 'fused=on' then runs on the CPU
+    speed_up()
 
 REPO = Path(__file__).parent.parent
 
