@@ -23,7 +23,7 @@ STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 @pytest.fixture(scope="module")
 def model(builtin):
-    """A shallow network of random weights, scaled so that every class is predicted somewhere and flips and scales matter."""
+    """Random weights, few layers, scaled so that every class is predicted somewhere and flips and scales matter."""
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         shallow = resnet.Architecture(resnet.BasicBlock, (1, 1, 1, 1))

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parent.parent / "deeplab_fast"
 
 # Each layer may import itself and those below it. Siblings on one line do not know each other.
