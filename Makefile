@@ -30,9 +30,11 @@ $(STAMP): $(PACKAGE)
 	@$(call PIP,'deeplab_fast[dev]')
 	@touch $@
 	@$(SAY_MISSING)
+	@echo "to use it in this shell: source $(BIN)/activate"
 
 demo: $(PACKAGE)
 	$(BIN)/python -m deeplab_fast.train
+	@echo "to use it in this shell: source $(BIN)/activate"
 
 # Two at a time: most of the time Triton's interpreter runs, on one core.
 test: setup

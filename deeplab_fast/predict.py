@@ -73,8 +73,8 @@ class PredictConfig(SegmenterConfig):
         "With --save=probabilities: of this class alone, by number or name, as NAME_probability.png, 255 for 1.",
     )
     overlay: float = flag(0.5, "Opacity of the classes' colours over the image; 0: no overlay.", minimum=0, maximum=1)
-    clear: bool = flag(False, "Leave class 0 as the image is.")
-    outlines: bool = flag(False, "Give the regions of all classes but 0 an edge of their full colour.")
+    clear: bool = flag(True, "Leave class 0 as the image is.")
+    outlines: bool = flag(True, "Give the regions of all classes but 0 an edge of their full colour.")
     legend: bool = flag(False, "Add the colours and names of an image's classes below it.")
     palette: str = flag(
         "",

@@ -139,6 +139,10 @@ class Segmenter:
         how = {name: getattr(config, name) for name in ("device_target", "precision", "fused")}
         return cls(best, **how)
 
+    def __repr__(self) -> str:
+        """Say which file it is of, and for how many classes."""
+        return f"Segmenter({self.config.ckpt_path!r}: {self.config.backbone}, {len(self.names)} classes)"
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the classes by number; ``class 0``, ... where the checkpoint has none."""

@@ -33,7 +33,7 @@ def next_commands(config: TrainConfig, best: Path) -> list[str]:
     data = [f"--{name}={public(value)}" for name, value in held_out.items() if value]
     commands = [["predict", weights, "--input=FOLDER", "--output=masks"], ["export", weights, "--output=model.onnx"]]
     if data:
-        commands.insert(0, ["eval", weights, *data, "--scales_type=1", "--flip=True"])
+        commands.insert(0, ["eval", weights, *data])
     return [shlex.join(["python", "-m", f"deeplab_fast.{name}", *rest]) for name, *rest in commands]
 
 

@@ -1,7 +1,6 @@
-"""Draw a small data set: trees and houses on a meadow, ``images/*.jpg`` and ``masks/*.png``, the same at each run.
+"""Draw a small data set, the same at each run: trees and houses on a meadow, 80 pictures of 160 x 120 pixels.
 
-``python examples/make_shapes.py mine`` writes 80 pictures of 160 x 120 pixels into ``mine``.
-"""
+``python examples/make_shapes.py mine`` writes them into ``mine/images`` and ``mine/masks``."""
 
 import sys
 from pathlib import Path
@@ -53,6 +52,7 @@ def main(root: Path, count: int = 80) -> None:
         image.save(root / f"images/{index:03}.jpg", quality=92)
         mask.save(root / f"masks/{index:03}.png")
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    print(f"{count} images with their masks in {root}")
 
 
 if __name__ == "__main__":

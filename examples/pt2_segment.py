@@ -19,14 +19,16 @@ else:
     extra = {"deeplab_fast.json": ""}
     network = torch.export.load(model, extra_files=extra).module()
     about = json.loads(extra["deeplab_fast.json"])
-names, longest = json.loads(about["class_names"]), int(about["crop_size"])
+if (about["input_kind"], about["output_kind"]) != ("uint8", "classes"):
+    sys.exit(f"{model}: expected a file of export --input_kind=uint8 --output_kind=classes")
+names, side = json.loads(about["class_names"]), int(about["crop_size"])
 
 image = Image.open(photo).convert("RGB")
-scale = longest / max(image.size)
-width, height = (max(17, round(side * scale)) for side in image.size)
-small = image.resize((width, height), Image.Resampling.BILINEAR)
-pixels = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8)
-classes = network(pixels.view(1, height, width, 3))[0]
+width, height = (max(1, round(n * side / max(image.size))) for n in image.size)
+square = Image.new("RGB", (side, side), tuple(round(mean) for mean in json.loads(about["mean_rgb"])))
+square.paste(image.resize((width, height), Image.Resampling.BILINEAR))
+pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
+classes = network(pixels.view(1, side, side, 3))[0, :height, :width]
 result = Image.frombytes("L", (width, height), bytes(classes.flatten().tolist()))
 result.resize(image.size, Image.Resampling.NEAREST).save(target)
 for number in classes.unique().tolist():

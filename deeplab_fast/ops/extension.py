@@ -1,13 +1,16 @@
 """The only import of the compiled extension; keeps the reason where it, or a part of it, is not there."""
 
 import importlib
+import sys
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from ..runtime.switches import environment_switch
 
+_PACKAGE = Path(__file__).resolve().parents[1]
 _PARTS = ("JPEG", "PNG", "deflate", "CUDA", "GEMM")
 _MISSING = "missing: "
 
@@ -24,7 +27,15 @@ def load() -> tuple[ModuleType | None, str]:
     try:
         return importlib.import_module("deeplab_fast._C"), ""
     except ImportError as error:
-        return None, f"not built or not loadable ({error}); build it with 'pip install .' where a C++17 compiler is"
+        if (hidden := _hidden_package()) is not None:
+            return None, f"the source in {_PACKAGE} hides the installed {hidden}, which has it; run from another folder"
+        return None, f"not built or not loadable ({error}); build it with 'pip install -e .' where a C++17 compiler is"
+
+
+def _hidden_package() -> Path | None:
+    """Return another copy of this package on Python's path that has its extension, or None."""
+    copies = (Path(entry, _PACKAGE.name).resolve() for entry in sys.path)
+    return next((copy for copy in copies if copy != _PACKAGE and any(copy.glob("_C.*"))), None)
 
 
 @lru_cache(maxsize=1)

@@ -44,7 +44,8 @@ def main(argv: list[str]) -> int:
         held_out = open_records(val_data_file, "val_data_file")
     elif config.val_data_lst:
         held_out = list_source(config.data_root, config.val_data_lst, must_exist=False)
-    config = replace(config, **described_flags(flags, data_file, config.data_lst, root_of_names(config)))
+    described = described_flags(flags, data_file, config.data_lst, root_of_names(config))
+    config = replace(config, **described)
     validate(config)
     names = class_names(config.num_classes, data_file, config.data_lst, root_of_names(config))
     if held_out is not None:
@@ -55,6 +56,11 @@ def main(argv: list[str]) -> int:
     )
     findings.problems[:0] = [*verify_shards(source), *verify_shards(held_out)]
     print(_as_text(findings, names, config.num_classes, config.ignore_label))
+    if "num_classes" not in {**flags, **described} and (found := _classes_found(findings, config)) < config.num_classes:
+        print(
+            f"labels hold 0 to {found - 1}, and nothing says how many classes there are: if these are all,"
+            f" --num_classes={found}, or their names in classes.txt"
+        )
     for problem in findings.problems[:_SHOWN]:
         print(f"problem: {problem}")
     if len(findings.problems) > _SHOWN:
@@ -65,6 +71,12 @@ def main(argv: list[str]) -> int:
         samples = findings.samples + findings.held_out
         raise UserError(f"{count} problem{plural} in {samples} samples would break training")
     return 0
+
+
+def _classes_found(findings: Findings, config: CheckConfig) -> int:
+    """Return one more than the largest class that has a pixel."""
+    present = np.flatnonzero(findings.pixels[: config.num_classes])
+    return int(present[-1]) + 1 if len(present) else config.num_classes
 
 
 def _as_text(findings: Findings, names: list[str], num_classes: int, ignore_label: int) -> str:

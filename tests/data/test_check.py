@@ -4,6 +4,8 @@ from PIL import Image
 
 from deeplab_fast.data.check import check_source, suggested_weights
 from deeplab_fast.data.sources import folder_source, list_source
+from deeplab_fast.errors import UserError
+from deeplab_fast.prepare.check import main
 
 
 @pytest.fixture
@@ -47,6 +49,15 @@ def test_every_kind_of_problem_names_its_file(own):
     ):
         assert any(name in p and words in p for p in problems), (name, problems)
     assert any("map its colours to class numbers first" in p for p in problems)
+
+
+def test_it_counts_classes_that_nothing_else_counts(own, capsys):
+    flags = [f"--image_dir={own / 'images'}", f"--label_dir={own / 'labels'}"]
+    with pytest.raises(UserError):  # 21 classes by default, 18 of them absent
+        main(flags)
+    assert "labels hold 0 to 2, and nothing says how many" in capsys.readouterr().out
+    assert main([*flags, "--num_classes=3"]) == 0
+    assert "labels hold" not in capsys.readouterr().out
 
 
 def test_notes(own):

@@ -91,7 +91,7 @@ def test_a_fixed_size_is_in_the_file(exported):
 
 @pytest.mark.parametrize("example", ["onnx_segment.py", "pt2_segment.py"])
 def test_the_examples_segment_without_this_package(request, exported, checkpoints, photos, tmp_path, example):
-    """Both resize a photo to the crop size, which is the protocol but for the padding."""
+    """Both resize a photo to the crop size and pad it to the square, as the protocol does."""
     if example.startswith("onnx"):
         file = request.getfixturevalue("onnx_file")
     else:
@@ -103,7 +103,10 @@ def test_the_examples_segment_without_this_package(request, exported, checkpoint
     picture = Image.open(photo)
     scale = 97 / max(picture.size)
     small = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BILINEAR)
-    classes = original(checkpoints["recipe"], torch.from_numpy(np.array(small))[None]).argmax(1)[0]
+    square = Image.new("RGB", (97, 97), (124, 116, 104))
+    square.paste(small)
+    square = torch.from_numpy(np.array(square))[None]
+    classes = original(checkpoints["recipe"], square).argmax(1)[0, : small.height, : small.width]
     expected = Image.fromarray(classes.numpy().astype(np.uint8)).resize(picture.size, Image.Resampling.NEAREST)
     assert (np.array(Image.open(tmp_path / "classes.png")) == np.array(expected)).mean() >= 0.999
     assert len(done.stdout.splitlines()) == len(classes.unique())

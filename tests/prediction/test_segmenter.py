@@ -50,6 +50,10 @@ def test_every_kind_of_image_gives_the_same(segment, tmp_path):
         assert np.array_equal(found.classes, expected)
 
 
+def test_it_says_what_it_is(segment, weights):
+    assert repr(segment) == f"Segmenter({str(weights)!r}: resnet18, {len(segment.names)} classes)"
+
+
 def test_a_list_of_mixed_sizes_in_batches_gives_a_list_in_its_order(weights, segment):
     images = [picture(h, w, i) for i, (h, w) in enumerate([(60, 90), (33, 40), (90, 60), (65, 65), (1, 7)])]
     batched = deeplab_fast.Segmenter(weights, **FLAGS, batch_size=3)

@@ -30,6 +30,9 @@ def run(weights, tmp_path):
     return call
 
 
+PLAIN = ("--clear=False", "--outlines=False")  # colours without edges, which a codec's half of the colours blurs
+
+
 @pytest.fixture
 def clip(tmp_path):
     return videos.write_video(tmp_path / "clip.mp4", videos.pictures(12))
@@ -40,7 +43,7 @@ def made(folder):
 
 
 def test_overlay_and_classes_are_those_of_the_frames_as_images(run, weights, clip, tmp_path, capsys):
-    assert run(clip) == 0
+    assert run(clip, *PLAIN) == 0
     assert "1 video segmented" in capsys.readouterr().out
     assert made(tmp_path / "out") == ["clip.mp4", "clip_classes.mov", "predict.json"]
     times, frames = videos.read_video(clip)
@@ -115,7 +118,7 @@ def test_a_turned_video_is_segmented_and_written_as_it_is_seen(run, weights, tmp
     quarter = [0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30]  # a phone held upright: shown turned to the left
     images = videos.pictures(3)
     videos.write_video(tmp_path / "v.mp4", images, matrix=quarter, aspect=Fraction(2))
-    assert run(tmp_path / "v.mp4") == 0
+    assert run(tmp_path / "v.mp4", *PLAIN) == 0
     _, frames = videos.read_video(tmp_path / "v.mp4")
     _, overlays = videos.read_video(tmp_path / "out/v.mp4")
     segment = deeplab_fast.Segmenter(weights, **CPU)
@@ -162,7 +165,7 @@ def test_the_file_s_colour_matrix_is_kept(run, weights, tmp_path, colorspace):
     videos.write_video(tmp_path / "v.mp4", flat, colorspace=colorspace)
     results = list(deeplab_fast.Segmenter(weights, **CPU).video(tmp_path / "v.mp4"))
     assert all(np.abs(result.image.astype(int) - image).max() <= 4 for result, image in zip(results, flat, strict=True))
-    assert run(tmp_path / "v.mp4", "--overlay=0.01") == 0
+    assert run(tmp_path / "v.mp4", "--overlay=0.01", "--outlines=False") == 0
     with av.open(str(tmp_path / "out/v.mp4")) as container:
         for frame, image in zip(container.decode(video=0), flat, strict=True):
             assert frame.colorspace == {1: 1, 5: 6}[colorspace]
