@@ -6,7 +6,11 @@ import torch
 from tests.ops.interpreter import PatchOnce
 from tests.ops.kernels import DEVICE, needs_kernels
 
-pytestmark = [needs_kernels, pytest.mark.skipif(DEVICE.type == "cuda", reason="a GPU runs the kernels")]
+pytestmark = [
+    pytest.mark.gpu,
+    needs_kernels,
+    pytest.mark.skipif(DEVICE.type == "cuda", reason="a GPU runs the kernels"),
+]
 
 
 def test_the_language_is_replaced_once_a_launch(monkeypatch):

@@ -38,7 +38,7 @@ def test_e9_a_switch_that_says_no_is_off(load):
         assert "switched off" not in load(word)
 
 
-def test_a_source_that_hides_the_installed_package_says_so(load, monkeypatch, tmp_path):
+def test_e9_a_source_that_hides_the_installed_package_says_so(load, monkeypatch, tmp_path):
     """As in a clone after ``pip install .``: Python takes the clone's package, which has no extension."""
     monkeypatch.setitem(sys.modules, "deeplab_fast._C", None)  # as if it were not built
     monkeypatch.setattr("sys.path", ["", str(tmp_path)])
