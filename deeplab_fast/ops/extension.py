@@ -3,6 +3,7 @@
 import importlib
 import sys
 from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
 
@@ -34,8 +35,11 @@ def load() -> tuple[ModuleType | None, str]:
 
 def _hidden_package() -> Path | None:
     """Return another copy of this package on Python's path that has its extension, or None."""
-    copies = (Path(entry, _PACKAGE.name).resolve() for entry in sys.path)
-    return next((copy for copy in copies if copy != _PACKAGE and any(copy.glob("_C.*"))), None)
+    for entry in sys.path:
+        copy = Path(entry, _PACKAGE.name).resolve()
+        if copy != _PACKAGE and any((copy / f"_C{suffix}").is_file() for suffix in EXTENSION_SUFFIXES):
+            return copy
+    return None
 
 
 @lru_cache(maxsize=1)

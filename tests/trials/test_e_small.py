@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,14 @@ def test_e9_a_switch_that_says_no_is_off(load):
 
 
 def test_e9_a_source_that_hides_the_installed_package_says_so(load, monkeypatch, tmp_path):
-    """As in a clone after ``pip install .``: Python takes the clone's package, which has no extension."""
+    """Python takes the package of a clone in which ``pip install .`` was called, and which has no extension."""
     monkeypatch.setitem(sys.modules, "deeplab_fast._C", None)  # as if it were not built
     monkeypatch.setattr("sys.path", ["", str(tmp_path)])
     assert "build it with 'pip install -e .'" in load("")
     (tmp_path / "deeplab_fast").mkdir()
-    (tmp_path / "deeplab_fast/_C.so").touch()
+    (tmp_path / "deeplab_fast/_C.pyi").touch()  # comes with every copy
+    assert "build it with 'pip install -e .'" in load("")
+    (tmp_path / f"deeplab_fast/_C{EXTENSION_SUFFIXES[0]}").touch()
     assert f"hides the installed {tmp_path / 'deeplab_fast'}, which has it; run from another folder" in load("")
 
 
