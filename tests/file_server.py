@@ -119,14 +119,20 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(files: dict[str, bytes]) -> Iterator[FileServer]:
     """Serve ``files``, bytes by path, until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with listening(Handler) as (server, url):
+        server.state = FileServer(files, url)  # type: ignore[attr-defined]
+        yield server.state  # type: ignore[attr-defined]
+
+
+@contextmanager
+def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[tuple[ThreadingHTTPServer, str]]:
+    """Answer requests on this machine until the block ends; gives the server and its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    state = FileServer(files, f"http://127.0.0.1:{server.server_address[1]}")
-    server.state = state  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield state
+        yield server, f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

@@ -3,13 +3,14 @@
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.file_server import listening
 
 TOKEN = "hf_of_the_owner"
 
@@ -141,15 +142,6 @@ def _etag(data: bytes) -> str:
 @contextmanager
 def hub_server() -> Iterator[HubServer]:
     """Run a Hub without repositories until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    hub = HubServer(f"http://127.0.0.1:{server.server_address[1]}")
-    server.hub = hub  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(Handler) as (server, url):
+        server.hub = HubServer(url)  # type: ignore[attr-defined]
+        yield server.hub  # type: ignore[attr-defined]

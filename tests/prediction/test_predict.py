@@ -249,7 +249,7 @@ def test_areas_can_be_asked_for_later_and_probabilities_not_unsaid(run, tmp_path
 
 
 def test_provenance_of_an_earlier_version_is_this_one_s(run, tmp_path, capsys):
-    """What was written before these flags were there is still taken as done, by those that give the same."""
+    """Results from before these flags are still taken as done, by the flags that give the same."""
     run("--clear=False", "--outlines=False")
     flags = json.loads((tmp_path / "out/predict.json").read_text())["provenance"]["flags"]
     assert not {"save", "clear", "outlines", "legend", "palette", "probability_of", "batch_size"} & set(flags)

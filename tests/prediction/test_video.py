@@ -135,7 +135,7 @@ def test_a_turned_video_is_segmented_and_written_as_it_is_seen(run, weights, tmp
 
 @pytest.mark.parametrize(("name", "format", "begin"), [("v.mp4", None, 0), ("v.mts", "mpegts", 3600)])
 def test_sound_is_copied(run, tmp_path, name, format, begin):
-    """That of a broadcast too, whose time stamps do not begin at 0 and whose AAC is packed otherwise."""
+    """So is that of a broadcast, whose time stamps do not begin at 0 and whose AAC is packed otherwise."""
     source = videos.write_video(tmp_path / name, videos.pictures(20), audio="aac", format=format, begin=begin)
     assert run(source, "--batch_size=7") == 0
     expected, found = (videos.read_packets(path, "audio") for path in (source, tmp_path / "out/v.mp4"))

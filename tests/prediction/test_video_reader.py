@@ -40,7 +40,7 @@ def test_a_display_matrix_places_each_pixel(a, b, c, d):
 
 
 def test_memory_holds_a_batch_whatever_the_length(weights, tmp_path, monkeypatch):
-    """Of 200 frames no more than two batches of five are alive at any time."""
+    """No more than two batches of five frames, of 200, are alive at any time."""
     images = videos.pictures(20)
     videos.write_video(tmp_path / "long.mp4", images * 10, codec="mpeg4", time_base=1 / videos.NTSC)
     alive, most = set(), 0

@@ -13,28 +13,15 @@ from deeplab_fast import eval as evaluation
 from deeplab_fast.errors import Interrupted, UserError
 from deeplab_fast.prepare import records
 from deeplab_fast.training import fit as fit_module
-from tests.faults.tiny import make_tiny
-from tests.prediction.networks import NAMES, picture, save_network
+from tests.prediction.networks import NAMES, picture
 from tests.trials.samples import CLASSES, write_samples
 
 FLAGS = {"device_target": "CPU", "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    with pytest.MonkeyPatch.context() as patch:
-        make_tiny(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_samples(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def weights(tiny, tmp_path_factory):
-    return save_network(tmp_path_factory.mktemp("weights") / "best.pt", names=NAMES)
 
 
 @pytest.fixture
