@@ -11,7 +11,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.inference import load_trained
 from deeplab_fast.model import build_model
 from deeplab_fast.model.weights import load_pretrained, read_weights
-from tests.trials.test_c_weights import network_of, with_statistics
+from tests.trials.foreign import network_of, with_statistics
 
 CLASSES = 4
 

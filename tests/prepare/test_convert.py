@@ -17,7 +17,7 @@ from deeplab_fast.model.weights import save as save_module
 from deeplab_fast.predict import PredictConfig
 from deeplab_fast.prepare import main
 from tests.faults.tiny import make_tiny
-from tests.trials.test_c_weights import with_statistics
+from tests.trials.foreign import with_statistics
 
 CLASSES = 3
 

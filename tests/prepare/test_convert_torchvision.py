@@ -15,7 +15,7 @@ from deeplab_fast.model.weights import load_pretrained, read_weights, write_mind
 from deeplab_fast.model.weights.to_torchvision import differences, reasons_not_to_load
 from deeplab_fast.predict import PredictConfig
 from deeplab_fast.prepare import main
-from tests.trials.test_c_weights import with_statistics
+from tests.trials.foreign import with_statistics
 
 CLASSES = 3
 

@@ -1,12 +1,18 @@
-"""A folder of small samples for each trial to break."""
+"""A folder of small samples for each trial to break, and programs that are run on it."""
 
+import importlib
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import torch
 
+from deeplab_fast import cli
+from deeplab_fast.config import ModelConfig
+from deeplab_fast.model import build_model
 from tests.faults.tiny import make_tiny
-from tests.trials.samples import write_samples
+from tests.trials.samples import CLASSES, write_samples
 
 
 @pytest.fixture
@@ -26,3 +32,57 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What the program says, at the level that users see."""
     caplog.set_level(logging.INFO, logger="deeplab_fast")
     return caplog
+
+
+def save_network(path, seed):
+    """A small network of three classes with random weights that give several classes."""
+    torch.manual_seed(seed)
+    model = build_model(ModelConfig(backbone="resnet18", num_classes=CLASSES))
+    config = {"backbone": "resnet18", "num_classes": CLASSES, "crop_size": 33}
+    torch.save({"format": "deeplab_fast.weights/1", "model": model.state_dict(), "config": config}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("networks")
+    return [save_network(folder / name, seed) for seed, name in enumerate(("one.pt", "two.pt"))]
+
+
+class Ended(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self):
+        """The one line that says what is wrong."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+@pytest.fixture
+def call(capsys, monkeypatch):
+    """Run a program as its command line does, in this process."""
+
+    def run(name, *flags):
+        monkeypatch.setattr("sys.argv", [name, *flags])
+        with pytest.raises(SystemExit) as ended:
+            cli.run(importlib.import_module(f"deeplab_fast.{name}").main)
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def predict(call, networks, samples, tmp_path):
+    """Segment the samples' images into ``out``."""
+
+    def run(*flags, network=0, source=samples / "images"):
+        return call(
+            "predict", f"--ckpt_path={networks[network]}", f"--input={source}", f"--output={tmp_path / 'out'}", *flags
+        )
+
+    return run
