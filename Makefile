@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip --verbose --disable-pip-version-check install --progr
 	>>$(LOG) 2>&1 || { tail -n 30 $(LOG); echo "the installation failed; all of its output: $(LOG)"; exit 1; }
 SAY_MISSING := $(BIN)/python -c 'from deeplab_fast.runtime.__main__ import print_missing; print_missing("$(LOG)")'
 
-.PHONY: setup demo test test-reference lint types docs bench asan fuzz format clean
+.PHONY: setup demo test test-reference faults lint types docs bench asan fuzz format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -43,6 +43,10 @@ test: setup
 # The tests, or TESTS="..." of them, with the extension switched off.
 test-reference: setup
 	DEEPLAB_FAST_NO_EXT=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+
+# Every case of every fault: a table of what was tried, survived and lost. `make test` tries a few of each.
+faults: setup
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m fault --all-faults
 
 lint: setup
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ if not torch.cuda.is_available():
     speed_up()
 
 REPO = Path(__file__).parent.parent
+pytest_plugins = ["tests.faults.plugin", "pytester"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
