@@ -25,7 +25,7 @@ class UserError(Exception):
 
 
 class TrainingDiverged(Exception):
-    """The loss became NaN or infinite; training stopped and what was saved before stands.
+    """A loss, its gradients or a weight became NaN or infinite; training stopped, and the state before that is saved.
 
     The command line prints it as ``error: <message>`` and exits with status 1.
     """

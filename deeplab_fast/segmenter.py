@@ -121,7 +121,7 @@ class Segmenter:
 
         Raises:
             UserError: a flag, the data, the weights or the folder are of no use; says why.
-            TrainingDiverged: a loss is NaN or infinite.
+            TrainingDiverged: a loss, its gradients or a weight is NaN or infinite.
             Interrupted: SIGINT or SIGTERM (Ctrl-C) stopped it; the run is saved, and the same call goes on with it.
         """
         if config is not None and flags:

@@ -14,7 +14,7 @@ from deeplab_fast.data.loader import LoaderOptions, open_loader
 from deeplab_fast.data.schedule import Schedule
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.distributed import World
-from deeplab_fast.errors import TrainingDiverged, UserError
+from deeplab_fast.errors import UserError
 from deeplab_fast.model import build_model
 from deeplab_fast.training.loss_log import LossBlock
 from deeplab_fast.training.state import build_state
@@ -105,21 +105,6 @@ def test_a_batch_without_labels_gives_zero_and_leaves_finite_weights(builtin):
     assert all(p.isfinite().all() for p in state.model.parameters())
 
 
-def test_nan_stops_with_the_step_and_the_keys(builtin):
-    state, batches = make(builtin)
-    block = LossBlock(state)
-    batch = next(batches)
-    block.add(train_step(state, [batch]), batch.keys)
-    with torch.no_grad():
-        state.model.backbone.conv1.weight[0, 0, 0, 0] = float("nan")
-    bad = next(batches)
-    block.add(train_step(state, [bad]), bad.keys)
-    records, _ = block.fetch()
-    assert [r["step"] for r in records] == [1]  # what came before is still logged
-    with pytest.raises(TrainingDiverged, match=f"step 2: loss is nan; samples {', '.join(bad.keys)}"):
-        block.check()
-
-
 def status_of_training(monkeypatch, *flags):
     """Exit status of the program, run in this process."""
     monkeypatch.setattr("sys.argv", ["train", *flags])
@@ -136,7 +121,9 @@ def test_divergence_ends_the_program_with_status_1_and_keeps_the_checkpoint(buil
     assert status_of_training(monkeypatch, *flags, "--max_steps=1") == 0
     assert status_of_training(monkeypatch, *flags, "--max_steps=12", "--base_lr=1e30") == 1
     said = capsys.readouterr().err
-    assert "loss is nan; samples 000" in said.splitlines()[-1]
+    assert said.splitlines()[-1].startswith(
+        "error: step 2: its update made weights infinite, or larger than 1e19. A lower"
+    )
     assert "Traceback" not in said
     assert (tmp_path / "deeplab_v3_s16-1_1.pt").exists()
 

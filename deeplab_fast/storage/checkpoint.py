@@ -136,6 +136,14 @@ class CheckpointFolder:
 
         ``step`` counts within the epoch.
         """
+        path = self.add(content, step)
+        paths = self._own(content["run"])
+        if path in paths:  # what is newer is damaged, or of a run that went further: not this one's to count
+            self._remove_oldest(paths[: paths.index(path) + 1])
+        return path
+
+    def add(self, content: dict[str, Any], step: int) -> Path:
+        """Write the numbered checkpoint of ``content``, and remove none."""
         path = self.path(content["epoch"], step)
         there = _facts(path)
         if there is not None and (there.get("epoch"), there.get("step_in_epoch")) != (content["epoch"], step):
@@ -143,9 +151,6 @@ class CheckpointFolder:
             path.rename(kept)
             logger.warning("%s is a copy of another checkpoint; it is now %s", path, kept.name)
         self._write(content, step, path)
-        paths = self._own(content["run"])
-        if path in paths:  # what is newer is damaged, or of a run that went further: not this one's to count
-            self._remove_oldest(paths[: paths.index(path) + 1])
         return path
 
     def _own(self, run: str) -> list[Path]:

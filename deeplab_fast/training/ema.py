@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .optim import move_towards
+
 
 class WeightAverage:
     """``average = decay * average + (1 - decay) * weight`` after each step; buffers are the model's own.
@@ -19,14 +21,17 @@ class WeightAverage:
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: nn.Module, first: bool) -> None:
-        """Take in the model's weights; ``first``: begin with them as they are."""
+    def update(self, model: nn.Module, first: bool, skip: Tensor | None = None) -> None:
+        """Take in the model's weights; ``first``: begin with them as they are.
+
+        Where ``skip`` (0-d, fp32, on the device) is 1 the average stays what it is.
+        """
         ours: list[Tensor] = list(self.module.parameters())
         theirs: list[Tensor] = list(model.parameters())
         if first:
             torch._foreach_copy_(ours, theirs)
         else:
-            torch._foreach_lerp_(ours, theirs, 1 - self.decay)
+            move_towards(ours, theirs, 1 - self.decay, skip)
         for mine, other in _by_dtype(list(self.module.buffers()), list(model.buffers())):
             torch._foreach_copy_(mine, other)
 

@@ -64,7 +64,7 @@ def fit(config: TrainConfig, world: World | None = None) -> Outcome:
 
     Raises:
         UserError: a flag, the data, the weights or the folder are of no use; says why.
-        TrainingDiverged: a loss is NaN or infinite.
+        TrainingDiverged: a loss, its gradients or a weight is NaN or infinite.
         Interrupted: a signal came while the data was waited for, before the first step.
     """
     world = world or World()

@@ -4,17 +4,39 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import TrainingDiverged
-from ..runtime import peak_memory
+from ..runtime import peak_memory, rng_state
 from .optim import learning_rate
 from .state import TrainState
 
 logger = logging.getLogger("deeplab_fast")
+
+
+_LEAST_SCALE = 1e-4  # of fp16: below it gradients of 6e8 still overflow, and every step is left out
+
+
+class Divergence(NamedTuple):
+    """Why training cannot go on, in words, and the last step before that: the state is what it left.
+
+    ``rng``: the generators after it.
+    """
+
+    last_good: int
+    reason: str
+    rng: dict[str, Tensor]
+
+
+class _Pending(NamedTuple):
+    step: int
+    epoch: int
+    lr: float
+    loss: Tensor
+    keys: list[str]
+    rng: dict[str, Tensor]
 
 
 class LossBlock:
@@ -22,8 +44,9 @@ class LossBlock:
 
     def __init__(self, state: TrainState) -> None:
         self.state = state
-        self.pending: list[tuple[int, int, float, Tensor, list[str]]] = []
-        self.diverged: tuple[int, float, list[str]] | None = None
+        self.pending: list[_Pending] = []
+        self.rng = rng_state(state.device)
+        self.divergence: Divergence | None = None
         self.data_s = 0.0
         self.since = time.perf_counter()
 
@@ -31,22 +54,23 @@ class LossBlock:
         """Note the loss (scalar) of the step just done, made from the samples ``keys``."""
         state = self.state
         lr = learning_rate(state.config, state.step - 1, state.total_steps)
-        self.pending.append((state.step, state.epoch, lr, loss, keys))
+        self.pending.append(_Pending(state.step, state.epoch, lr, loss, keys, self.rng))
+        self.rng = rng_state(state.device)
 
     def restart_clock(self) -> None:
         """Leave out of the timing what was done since the last step."""
         self.since, self.data_s = time.perf_counter(), 0.0
 
     def fetch(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Return records of the pending steps, up to the first non-finite loss, and their timing.
+        """Return records of the pending steps, up to one that must not count, and their timing.
 
-        Waits for the device.
+        :attr:`divergence` is set where training cannot go on. Waits for the device.
         """
         state, pending = self.state, self.pending
         self.pending = []
         if not pending:
             return [], {}
-        shares = torch.stack([p[3] for p in pending]).double()
+        shares = torch.stack([one.loss for one in pending]).double()
         losses = state.world.sum(shares.clone()).tolist()
         elapsed = time.perf_counter() - self.since
         steps, images = len(pending), state.config.batch_size * state.config.accumulate_steps * state.world.size
@@ -59,16 +83,28 @@ class LossBlock:
         }
         self.restart_clock()
         self._report_bad_labels(pending)
-        records = []
-        for (step, epoch, lr, _, keys), loss, share in zip(pending, losses, shares.tolist(), strict=True):
-            if not math.isfinite(loss):
-                blamed = [] if math.isfinite(share) else keys  # of the processes whose own share it is
-                self.diverged = (step, loss, [key for part in state.world.gather(blamed) for key in part])
-                break
-            records.append({"step": step, "epoch": epoch, "loss": loss, "lr": lr})
+        good = len(pending) - min(len(pending), int(state.guard.missed))
+        if good < len(pending):
+            self.divergence = self._bad_step(pending[good], losses[good], shares[good].item())
+        elif state.scaler.is_enabled() and state.scaler.get_scale() < _LEAST_SCALE:
+            reason = f"step {state.step}: gradients overflow fp16 at every loss scale down to {_LEAST_SCALE:g}"
+            self.divergence = Divergence(state.step, f"{reason}; expected --precision=bf16 or fp32", self.rng)
+        records = [
+            {"step": one.step, "epoch": one.epoch, "loss": loss, "lr": one.lr}
+            for one, loss in zip(pending[:good], losses, strict=False)
+        ]
         return records, timing
 
-    def _report_bad_labels(self, pending: Sequence[tuple[int, int, float, Tensor, list[str]]]) -> None:
+    def _bad_step(self, one: _Pending, loss: float, share: float) -> Divergence:
+        """Describe the first step whose loss or gradients are no numbers: nothing changed at it, nor after it."""
+        if math.isfinite(loss):
+            what, blamed = f"loss is {loss:g}, but its gradients are not finite", one.keys
+        else:  # the samples of the processes whose own loss it is
+            what, blamed = f"loss is {loss}", [] if math.isfinite(share) else one.keys
+        keys = [key for part in self.state.world.gather(blamed) for key in part]
+        return Divergence(one.step - 1, f"step {one.step}: {what}; samples {', '.join(keys)}", one.rng)
+
+    def _report_bad_labels(self, pending: Sequence[_Pending]) -> None:
         """Warn of invalid labels: the loader refuses files with them; these came another way."""
         config = self.state.config
         count, largest = self.state.criterion.bad.take()
@@ -76,21 +112,10 @@ class LossBlock:
             logger.warning(
                 "steps %d to %d: %d labels are neither a class (0 to %d) nor the ignore label %d, the largest %d;"
                 " they do not count",
-                pending[0][0],
-                pending[-1][0],
+                pending[0].step,
+                pending[-1].step,
                 count,
                 config.num_classes - 1,
                 config.ignore_label,
                 largest,
-            )
-
-    def check(self) -> None:
-        """Raise :class:`TrainingDiverged` where the last :meth:`fetch` met a non-finite loss."""
-        if self.diverged is not None:
-            step, loss, keys = self.diverged
-            if not self.state.world.is_main:
-                raise SystemExit(1)
-            raise TrainingDiverged(
-                f"step {step}: loss is {loss}; samples {', '.join(keys)}. A lower --base_lr, --warmup_steps or"
-                " --clip_grad_norm may help; where continuing ends in the same way, remove the newest checkpoint first"
             )

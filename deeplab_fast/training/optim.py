@@ -44,6 +44,7 @@ class SGD(torch.optim.SGD):
         super().__init__(params, lr=rate, momentum=momentum, weight_decay=weight_decay, fused=True)
         device = self.param_groups[0]["params"][0].device
         self.rate = torch.tensor(rate, dtype=torch.float32, device=device)
+        self.skip: Tensor | None = None  # 0-d, fp32: where it is 1, a step changes nothing
         self._use_rate()
 
     def _use_rate(self) -> None:
@@ -67,31 +68,54 @@ class SGD(torch.optim.SGD):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Do one update of every parameter that has a gradient. ``closure`` is not supported."""
         assert closure is None
+        overflow = getattr(self, "found_inf", None)  # set by torch.amp.GradScaler, and so is grad_scale
+        skip = overflow if self.skip is None else self.skip if overflow is None else self.skip.maximum(overflow)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            orders = [_order(p) for p in params]
             momenta = [self._momentum_of(p) for p in params] if group["momentum"] else []
-            torch._fused_sgd_(
-                [p.permute(order) for p, order in zip(params, orders, strict=True)],
-                [cast(Tensor, p.grad).permute(order).contiguous() for p, order in zip(params, orders, strict=True)],
-                [m.permute(order) for m, order in zip(momenta, orders, strict=bool(momenta))],
-                weight_decay=group["weight_decay"],
-                momentum=group["momentum"],
+            _update(
+                params,
+                [cast(Tensor, p.grad) for p in params],
+                momenta,
                 lr=self.rate,
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-                is_first_step=False,
-                grad_scale=getattr(self, "grad_scale", None),  # set by torch.amp.GradScaler
-                found_inf=getattr(self, "found_inf", None),
+                momentum=group["momentum"],
+                weight_decay=group["weight_decay"],
+                grad_scale=getattr(self, "grad_scale", None),
+                found_inf=skip,
             )
-            torch.autograd.graph.increment_version(params)  # the fused update leaves it was
 
     def _momentum_of(self, parameter: nn.Parameter) -> Tensor:
         state = self.state[parameter]
         if "momentum_buffer" not in state:  # of 0, which makes the first step's the gradient
             state["momentum_buffer"] = torch.zeros_like(parameter)
         return state["momentum_buffer"]
+
+
+def move_towards(tensors: list[Tensor], targets: list[Tensor], share: float, skip: Tensor | None) -> None:
+    """Add ``share * (target - tensor)`` to each tensor, in place; nothing where ``skip`` (0-d, fp32) is 1.
+
+    It is the update of SGD with weight decay 1 and the negated targets as gradients: one pass, and like that update it
+    is left out on the device. For ``share < 0.5`` the bits are those of ``torch.lerp``.
+    """
+    _update(tensors, targets, [], lr=share, momentum=0.0, weight_decay=1.0, maximize=True, found_inf=skip)
+
+
+def _update(
+    params: list[Tensor], gradients: list[Tensor], momenta: list[Tensor], maximize: bool = False, **options: Any
+) -> None:
+    """Do torch's fused update of all ``params``, each in the order in which it lies in memory."""
+    orders = [_order(p) for p in params]
+    torch._fused_sgd_(
+        [p.permute(order) for p, order in zip(params, orders, strict=True)],
+        [g.permute(order).contiguous() for g, order in zip(gradients, orders, strict=True)],
+        [m.permute(order) for m, order in zip(momenta, orders, strict=bool(momenta))],
+        dampening=0.0,
+        nesterov=False,
+        maximize=maximize,
+        is_first_step=False,
+        **options,
+    )
+    torch.autograd.graph.increment_version(params)  # the fused update leaves it was
 
 
 def _order(parameter: Tensor) -> tuple[int, ...]:

@@ -21,8 +21,9 @@ from ..model.layers import span_processes, use_fused
 from ..ops.conv.weight_copies import WeightCopies
 from ..runtime import DTYPES, Precision, keep_precision, restore_rng_state, rng_state, to_channels_last, versions
 from .ema import WeightAverage
+from .guard import Guard, is_finite
 from .loss import Criterion, LossOptions, build_criterion
-from .optim import SGD, build_optimiser
+from .optim import SGD, build_optimiser, learning_rate
 from .resume_elsewhere import check_dealt_alike
 
 logger = logging.getLogger("deeplab_fast")
@@ -56,6 +57,7 @@ class TrainState:
     criterion: Criterion
     optimiser: SGD
     scaler: torch.amp.GradScaler
+    guard: Guard
     average: WeightAverage | None
     copies: WeightCopies | None
     total_steps: int
@@ -81,6 +83,18 @@ class TrainState:
     @property
     def evaluation_model(self) -> nn.Module:
         return self.model if self.average is None else self.average.module
+
+    def is_finite(self) -> bool:
+        """Tell whether weights, statistics and momentum are all numbers. Waits for the device."""
+        momenta = [tensor for one in self.optimiser.state.values() for tensor in one.values()]
+        tensors = [*self.model.state_dict().values(), *momenta]
+        return is_finite([t for t in tensors if t.is_floating_point() and t.numel()])
+
+    def go_back(self, step: int, rng: dict[str, torch.Tensor]) -> None:
+        """Count from ``step`` again, the last one that changed the weights; ``rng``: the generators after it."""
+        self.step = step
+        self.optimiser.set_rate(learning_rate(self.config, max(step - 1, 0), self.total_steps))
+        restore_rng_state(rng, self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as tensors and plain values only."""
@@ -221,6 +235,8 @@ def build_state(
     network: nn.Module = model
     if "compile" in config.speed:
         network = torch.compile(network, dynamic=False, fullgraph=not config.sync_bn)  # type: ignore[assignment]
+    optimiser = build_optimiser(model, config)
+    scaler = torch.amp.GradScaler(device.type, init_scale=config.loss_scale, enabled=config.precision == "fp16")
     return TrainState(
         config=config,
         device=device,
@@ -228,8 +244,9 @@ def build_state(
         model=model,
         network=network,
         criterion=build_criterion(config.num_classes, loss_options, config),
-        optimiser=build_optimiser(model, config),
-        scaler=torch.amp.GradScaler(device.type, init_scale=config.loss_scale, enabled=config.precision == "fp16"),
+        optimiser=optimiser,
+        scaler=scaler,
+        guard=Guard(model, optimiser, scaler, world),
         average=average,
         copies=_weight_copies(model, config),
         total_steps=total_steps,

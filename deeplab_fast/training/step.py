@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,12 @@ def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
 
 
 def update(state: TrainState, batches: Sequence[Batch]) -> Tensor:
-    """Do what the device does in a step (loss: scalar): nothing here depends on a value that it holds."""
+    """Do what the device does in a step (loss: scalar): nothing here depends on a value that it holds.
+
+    A step whose loss or gradients are no numbers changes nothing, nor does any after it (:class:`.guard.Guard`).
+    """
     config, world = state.config, state.world
+    kept = state.guard.keep()
     divisor = world.sum(torch.stack([state.criterion.normaliser(batch.labels) for batch in batches]).sum())
     loss = torch.zeros((), device=state.device)
     for i, batch in enumerate(batches):
@@ -51,17 +56,29 @@ def update(state: TrainState, batches: Sequence[Batch]) -> Tensor:
         share = state.criterion.share(logits, batch.labels, divisor)
         state.scaler.scale(share * world.size).backward()  # the processes' gradients are averaged
         loss += share.detach()
-    if config.clip_grad_norm:
-        state.scaler.unscale_(state.optimiser)
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_grad_norm)
+    state.guard.judge(loss, _gradient_norm(state))
     state.scaler.step(state.optimiser)
     state.scaler.update()
+    state.guard.restore(kept)
     if state.copies is not None:
         state.copies.refresh()
     state.optimiser.zero_grad(set_to_none=True)
     if state.average is not None:
-        state.average.update(state.model, first=state.step == 0)
+        state.average.update(state.model, first=state.step == 0, skip=state.guard.halted)
     return loss
+
+
+def _gradient_norm(state: TrainState) -> Tensor | None:
+    """Clip the gradients where that is asked for; return their norm (scalar), None in fp16: it may overflow there."""
+    clip = state.config.clip_grad_norm
+    if state.scaler.is_enabled() and not clip:
+        return None
+    state.scaler.unscale_(state.optimiser)
+    parameters = [p for p in state.model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([cast(Tensor, p.grad) for p in parameters])
+    if clip:
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    return None if state.scaler.is_enabled() else norm
 
 
 def network_input(batch: Batch, config: TrainConfig) -> Tensor:

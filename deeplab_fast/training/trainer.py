@@ -3,9 +3,10 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 
@@ -17,7 +18,8 @@ from ..data.loader import Loader, LoaderOptions, open_loader
 from ..data.native_loader import GpuAugment
 from ..data.schedule import Schedule
 from ..data.sources import Source
-from ..errors import UserError
+from ..distributed import World
+from ..errors import TrainingDiverged, UserError
 from ..evaluation.evaluator import evaluate
 from ..evaluation.metrics import Scores
 from ..evaluation.protocols import recipe_of
@@ -29,7 +31,7 @@ from ..report.training_page import keep_scores
 from ..runtime import DTYPES, StopRequest, versions
 from ..storage.checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
 from ..storage.log import RunLog
-from .loss_log import LossBlock
+from .loss_log import Divergence, LossBlock
 from .profiling import ProfiledStep
 from .state import TrainState
 from .step import Step, choose_step
@@ -55,7 +57,7 @@ class Trainer:
 
         Raises:
             UserError: a sample cannot be used.
-            TrainingDiverged: a loss is NaN or infinite.
+            TrainingDiverged: a loss, its gradients or a weight is NaN or infinite.
         """
         state, config = self.state, self.state.config
         step, batches = self._open(source, schedule)
@@ -129,18 +131,42 @@ class Trainer:
         records, timing = self.losses.fetch()
         if self.log is not None:
             self.log.steps(records, timing)
-        self.losses.check()
+        if self.losses.divergence is not None:
+            self._end_diverged(self.losses.divergence)
+
+    def _end_diverged(self, found: Divergence) -> NoReturn:
+        """Go back to the last good step, whose state is there still, save it beside all others, and end."""
+        state = self.state
+        state.go_back(found.last_good, found.rng)
+        if state.step > self.saved_step and state.is_finite():
+            self._write(self.checkpoints.add)
+        raise_diverged(state.world, found.reason)
+
+    def _settle(self) -> None:
+        """Wait for the steps done, and find out whether they left what is worth keeping.
+
+        Raises:
+            TrainingDiverged: a weight is no number, though no loss has shown it yet.
+        """
+        self._flush()
+        if not self.state.is_finite():
+            raise_diverged(
+                self.state.world, f"step {self.state.step}: its update made weights infinite, or larger than 1e19"
+            )
 
     def _save(self) -> None:
-        self._flush()
+        self._settle()
         state = self.state
-        write = self.checkpoints.save if _stays(state) else self.checkpoints.save_last
+        self._write(self.checkpoints.save if _stays(state) else self.checkpoints.save_last)
+        self.losses.restart_clock()
+
+    def _write(self, write: Callable[[dict[str, Any], int], Path]) -> None:
+        state = self.state
         with state.world.together(), self.stop.deferred():
             if self.log is not None:
                 self.log.sync()
                 self.log.say(f"saved {write(state.state_dict(), state.step_in_epoch)}, step {state.step}")
         self.saved_at, self.saved_step = time.monotonic(), state.step
-        self.losses.restart_clock()
 
     def _save_and_end(self, error: UserError) -> NoReturn:
         """Save the steps done, then end with an error that every process has."""
@@ -149,7 +175,7 @@ class Trainer:
         self.state.world.end_alike(error)
 
     def _evaluate(self, held_out: Source) -> None:
-        self._flush()
+        self._settle()
         state = self.state
         try:
             scores = self._scores(held_out)
@@ -202,6 +228,21 @@ class Trainer:
         state, config = self.state, self.state.config
         protocol = protocol_record(recipe_of(config), config.ignore_label)
         keep_scores(self.checkpoints.folder, scores, names_of(state), protocol, config.precision, state.step)
+
+
+def raise_diverged(world: World, reason: str) -> NoReturn:
+    """End all processes alike; the main one says why.
+
+    Raises:
+        TrainingDiverged: on the main process.
+        SystemExit: on the others.
+    """
+    if not world.is_main:
+        raise SystemExit(1)
+    raise TrainingDiverged(
+        f"{reason}. A lower --base_lr, --warmup_steps or --clip_grad_norm may help: the same command with one continues"
+        " before that step, or from further back once the newest checkpoint is removed"
+    )
 
 
 def build_loader(config: TrainConfig, source: Source, schedule: Schedule, device: torch.device) -> Loader:

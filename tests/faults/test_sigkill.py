@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tests.conftest import REPO
+from tests.faults.equal import assert_equal
 from tests.trials.samples import write_samples
 
 HERE = Path(__file__).parent
@@ -78,22 +79,6 @@ def without_place(content):
     """All of a checkpoint or configuration but the names that no two runs share."""
     config = {k: v for k, v in content.get("config", {}).items() if k != "train_dir"}
     return {**{k: v for k, v in content.items() if k not in ("run", "train_dir")}, "config": config}
-
-
-def assert_equal(a, b, where=""):
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_equal(a[key], b[key], f"{where}/{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f"{where}/{i}")
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
-    else:
-        assert a == b, where
 
 
 def assert_same_run(folder, expected):

@@ -15,13 +15,19 @@ REPO = Path(__file__).parent.parent.parent
 
 
 def start_all(
-    run: Path, data: Path, *flags: str, count: int = 2, launcher: Sequence[str] = ()
+    run: Path,
+    data: Path,
+    *flags: str,
+    count: int = 2,
+    launcher: Sequence[str] = (),
+    program: Sequence[str] = ("tests.faults.tiny",),
 ) -> list["subprocess.Popen[str]"]:
     """``count`` processes that train on the samples of ``data``; rank by place in the list.
 
-    With a ``launcher`` (arguments of Python) the list holds that one, which starts them.
+    With a ``launcher`` (arguments of Python) the list holds that one, which starts them. ``program``: a module, and its
+    arguments before the flags.
     """
-    command = [sys.executable, *launcher, "-m", "tests.faults.tiny", f"--train_dir={run}", f"--data_root={data}"]
+    command = [sys.executable, *launcher, "-m", *program, f"--train_dir={run}", f"--data_root={data}"]
     command += [f"--data_lst={data / 'train.txt'}", *small("--batch_size=2", "--num_workers=0"), *flags]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
     places = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
