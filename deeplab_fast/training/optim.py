@@ -65,16 +65,19 @@ class SGD(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Do one update of every parameter that has a gradient. ``closure`` is not supported."""
+        """Do one update of every parameter that has a gradient. ``closure`` is not supported.
+
+        What may fail, for it takes memory, comes before any of them is changed, and their versions count up first.
+        """
         assert closure is None
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            orders = [_order(p) for p in params]
-            momenta = [self._momentum_of(p) for p in params] if group["momentum"] else []
+        groups = [(group, *self._tensors_of(group)) for group in self.param_groups]
+        changed = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        torch.autograd.graph.increment_version(changed)  # the fused update leaves it was
+        for group, params, gradients, momenta in groups:
             torch._fused_sgd_(
-                [p.permute(order) for p, order in zip(params, orders, strict=True)],
-                [cast(Tensor, p.grad).permute(order).contiguous() for p, order in zip(params, orders, strict=True)],
-                [m.permute(order) for m, order in zip(momenta, orders, strict=bool(momenta))],
+                params,
+                gradients,
+                momenta,
                 weight_decay=group["weight_decay"],
                 momentum=group["momentum"],
                 lr=self.rate,
@@ -85,7 +88,17 @@ class SGD(torch.optim.SGD):
                 grad_scale=getattr(self, "grad_scale", None),  # set by torch.amp.GradScaler
                 found_inf=getattr(self, "found_inf", None),
             )
-            torch.autograd.graph.increment_version(params)  # the fused update leaves it was
+
+    def _tensors_of(self, group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Return a group's parameters, gradients and momenta, none where it has none, as they lie in memory."""
+        params = [p for p in group["params"] if p.grad is not None]
+        orders = [_order(p) for p in params]
+        momenta = [self._momentum_of(p) for p in params] if group["momentum"] else []
+        return (
+            [p.permute(order) for p, order in zip(params, orders, strict=True)],
+            [cast(Tensor, p.grad).permute(order).contiguous() for p, order in zip(params, orders, strict=True)],
+            [m.permute(order) for m, order in zip(momenta, orders, strict=bool(momenta))],
+        )
 
     def _momentum_of(self, parameter: nn.Parameter) -> Tensor:
         state = self.state[parameter]

@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from .ema import WeightAverage
 from .loss import Criterion, LossOptions, build_criterion
 from .optim import SGD, build_optimiser
 from .resume_elsewhere import check_dealt_alike
+from .undo import BeforeStep
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -68,6 +69,7 @@ class TrainState:
     step: int = 0
     evaluated: int = 0  # step of the last evaluation
     best_miou: float = -1.0
+    before: BeforeStep = field(default_factory=BeforeStep)
 
     @property
     def epoch(self) -> int:

@@ -30,8 +30,10 @@ def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
     The loss is the mean over the labelled pixels of all batches and processes: the divisor is known
     from the labels before the first forward pass. Does not wait for the device.
     """
+    state.before.note(state)
     state.optimiser.set_rate(learning_rate(state.config, state.step, state.total_steps))
     loss = update(state, [batch.to(state.device) for batch in batches])
+    state.before.close()
     state.step += 1
     return loss
 
@@ -102,10 +104,11 @@ class GraphedStep:
         for target, batch in zip(self.inputs, batches, strict=True):
             for there, value in zip(target[:3], batch[:3], strict=True):
                 there.copy_(value, non_blocking=True)
+        loss = torch.empty_like(self.loss)  # before the weights change: nothing after that needs memory
         state.optimiser.set_rate(learning_rate(state.config, state.step, state.total_steps))
         self.graph.replay()
         state.step += 1
-        return self.loss.clone()
+        return loss.copy_(self.loss)
 
     def _beside(self, batches: Sequence[Batch]) -> Tensor:
         """Do an ordinary step, on a stream of its own as recording wants it: one, whose memory all of them use."""
@@ -124,6 +127,7 @@ class GraphedStep:
         Raises:
             UserError: it could not, and was asked for.
         """
+        self.state.before.note(self.state)
         here = [batch.to(self.state.device) for batch in batches]
         self.inputs = [Batch(b.images.clone(), b.labels.clone(), b.extents.clone(), b.keys) for b in here]
         state, graph = self.state, torch.cuda.CUDAGraph()
@@ -147,6 +151,7 @@ class GraphedStep:
             self.failed, self.inputs = True, []
             return False
         self.graph = graph
+        state.before.close()
         return True
 
 
