@@ -16,7 +16,7 @@ LOADER = "deeplab_fast.data.reference_loader:ReferenceLoader._load_one"
         (LOADER, 3, "MemoryError", 2, 1, [("no_native_loader",)]),
         ("deeplab_fast.ops.input.sample_loader:SampleLoader.wait", 2, "RuntimeError", 1, 1, []),
         ("deeplab_fast.evaluation.tally:Tally.add", 1, "RuntimeError", 1, 3, []),
-        ("deeplab_fast.training.trainer:keep_scores", 1, "disk full", 1, 3, []),
+        ("deeplab_fast.training.trainer:keep_scores", 1, "disk full", 2, 3, []),
         ("deeplab_fast.training.trainer:strip_of", 1, "RuntimeError", 1, 3, []),
         ("deeplab_fast.training.step:update", 2, "RuntimeError", 1, 1, []),
         ("deeplab_fast.training.step:update", 2, "UserError", 2, 1, []),
