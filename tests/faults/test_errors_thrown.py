@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.faults.test_memory import saved_step
+from tests.faults.test_memory_ends import saved_step
 
 LOADER = "deeplab_fast.data.reference_loader:ReferenceLoader._load_one"
 
