@@ -213,7 +213,7 @@ struct Target {
   Sample* samples;
 };
 
-enum class Fault { image, label, size, value };
+enum class Fault { image, label, size, value, memory };
 
 // Why a job could not be done. `index` is its place in the target.
 struct Failure {

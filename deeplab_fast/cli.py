@@ -15,7 +15,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from .config.flags import AUTO, choices_of
 from .config.origins import describe_origins
@@ -23,45 +23,61 @@ from .config.other_names import unknown_flag
 from .config.recipes import find_flags
 from .config.urls import public
 from .config.yaml_flags import read_yaml_flags
-from .errors import Interrupted, TrainingDiverged, UserError
+from .errors import Interrupted, TrainingDiverged, UserError, enough_memory
+from .signals import Interruption
 
 logger = logging.getLogger("deeplab_fast")
 
 
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Call ``main`` with the arguments and exit: 0, 2 for a user's mistake, 130 for Ctrl-C, 143 for SIGTERM."""
-    _log_to_stderr()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # until here Ctrl-C ended the imports
+    interruption = Interruption()
     try:
-        status = main(sys.argv[1:]) or 0
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except TrainingDiverged as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 1
+        interruption.listen()  # until here Ctrl-C ended the imports
+        _log_to_stderr()
+        status = _status_of(main)
+        interruption.over = True
     except KeyboardInterrupt as error:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         status = 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
-    except BrokenPipeError:  # the reader of our output has left
-        sys.stderr.close()
-        status = 0
-    except OSError as error:  # a disk or file that fails where nothing better is known to say
-        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "input or output"
-        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
-        status = 2
-    _let_go_of_stdout()
+    interruption.over = True
+    _let_go_of(sys.stdout)
+    _let_go_of(sys.stderr)
     sys.exit(status)
 
 
-def _let_go_of_stdout() -> None:
+def _status_of(main: Callable[[list[str]], int | None]) -> int:
+    """Call ``main`` and return the exit status; a mistake is said in one line."""
+    try:
+        with enough_memory("this program", "less to do at once, or a machine with more memory"):
+            status = main(sys.argv[1:]) or 0
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        return _say(f"error: {error}", 2)
+    except TrainingDiverged as error:
+        return _say(f"error: {error}", 1)
+    except BrokenPipeError:  # the reader of our output has left
+        return 0
+    except OSError as error:  # a disk or file that fails where nothing better is known to say
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "input or output"
+        return _say(f"error: {where}: {error.strerror or error}", 2)
+
+
+def _say(line: str, status: int = 0) -> int:
+    """Print a line to stderr, whose reader may have left; returns ``status``."""
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
+    return status
+
+
+def _let_go_of(stream: TextIO) -> None:
     """Throw away what cannot be printed, or Python would fail on it once more as it ends."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _LogFormat(logging.Formatter):

@@ -1,7 +1,10 @@
 """Errors that are the user's to mend: shown as one line, without a traceback."""
 
+import errno
 import signal
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # controls, halves of characters, ends of lines
 
@@ -24,6 +27,10 @@ class UserError(Exception):
         super().__init__(_printable(message))
 
 
+class OutOfMemory(UserError):
+    """The memory of the host or of a GPU was not enough; says for what, and which flag makes it enough."""
+
+
 class TrainingDiverged(Exception):
     """A loss, its gradients or a weight became NaN or infinite; training stopped, and the state before that is saved.
 
@@ -32,8 +39,59 @@ class TrainingDiverged(Exception):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A second signal asked a run to stop at once. The command line exits with status 128 + its number."""
+    """A signal asked a program to end, or a run to stop at once.
+
+    The command line exits with status 128 + its number.
+    """
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
         self.number = number
+
+
+# Of torch on a CPU, of CUDA and its libraries, and of the system; a thread, too, that cannot be had for its stack.
+_OUT_OF_MEMORY = (
+    *("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc"),
+    *("can't start new thread", "resource temporarily unavailable"),
+    *("could not create a primitive", "could not execute a primitive"),  # oneDNN, for its code or its scratch space
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that the memory of the host or of a GPU was not enough."""
+    if isinstance(error, UserError):
+        return False
+    if isinstance(error, MemoryError) or any(c.__name__ == "OutOfMemoryError" for c in type(error).__mro__):
+        return True  # torch's, by its name: nothing heavy is imported here
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+def pass_on_memory(error: Exception) -> None:
+    """Raise MemoryError where memory was not enough: it says nothing of the file that was being read then."""
+    if is_out_of_memory(error):
+        raise MemoryError(_first_line(error)) from None
+
+
+@contextmanager
+def enough_memory(what: str, advice: str) -> Iterator[None]:
+    """Let the block, or the function that this decorates, end in one line where memory is not enough for it.
+
+    Raises:
+        OutOfMemory: it was not; says ``what`` it was for, and that ``advice`` was expected.
+    """
+    try:
+        yield
+        return
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        said = _first_line(error)
+    # Not within the handler: the error holds the frames, and they what was allocated.
+    raise OutOfMemory(f"{what}: out of memory ({said}); expected {advice}")
+
+
+def _first_line(error: Exception) -> str:
+    """Return what an error says, short: torch adds advice over many lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -7,7 +7,7 @@ from torch import nn
 from .cli import parse_flags, run
 from .config import EvalConfig, validate, validate_evaluation, validate_image
 from .distributed import process_group, world_from_environment
-from .errors import UserError
+from .errors import UserError, enough_memory
 from .evaluation.inference import load_trained
 from .evaluation.labelled import Labelled, evaluate_labelled
 from .evaluation.metrics_file import deliver, image_rows, metrics_name, open_report
@@ -32,6 +32,7 @@ EPILOG = """example: python -m deeplab_fast.eval --ckpt_path=ckpt/best.pt --data
  checkpoint unless given."""
 
 
+@enough_memory("evaluation", "a smaller --batch_size, --window or --num_workers")
 def main(argv: list[str]) -> int:
     """Evaluate as the flags say, in every process that torchrun started; return the exit status."""
     world = world_from_environment()

@@ -6,11 +6,10 @@ from .cli import parse_flags, run
 from .config import validate_image
 from .config.export import ExportConfig, validate_export
 from .config.flags import validate
-from .errors import UserError
+from .errors import UserError, enough_memory
 from .evaluation.inference import load_trained
 from .exporting.save import save
 from .model.weights import save_as
-from .runtime import sigterm_interrupts
 from .storage.checkpoint import BEST
 from .storage.files import check_file
 
@@ -30,6 +29,7 @@ def check_output(path: Path, ckpt_path: str) -> None:
         raise UserError(f"--output={path}: is the checkpoint itself; expected another file")
 
 
+@enough_memory("export", "a smaller --size or --batch_size, or smaller --check_images")
 def main(argv: list[str]) -> int:
     """Export as the flags say; return the exit status."""
     flags = parse_flags(ExportConfig, argv, "deeplab_fast.export", DESCRIPTION)
@@ -42,12 +42,11 @@ def main(argv: list[str]) -> int:
     path = Path(given.output)
     check_output(path, given.ckpt_path)
     trained = load_trained(ExportConfig, flags)
-    with sigterm_interrupts():
-        if given.format == "mindspore":
-            save_as("mindspore", trained.model.state_dict(), {}, path)
-            agreement = "weights equal when read back"
-        else:
-            agreement = save(trained, path)
+    if given.format == "mindspore":
+        save_as("mindspore", trained.model.state_dict(), {}, path)
+        agreement = "weights equal when read back"
+    else:
+        agreement = save(trained, path)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB, {agreement}")
     return 0
 

@@ -14,7 +14,7 @@ import torch
 from .cli import parse_flags, run
 from .config import PRECISIONS, SegmenterConfig, flag, validate
 from .data.classes import class_numbers
-from .errors import UserError
+from .errors import UserError, enough_memory
 from .prediction.colours import class_colours
 from .prediction.inputs import Item, check_targets, find_inputs, without_results, without_unreadable
 from .prediction.into_folder import Tally, count, segment_into
@@ -28,7 +28,6 @@ from .runtime import (
     keep_precision,
     resolve_precision,
     select_device,
-    sigterm_interrupts,
     versions,
 )
 from .storage.files import check_folder
@@ -145,6 +144,7 @@ def check_kinds(items: Sequence[Item], save: Sequence[str]) -> None:
         raise UserError(f"--save={kind}: is of images alone; {video} is a video")
 
 
+@enough_memory("prediction", "a smaller --batch_size or --window")
 def main(argv: list[str]) -> int:
     """Segment images as the flags say; return the exit status."""
     flags = parse_flags(PredictConfig, argv, "deeplab_fast.predict", DESCRIPTION)
@@ -180,12 +180,9 @@ def main(argv: list[str]) -> int:
     pending = [item for item in items if item not in tally.items]
     again = "run again without --overwrite" if config.overwrite and not found.conflicts else "run again"
     try:
-        with sigterm_interrupts():
-            segment_into(folder, network, made, pending, tally, config.batch_size)
-            done = [item for item in items if item in tally.items]
-            write_summaries(
-                summaries, Masks(out, done, network.names, network.protocol.decoding), config.polygon_format
-            )
+        segment_into(folder, network, made, pending, tally, config.batch_size)
+        done = [item for item in items if item in tally.items]
+        write_summaries(summaries, Masks(out, done, network.names, network.protocol.decoding), config.polygon_format)
         if found.conflicts and not tally.bad:
             folder.describe(**facts)  # not before: what was not made again yet is another's
     except UserError as error:

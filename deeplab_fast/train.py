@@ -9,7 +9,7 @@ from .config import TrainConfig
 from .config.recipes import recipe_names
 from .config.urls import public
 from .distributed import world_from_environment
-from .errors import UserError
+from .errors import UserError, enough_memory
 from .runtime import select_device
 from .training.fit import fit
 from .training.presets import resolve
@@ -37,6 +37,10 @@ def next_commands(config: TrainConfig, best: Path) -> list[str]:
     return [shlex.join(["python", "-m", f"deeplab_fast.{name}", *rest]) for name, *rest in commands]
 
 
+@enough_memory(
+    "training",
+    "a smaller --batch_size, --crop_size or --num_workers",
+)
 def main(argv: list[str]) -> int:
     """Train as the command line says; return the exit status."""
     world = world_from_environment()

@@ -39,13 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def what_a_program_sets() -> Iterator[None]:
-    """Give the next test the log's handlers and the answer to Ctrl-C as they were: ``cli.run`` sets both."""
+    """Give the next test the log's handlers and the answers to signals as they were: ``cli.run`` sets both."""
     log = logging.getLogger("deeplab_fast")
-    handlers, level, answer = log.handlers, log.level, signal.getsignal(signal.SIGINT)
+    handlers, level = log.handlers, log.level
+    answers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     log.handlers = handlers
     log.setLevel(level)
-    signal.signal(signal.SIGINT, answer)
+    for number, answer in answers.items():
+        signal.signal(number, answer)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ LAYERS = [
     {"ops"},
     {"cli", "distributed", "runtime"},
     {"storage"},
-    {"config"},
+    {"config", "signals"},
     {"errors"},
 ]
 

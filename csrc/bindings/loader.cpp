@@ -62,6 +62,8 @@ const char* name_of(Fault fault) {
       return "size";
     case Fault::value:
       return "value";
+    case Fault::memory:
+      return "memory";
   }
   return "";
 }

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 
 #include "../api.h"
@@ -16,7 +17,10 @@ namespace {
 
 constexpr size_t kMostOpen = 256;  // a process may often open only 1024 files
 
-[[noreturn]] void fail() { throw std::runtime_error(std::strerror(errno)); }
+[[noreturn]] void fail() {
+  if (errno == ENOMEM) throw std::bad_alloc();
+  throw std::runtime_error(std::strerror(errno));
+}
 
 }  // namespace
 

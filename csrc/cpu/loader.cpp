@@ -8,6 +8,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <new>
 #include <thread>
 
 #include "../api.h"
@@ -96,7 +97,7 @@ struct Loader::State {
   Bytes bytes_of(const Extract& extract, std::vector<uint8_t>* buffer);
   void run(Worker& worker, const Batch& batch, size_t job);
   bool run_next(Worker& worker, std::unique_lock<std::mutex>& lock);
-  void work();
+  void work(Worker& worker);
 
   OpenFiles files;
   const CropOptions options;
@@ -110,6 +111,7 @@ struct Loader::State {
   int64_t next_ticket = 0;
   bool stopping = false;
 
+  std::deque<Worker> workers;  // of the threads, one each
   std::vector<std::thread> threads;
   Worker own;  // of the calling thread, where there are no others
   std::atomic<int64_t> read_ns{0}, image_ns{0}, label_ns{0}, augment_ns{0};
@@ -134,7 +136,7 @@ Bytes Loader::State::bytes_of(const Extract& extract, std::vector<uint8_t>* buff
   return bytes;
 }
 
-// Throws Refused.
+// Throws Refused, or std::bad_alloc.
 void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
   const Job& job = batch.jobs[job_index];
   const Target& target = batch.target;
@@ -212,6 +214,8 @@ void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
               target.images + place * 3 * side * side, target.labels + place * side * side);
     }
     if (target.extents != nullptr) write_extent(sample.crop, target.extents + 4 * place);
+  } catch (const std::bad_alloc&) {  // says nothing of the sample
+    throw;
   } catch (const std::exception& error) {
     throw Refused{stage, error.what()};
   }
@@ -222,26 +226,30 @@ void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
   augment_ns += (end - decoded_label).count();
 }
 
-// Does the first waiting task, with the lock released meanwhile; false where there is none.
+// Does the first waiting task, with the lock released meanwhile; false where there is none. Throws nothing:
+// in a thread that would end the process. So no memory is taken for a failure (`submit` did).
 bool Loader::State::run_next(Worker& worker, std::unique_lock<std::mutex>& lock) {
   if (tasks.empty()) return false;
   const Task task = std::move(tasks.front());
   tasks.pop_front();
   lock.unlock();
-  std::unique_ptr<Failure> failure;
+  Failure failure{task.batch->places[task.job], Fault::memory, {}};
+  bool failed = true;
   try {
     run(worker, *task.batch, task.job);
-  } catch (const Refused& refused) {
-    failure = std::make_unique<Failure>(Failure{task.batch->places[task.job], refused.fault, refused.text});
+    failed = false;
+  } catch (Refused& refused) {
+    failure.fault = refused.fault;
+    failure.text = std::move(refused.text);
+  } catch (const std::bad_alloc&) {
   }
   lock.lock();
-  if (failure) task.batch->failures.push_back(std::move(*failure));
+  if (failed) task.batch->failures.push_back(std::move(failure));
   if (--task.batch->unfinished == 0) has_result.notify_all();
   return true;
 }
 
-void Loader::State::work() {
-  Worker worker(rules);
+void Loader::State::work(Worker& worker) {
   std::unique_lock<std::mutex> lock(mutex);
   while (!stopping) {
     if (!run_next(worker, lock)) has_task.wait(lock);
@@ -252,7 +260,10 @@ Loader::Loader(std::vector<std::string> files, const std::vector<Stamp>& stamps,
                int classes, int threads, const DecodeRules& rules)
     : state_(std::make_unique<State>(std::move(files), stamps, options, classes, rules)) {
   try {
-    for (int i = 0; i < threads; ++i) state_->threads.emplace_back([state = state_.get()] { state->work(); });
+    for (int i = 0; i < threads; ++i) state_->workers.emplace_back(rules);  // here, where an error is caught
+    for (Worker& worker : state_->workers) {
+      state_->threads.emplace_back([state = state_.get(), &worker] { state->work(worker); });
+    }
   } catch (...) {  // the system has no more threads: those that are there must be joined
     stop();
     throw;
@@ -277,6 +288,7 @@ int64_t Loader::submit(const std::vector<Job>& jobs, const std::vector<int>& pla
   batch->places = places;
   batch->target = target;
   batch->unfinished = jobs.size();
+  batch->failures.reserve(jobs.size());
   batch->colours.reserve(jobs.size());
   for (Job& job : batch->jobs) {
     if (job.colour == nullptr) continue;
@@ -287,8 +299,14 @@ int64_t Loader::submit(const std::vector<Job>& jobs, const std::vector<int>& pla
   {
     const std::lock_guard<std::mutex> guard(state_->mutex);
     ticket = state_->next_ticket++;
-    state_->batches[ticket] = batch;
-    for (size_t i = 0; i < jobs.size(); ++i) state_->tasks.push_back({batch, i});
+    const size_t before = state_->tasks.size();
+    try {
+      for (size_t i = 0; i < jobs.size(); ++i) state_->tasks.push_back({batch, i});
+      state_->batches[ticket] = batch;
+    } catch (...) {  // the caller keeps no memory for them
+      while (state_->tasks.size() > before) state_->tasks.pop_back();
+      throw;
+    }
   }
   state_->has_task.notify_all();
   return ticket;

@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <csetjmp>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "png_chunks.h"
 
@@ -27,9 +29,11 @@ class PngDecoder : public Decoder {
     size_ = size;
     piece_ = at_ = 0;
     palette_fits_ = true;
-    png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, this, on_error, on_warning);
+    no_memory_ = false;
+    png_ =
+        png_create_read_struct_2(PNG_LIBPNG_VER_STRING, this, on_error, on_warning, this, on_malloc, on_free);
     if (png_ != nullptr) info_ = png_create_info_struct(png_);
-    if (info_ == nullptr) throw DecodeError("libpng: out of memory");
+    if (info_ == nullptr) throw std::bad_alloc();
     if (setjmp(png_jmpbuf(png_))) fail();
     png_set_read_fn(png_, this, on_read);
     png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
@@ -126,6 +130,7 @@ class PngDecoder : public Decoder {
 
   [[noreturn]] void fail() {
     close();
+    if (no_memory_) throw std::bad_alloc();
     refuse(message_, offset(), size_);
   }
 
@@ -157,6 +162,15 @@ class PngDecoder : public Decoder {
                                                           : file_.essential[piece_ - 1].data - data_ + at_;
   }
 
+  // libpng's own, but that what could not be had is remembered: it is no fault of the file.
+  static png_voidp on_malloc(png_structp png, png_alloc_size_t size) {
+    void* memory = std::malloc(size);
+    if (memory == nullptr) static_cast<PngDecoder*>(png_get_mem_ptr(png))->no_memory_ = true;
+    return memory;
+  }
+
+  static void on_free(png_structp, png_voidp memory) { std::free(memory); }
+
   [[noreturn]] static void on_error(png_structp png, png_const_charp text) {
     auto* decoder = static_cast<PngDecoder*>(png_get_error_ptr(png));
     std::snprintf(decoder->message_, sizeof decoder->message_, "%s", text);
@@ -180,6 +194,7 @@ class PngDecoder : public Decoder {
   size_t size_ = 0;
   size_t piece_ = 0, at_ = 0;  // where libpng is: the signature, or a chunk, and the place in it
   bool palette_fits_ = true;
+  bool no_memory_ = false;
   int channels_ = 1;  // of libpng's rows
   std::vector<uint8_t> rows_;
 };

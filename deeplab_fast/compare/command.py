@@ -4,7 +4,7 @@ from pathlib import Path
 
 from deeplab_fast.cli import parse_flags
 from deeplab_fast.errors import UserError
-from deeplab_fast.runtime import check_precision, resolve_precision, select_device, sigterm_interrupts
+from deeplab_fast.runtime import check_precision, resolve_precision, select_device
 from deeplab_fast.storage.files import check_folder, make_folder
 from deeplab_fast.storage.run_folder import locked
 from deeplab_fast.training.sources import Sources
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     folder, flag = Path(config.output), f"--output={config.output}"
     check_folder(folder, flag)
     make_folder(folder, flag)
-    with sigterm_interrupts(), locked(folder, "output"):
+    with locked(folder, "output"):
         remove_scratch(folder)
         runs = run_all(config, made_from(config, sources, device))
         print(write_page(folder, config, runs, (len(sources.train), len(sources.held_out))))

@@ -11,7 +11,8 @@ from deeplab_fast.config import TrainConfig
 from deeplab_fast.distributed import World
 from deeplab_fast.errors import Interrupted
 from deeplab_fast.model import DeepLabV3
-from deeplab_fast.runtime import StopRequest, prepare_backends, resolve_precision
+from deeplab_fast.runtime import prepare_backends, resolve_precision
+from deeplab_fast.signals import StopRequest
 from deeplab_fast.storage.checkpoint import CheckpointFolder
 from deeplab_fast.storage.log import TIMING, RunLog, read_json_lines
 from deeplab_fast.storage.run_folder import open_run_folder

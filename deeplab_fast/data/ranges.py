@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deeplab_fast.errors import UserError
+from deeplab_fast.errors import UserError, pass_on_memory
 
 from .sources import UNVERIFIED, ByteRange, Sample
 
@@ -110,6 +110,7 @@ class RangeSource(ABC):
             file = self._files(part.file)
             data = file.read(part.offset, part.size)
         except OSError as error:
+            pass_on_memory(error)
             raise UserError(f"{where}: {error.strerror}") from None
         if len(data) < part.size:
             raise UserError(f"{where}: the file ends before its bytes: it became shorter")

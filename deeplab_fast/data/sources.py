@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from deeplab_fast.errors import UserError
+from deeplab_fast.errors import UserError, pass_on_memory
 
 from .lists import is_text, read_list, repetitions, resolve, some_of
 from .matching import match_labels
@@ -86,6 +86,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        pass_on_memory(error)
         raise UserError(f"{path}: {error.strerror if isinstance(error, OSError) else error}") from None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplab_fast.errors import UserError
+from deeplab_fast.errors import UserError, pass_on_memory
 from deeplab_fast.ops import decode_label
 from deeplab_fast.storage.files import make_folder
 
@@ -59,6 +59,7 @@ def sbd_label(data: bytes, where: str) -> NDArray[np.uint8]:
     try:
         segmentation = np.asarray(loadmat(io.BytesIO(data))["GTcls"]["Segmentation"][0, 0])
     except Exception as error:
+        pass_on_memory(error)
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{where}: not an SBD label ({reason}); expected a GTcls structure") from None
     if segmentation.ndim != 2 or segmentation.size == 0 or segmentation.dtype.kind not in "uif":

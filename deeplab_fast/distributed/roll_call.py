@@ -71,10 +71,10 @@ class RollCall:
         there is not enough.
         """
         self._note("waits", "long" if timed_out else "short")
-        if not self._set("called", "1"):  # where rank 0 has the store: it has ended, and nothing more can be known
-            return Missing([], False, timed_out, True)
         until = time.monotonic() + grace_s
         while True:
+            if not self._set("called", "1"):  # where rank 0 has the store: it has ended, and nothing more can be known
+                return Missing([], False, timed_out, True)
             left = [rank for rank in range(self.size) if self._has("left", rank)]
             waits = [rank for rank in range(self.size) if self._has("waits", rank)]
             timed_out |= any(self._read("waits", rank) == "long" for rank in waits)
@@ -86,6 +86,8 @@ class RollCall:
 
     def _words(self, rank: int) -> str:
         address = self._read("address", rank)
+        if not address and not self._set("called", "1"):  # the store has just ended
+            return f"rank {rank}"
         return f"rank {rank} ({address})" if address else f"rank {rank}, which never came"
 
     def _is_first(self) -> bool:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..data.pairs import Image, read_pair
 from ..data.sources import Source, as_they_come
 from ..data.threads import ordered_map
-from ..errors import UserError
+from ..errors import UserError, enough_memory, is_out_of_memory
 from .metrics import Scores
 from .protocols import EvaluationProtocol, Machine
 from .settings import Settings
@@ -38,13 +38,13 @@ def evaluate(model: torch.nn.Module, source: Source, protocol: EvaluationProtoco
     """Score ``model`` on every sample of ``source``, each counted once over all processes.
 
     A pass through the network has no more pixels than ``batch_size`` images of the crop size, at any scale, where the
-    protocol has one, else no more images; and fewer where the GPU's memory is not enough, which is said. Nothing waits
+    protocol has one, else no more images; and fewer where memory is not enough, which is said. Nothing waits
     for a GPU but the end, unless each image or the boundaries count.
 
     The model's training mode is restored afterwards. The main process shows a progress bar.
 
     Raises:
-        UserError: a sample cannot be used; names its file. Or one image alone does not fit in the GPU's memory. Every
+        UserError: a sample cannot be used; names its file. Or one image alone does not fit in memory. Every
             process raises the same.
     """
     world, batch_size = settings.world, settings.batch_size
@@ -61,7 +61,7 @@ def evaluate(model: torch.nn.Module, source: Source, protocol: EvaluationProtoco
         hidden = None if world.is_main else True  # None: where stderr is not a terminal
         with tqdm(total=len(indexes), desc="evaluate", unit="image", leave=False, disable=hidden) as bar:
             for _ in range(rounds):
-                with world.alike():
+                with world.alike(), enough_memory("evaluation", "a smaller --num_workers or --batch_size"):
                     taken = list(islice(loaded, batch_size))
                     usable, reasons = _usable(taken, settings.skip_bad)
                     if usable:
@@ -109,7 +109,7 @@ def _usable(loaded: Sequence[_Loaded | UserError], skip_bad: bool) -> tuple[list
 
 
 class _Batches:
-    """A predictor of batches, with fewer images at a time once the GPU's memory was not enough for as many."""
+    """A predictor of batches, with fewer images at a time once memory was not enough for as many."""
 
     def __init__(self, machine: Machine, protocol: EvaluationProtocol) -> None:
         self.machine, self.protocol = machine, protocol
@@ -118,7 +118,9 @@ class _Batches:
         while True:
             try:
                 return self.protocol.classes(self.machine, seen, targets)
-            except torch.OutOfMemoryError:
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self.machine.at_once == 1:
                     raise UserError(
                         f"evaluation: the memory of {self.machine.device} is not enough for"
@@ -127,4 +129,5 @@ class _Batches:
             # Not within the handler: the error holds the frames, and they what was allocated.
             self.machine = dataclasses.replace(self.machine, at_once=self.machine.at_once // 2)
             logger.warning("evaluation: not enough memory; goes on with %d images at a time", self.machine.at_once)
-            torch.cuda.empty_cache()
+            if self.machine.device.type == "cuda":
+                torch.cuda.empty_cache()

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..data.sources import read_bytes
-from ..errors import UserError
+from ..errors import UserError, is_out_of_memory
 from ..evaluation.scored import ScoredImage
 from ..ops import decode_image
 from ..storage.mask_folder import content_digest
 from .inputs import Item
-from .network import Network, is_out_of_memory
+from .network import Network
 from .remote_image import RemoteImage
 
 T = TypeVar("T")

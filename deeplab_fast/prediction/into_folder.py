@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import UserError, is_out_of_memory
 from ..storage.mask_folder import MaskFolder
 from .batches import segment_files
 from .inputs import Item
-from .network import Network, is_out_of_memory
+from .network import Network
 from .products import Products
 from .video.frames import segment_video
 from .video.reader import UnusableVideo

@@ -57,11 +57,3 @@ def open_network(config_class: type[C], flags: dict[str, Any], device: torch.dev
     protocol = Protocol.of(config, config.precision, config.scales, config.flip).in_windows(config)
     known = names or tuple(generic_names(config.num_classes))
     return config, Network(network, device, protocol, known, config.fused, config.batch_size)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an error says that the memory of the host or of a GPU was not enough."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = ("not enough memory", "can't allocate memory", "out of memory")  # of torch on a CPU, and of CUDA itself
-    return isinstance(error, RuntimeError) and any(w in str(error) for w in words)

@@ -1,6 +1,6 @@
 """Get data and weights ready: ``python -m deeplab_fast.prepare download|labels|lists|records|check|convert``."""
 
-from deeplab_fast.errors import UserError
+from deeplab_fast.errors import UserError, enough_memory
 
 from . import check, convert, download, labels, lists, records
 
@@ -33,4 +33,5 @@ def main(argv: list[str]) -> int:
         return 0
     if argv[0] not in COMMANDS:
         raise UserError(f"prepare {argv[0]}: unknown; expected one of {', '.join(COMMANDS)}")
-    return COMMANDS[argv[0]](argv[1:])
+    with enough_memory(f"prepare {argv[0]}", "a smaller --num_workers, or a machine with more memory"):
+        return COMMANDS[argv[0]](argv[1:])

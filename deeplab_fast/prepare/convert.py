@@ -22,7 +22,7 @@ from deeplab_fast.model.weights import (
 )
 from deeplab_fast.model.weights.save import Kind
 from deeplab_fast.model.weights.to_torchvision import BUILDERS, differences, reasons_not_to_load
-from deeplab_fast.runtime import select_device, sigterm_interrupts
+from deeplab_fast.runtime import select_device
 from deeplab_fast.storage.files import check_file
 from deeplab_fast.training.from_mindspore import continue_here
 from deeplab_fast.training.presets import resolve
@@ -76,10 +76,9 @@ def main(argv: list[str]) -> int:
     if len(words) != 1:
         raise UserError(f"prepare convert{''.join(f' {word}' for word in words)}: expected one FILE before the flags")
     config = ConvertConfig(**flags)
-    with sigterm_interrupts():
-        if config.to == "checkpoint":
-            return _to_checkpoint(words[0], config, {k: v for k, v in flags.items() if k not in _OWN})
-        return _to_weights(words[0], config, flags)
+    if config.to == "checkpoint":
+        return _to_checkpoint(words[0], config, {k: v for k, v in flags.items() if k not in _OWN})
+    return _to_weights(words[0], config, flags)
 
 
 def _to_checkpoint(text: str, config: ConvertConfig, flags: dict[str, Any]) -> int:

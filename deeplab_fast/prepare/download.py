@@ -11,7 +11,6 @@ from deeplab_fast.data.voc import SBD_DIR, VOC_DIR
 from deeplab_fast.errors import UserError
 from deeplab_fast.model.weights.named import fetch_weights, present, unknown
 from deeplab_fast.model.weights.pretrained import PRETRAINED
-from deeplab_fast.runtime import sigterm_interrupts
 from deeplab_fast.storage.download import download
 from deeplab_fast.storage.files import check_folder, default_cache
 from deeplab_fast.storage.remote import RemoteFile
@@ -47,8 +46,7 @@ def main(argv: list[str]) -> int:
         return _weights(words[1:], config)
     if len(words) != 1:
         raise UserError(f"prepare download{''.join(f' {word}' for word in words)}: expected one of {WHAT}")
-    with sigterm_interrupts():
-        return _data(words[0], config)
+    return _data(words[0], config)
 
 
 def _data(name: str, config: DownloadConfig) -> int:

@@ -1,4 +1,4 @@
-"""The machine: its device, the network's arithmetic, and the signals that a run is sent."""
+"""The machine: its device, its memory and the network's arithmetic."""
 
 from .device import (
     prepare_backends,
@@ -20,12 +20,10 @@ from .precision import (
     keep_precision,
     resolve_precision,
 )
-from .signals import StopRequest, sigterm_interrupts, stop_is_asked
 
 __all__ = [
     "DTYPES",
     "Precision",
-    "StopRequest",
     "autocast",
     "check_precision",
     "common_precision",
@@ -38,8 +36,6 @@ __all__ = [
     "rng_state",
     "seed_everything",
     "select_device",
-    "sigterm_interrupts",
-    "stop_is_asked",
     "to_channels_last",
     "usable_memory",
     "versions",

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..config import MODELS
-from ..errors import UserError
+from ..errors import UserError, pass_on_memory
 from . import seal
 from .files import replace_file
 from .seal import Damaged, Seal
@@ -65,10 +65,12 @@ def load(path: Path, device: str | torch.device = "cpu", allow: Sequence[Any] = 
         with torch.serialization.safe_globals([one for one in allow if one not in known]):
             content = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
+        pass_on_memory(error)
         raise UnreadableFile(f"{path}: {error.strerror or error}") from None
     except Damaged as error:
         raise UnreadableFile(f"{path}: damaged ({error})") from None
     except Exception as error:  # whatever a damaged file makes the unpickler, struct or zlib say
+        pass_on_memory(error)
         raise UnreadableFile(f"{path}: not a checkpoint that can be read ({_why_unreadable(path, error)})") from None
     if not isinstance(content, dict):
         raise UnreadableFile(f"{path}: holds a {type(content).__name__}; expected a checkpoint or a state dict")
@@ -255,6 +257,7 @@ def _facts(path: Path) -> dict[str, Any] | None:
     """Return what a file's seal says, or None where it has none."""
     try:
         found: Seal | None = seal.read(path)
-    except OSError:
+    except OSError as error:
+        pass_on_memory(error)
         return None
     return None if found is None else found.facts

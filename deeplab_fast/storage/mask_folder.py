@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import UserError, pass_on_memory
 from .files import make_folder, replace_file, write_json
 from .provenance import differences
 from .video_files import is_cut_short, is_video, read_comment
@@ -151,7 +151,8 @@ def _ends_with(path: Path, end: bytes) -> bool:
         with path.open("rb") as file:
             file.seek(-len(end), os.SEEK_END)
             return file.read() == end
-    except OSError:  # missing, or shorter than that
+    except OSError as error:  # missing, or shorter than that
+        pass_on_memory(error)
         return False
 
 
@@ -165,7 +166,8 @@ def _is_whole(path: Path) -> bool:
         with path.open("rb") as file:
             file.seek(-_ZIP_END_SIZE, os.SEEK_END)
             return file.read(len(_ZIP_END)) == _ZIP_END
-    except OSError:
+    except OSError as error:
+        pass_on_memory(error)
         return False
 
 
@@ -188,7 +190,8 @@ def _read_mark(mask: Path) -> str:
     try:
         with PngImageFile(mask) as image:  # Image.open refuses a large one
             return str(image.info.get(_MARK, ""))
-    except Exception:  # whatever a damaged file makes Pillow say
+    except Exception as error:  # whatever a damaged file makes Pillow say
+        pass_on_memory(error)
         return ""
 
 

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from ..errors import pass_on_memory
+
 if TYPE_CHECKING:
     from av.container import InputContainer
 
@@ -51,7 +53,8 @@ def read_comment(path: Path) -> str:
     try:
         with open_video_file(path) as container:
             return str(container.metadata.get("comment", ""))
-    except Exception:  # whatever a damaged file makes FFmpeg say
+    except Exception as error:  # whatever a damaged file makes FFmpeg say
+        pass_on_memory(error)
         return ""
 
 

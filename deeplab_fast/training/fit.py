@@ -14,13 +14,13 @@ from ..distributed import World, process_group
 from ..errors import Interrupted, UserError
 from ..report.training_page import write_report
 from ..runtime import (
-    StopRequest,
     check_precision,
     common_precision,
     prepare_backends,
     resolve_precision,
     select_device,
 )
+from ..signals import StopRequest
 from ..storage.checkpoint import BEST, CheckpointFolder, load
 from ..storage.files import replace_file
 from ..storage.log import METRICS, RunLog, read_json_lines

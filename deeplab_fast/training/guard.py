@@ -1,5 +1,7 @@
 """A step whose loss or gradients are NaN or infinite changes nothing: decided on the device, which nobody waits for."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -21,19 +23,21 @@ class Guard:
         self.halted = torch.zeros((), device=device)  # 1 from the first bad step on
         self.missed = torch.zeros((), dtype=torch.int64, device=device)  # steps that changed nothing, it and later ones
         self.world = world
-        self._optimiser, self._scaler = optimiser, scaler
-        self._buffers = [buffer for buffer in model.buffers() if buffer.numel()]
+        buffers = [buffer for buffer in model.buffers() if buffer.numel()]
         if scaler.is_enabled():
             scaler.scale(torch.zeros((), device=device))  # makes its tensors
-            self._buffers += [scaler._scale, scaler._growth_tracker]  # type: ignore[list-item]
+            buffers += [cast(Tensor, scaler._scale), cast(Tensor, scaler._growth_tracker)]
+        groups: dict[torch.dtype, list[Tensor]] = {}
+        for buffer in buffers:
+            groups.setdefault(buffer.dtype, []).append(buffer)
+        self._kept = [(group, _flat(group)) for group in groups.values()]
         optimiser.skip = self.halted
 
-    def keep(self) -> list[tuple[list[Tensor], Tensor]]:
-        """Copy what a forward pass changes: the tensors of each type, and their values in one ``[n]``."""
-        groups: dict[torch.dtype, list[Tensor]] = {}
-        for buffer in self._buffers:
-            groups.setdefault(buffer.dtype, []).append(buffer)
-        return [(tensors, _flat(tensors)) for tensors in groups.values()]
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Copy what a forward pass and the loss scale change."""
+        for tensors, kept in self._kept:
+            torch._foreach_copy_(_parts(kept, tensors), tensors)
 
     @torch.no_grad()
     def judge(self, loss: Tensor, gradient_norm: Tensor | None) -> None:
@@ -48,16 +52,27 @@ class Guard:
         self.missed += self.halted.to(self.missed.dtype)
 
     @torch.no_grad()
-    def restore(self, kept: list[tuple[list[Tensor], Tensor]]) -> None:
+    def restore(self) -> None:
         """Put back what :meth:`keep` copied, where the step is bad."""
-        for tensors, before in kept:
-            chosen = torch.where(self.halted > 0, before, _flat(tensors))
-            parts = chosen.split([tensor.numel() for tensor in tensors])
-            torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
+        for tensors, kept in self._kept:
+            chosen = torch.where(self.halted > 0, kept, _flat(tensors))
+            torch._foreach_copy_(tensors, _parts(chosen, tensors))
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Put back what :meth:`keep` copied, of a step that did not come to its end."""
+        for tensors, kept in self._kept:
+            torch._foreach_copy_(tensors, _parts(kept, tensors))
 
 
 def _flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def _parts(flat: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    """Return views of ``flat``, one of the shape of each tensor."""
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def is_finite(tensors: list[Tensor]) -> bool:

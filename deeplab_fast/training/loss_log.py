@@ -45,7 +45,6 @@ class LossBlock:
     def __init__(self, state: TrainState) -> None:
         self.state = state
         self.pending: list[_Pending] = []
-        self.rng = rng_state(state.device)
         self.divergence: Divergence | None = None
         self.data_s = 0.0
         self.since = time.perf_counter()
@@ -54,8 +53,7 @@ class LossBlock:
         """Note the loss (scalar) of the step just done, made from the samples ``keys``."""
         state = self.state
         lr = learning_rate(state.config, state.step - 1, state.total_steps)
-        self.pending.append(_Pending(state.step, state.epoch, lr, loss, keys, self.rng))
-        self.rng = rng_state(state.device)
+        self.pending.append(_Pending(state.step, state.epoch, lr, loss, keys, state.before.rng))
 
     def restart_clock(self) -> None:
         """Leave out of the timing what was done since the last step."""
@@ -87,8 +85,11 @@ class LossBlock:
         if good < len(pending):
             self.divergence = self._bad_step(pending[good], losses[good], shares[good].item())
         elif state.scaler.is_enabled() and state.scaler.get_scale() < _LEAST_SCALE:
-            reason = f"step {state.step}: gradients overflow fp16 at every loss scale down to {_LEAST_SCALE:g}"
-            self.divergence = Divergence(state.step, f"{reason}; expected --precision=bf16 or fp32", self.rng)
+            reason = (
+                f"step {state.step}: gradients overflow fp16 at every loss scale down to {_LEAST_SCALE:g}; expected"
+                " --precision=bf16 or fp32"
+            )
+            self.divergence = Divergence(state.step, reason, rng_state(state.device))
         records = [
             {"step": one.step, "epoch": one.epoch, "loss": loss, "lr": one.lr}
             for one, loss in zip(pending[:good], losses, strict=False)

@@ -66,16 +66,20 @@ class SGD(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Do one update of every parameter that has a gradient. ``closure`` is not supported."""
+        """Do one update of every parameter that has a gradient. ``closure`` is not supported.
+
+        What may fail, for it takes memory, comes before any of them is changed, and their versions count up first.
+        """
         assert closure is None
         overflow = getattr(self, "found_inf", None)  # set by torch.amp.GradScaler, and so is grad_scale
         skip = overflow if self.skip is None else self.skip if overflow is None else self.skip.maximum(overflow)
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            momenta = [self._momentum_of(p) for p in params] if group["momentum"] else []
-            _update(
+        groups = [(group, *self._tensors_of(group)) for group in self.param_groups]
+        changed = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        torch.autograd.graph.increment_version(changed)  # the fused update leaves it was
+        for group, params, gradients, momenta in groups:
+            _fused_sgd(
                 params,
-                [cast(Tensor, p.grad) for p in params],
+                gradients,
                 momenta,
                 lr=self.rate,
                 momentum=group["momentum"],
@@ -83,6 +87,16 @@ class SGD(torch.optim.SGD):
                 grad_scale=getattr(self, "grad_scale", None),
                 found_inf=skip,
             )
+
+    def _tensors_of(self, group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Return a group's parameters, gradients and momenta, none where it has none, as they lie in memory."""
+        params = [p for p in group["params"] if p.grad is not None]
+        momenta = [self._momentum_of(p) for p in params] if group["momentum"] else []
+        return (
+            _as_they_lie(params, params),
+            [g.contiguous() for g in _as_they_lie([cast(Tensor, p.grad) for p in params], params)],
+            _as_they_lie(momenta, params),
+        )
 
     def _momentum_of(self, parameter: nn.Parameter) -> Tensor:
         state = self.state[parameter]
@@ -97,25 +111,30 @@ def move_towards(tensors: list[Tensor], targets: list[Tensor], share: float, ski
     It is the update of SGD with weight decay 1 and the negated targets as gradients: one pass, and like that update it
     is left out on the device. For ``share < 0.5`` the bits are those of ``torch.lerp``.
     """
-    _update(tensors, targets, [], lr=share, momentum=0.0, weight_decay=1.0, maximize=True, found_inf=skip)
+    torch.autograd.graph.increment_version(tensors)
+    _fused_sgd(
+        _as_they_lie(tensors, tensors),
+        [target.contiguous() for target in _as_they_lie(targets, tensors)],
+        [],
+        lr=share,
+        momentum=0.0,
+        weight_decay=1.0,
+        maximize=True,
+        found_inf=skip,
+    )
 
 
-def _update(
+def _fused_sgd(
     params: list[Tensor], gradients: list[Tensor], momenta: list[Tensor], maximize: bool = False, **options: Any
 ) -> None:
-    """Do torch's fused update of all ``params``, each in the order in which it lies in memory."""
-    orders = [_order(p) for p in params]
     torch._fused_sgd_(
-        [p.permute(order) for p, order in zip(params, orders, strict=True)],
-        [g.permute(order).contiguous() for g, order in zip(gradients, orders, strict=True)],
-        [m.permute(order) for m, order in zip(momenta, orders, strict=bool(momenta))],
-        dampening=0.0,
-        nesterov=False,
-        maximize=maximize,
-        is_first_step=False,
-        **options,
+        params, gradients, momenta, dampening=0.0, nesterov=False, maximize=maximize, is_first_step=False, **options
     )
-    torch.autograd.graph.increment_version(params)  # the fused update leaves it was
+
+
+def _as_they_lie(tensors: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+    """Return each tensor, or none where there are none, in the order in which its parameter lies in memory."""
+    return [tensor.permute(_order(p)) for tensor, p in zip(tensors, params, strict=bool(tensors))]
 
 
 def _order(parameter: Tensor) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from .guard import Guard, is_finite
 from .loss import Criterion, LossOptions, build_criterion
 from .optim import SGD, build_optimiser, learning_rate
 from .resume_elsewhere import check_dealt_alike
+from .undo import BeforeStep
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -70,6 +71,7 @@ class TrainState:
     step: int = 0
     evaluated: int = 0  # step of the last evaluation
     best_miou: float = -1.0
+    before: BeforeStep = field(default_factory=BeforeStep)
 
     @property
     def epoch(self) -> int:

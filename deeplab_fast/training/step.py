@@ -12,7 +12,7 @@ from ..config import TrainConfig
 from ..data.dataset import Batch
 from ..errors import UserError
 from ..ops import normalise
-from ..runtime import autocast
+from ..runtime import autocast, rng_state
 from .optim import learning_rate
 from .state import TrainState
 
@@ -31,8 +31,10 @@ def train_step(state: TrainState, batches: Sequence[Batch]) -> Tensor:
     The loss is the mean over the labelled pixels of all batches and processes: the divisor is known
     from the labels before the first forward pass. Does not wait for the device.
     """
+    state.before.note(state)
     state.optimiser.set_rate(learning_rate(state.config, state.step, state.total_steps))
     loss = update(state, [batch.to(state.device) for batch in batches])
+    state.before.close()
     state.step += 1
     return loss
 
@@ -43,7 +45,7 @@ def update(state: TrainState, batches: Sequence[Batch]) -> Tensor:
     A step whose loss or gradients are no numbers changes nothing, nor does any after it (:class:`.guard.Guard`).
     """
     config, world = state.config, state.world
-    kept = state.guard.keep()
+    state.before.keep(state.guard)
     divisor = world.sum(torch.stack([state.criterion.normaliser(batch.labels) for batch in batches]).sum())
     loss = torch.zeros((), device=state.device)
     for i, batch in enumerate(batches):
@@ -59,7 +61,7 @@ def update(state: TrainState, batches: Sequence[Batch]) -> Tensor:
     state.guard.judge(loss, _gradient_norm(state))
     state.scaler.step(state.optimiser)
     state.scaler.update()
-    state.guard.restore(kept)
+    state.guard.restore()
     if state.copies is not None:
         state.copies.refresh()
     state.optimiser.zero_grad(set_to_none=True)
@@ -119,10 +121,12 @@ class GraphedStep:
         for target, batch in zip(self.inputs, batches, strict=True):
             for there, value in zip(target[:3], batch[:3], strict=True):
                 there.copy_(value, non_blocking=True)
+        state.before.rng = rng_state(state.device)
+        loss = torch.empty_like(self.loss)  # before the weights change: nothing after that needs memory
         state.optimiser.set_rate(learning_rate(state.config, state.step, state.total_steps))
         self.graph.replay()
         state.step += 1
-        return self.loss.clone()
+        return loss.copy_(self.loss)
 
     def _beside(self, batches: Sequence[Batch]) -> Tensor:
         """Do an ordinary step, on a stream of its own as recording wants it: one, whose memory all of them use."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from ..config import TrainConfig
 from ..config.urls import public_fields
@@ -19,7 +20,7 @@ from ..data.native_loader import GpuAugment
 from ..data.schedule import Schedule
 from ..data.sources import Source
 from ..distributed import World
-from ..errors import TrainingDiverged, UserError
+from ..errors import OutOfMemory, TrainingDiverged, UserError, enough_memory
 from ..evaluation.evaluator import evaluate
 from ..evaluation.metrics import Scores
 from ..evaluation.protocols import recipe_of
@@ -28,7 +29,8 @@ from ..evaluation.settings import Settings
 from ..ops import Decoding
 from ..report.strip import spread, strip_of
 from ..report.training_page import keep_scores
-from ..runtime import DTYPES, StopRequest, versions
+from ..runtime import DTYPES, versions
+from ..signals import StopRequest
 from ..storage.checkpoint import BEST, WEIGHTS_FORMAT, CheckpointFolder, save_atomically
 from ..storage.log import RunLog
 from .loss_log import Divergence, LossBlock
@@ -38,6 +40,9 @@ from .step import Step, choose_step
 from .subject import names_of, subject_of
 
 logger = logging.getLogger("deeplab_fast")
+
+_ADVICE = "a smaller --batch_size (--accumulate_steps keeps the images of a step) or --crop_size"
+_STANDS = "; what was saved stands: give the same command again to continue"
 
 
 class Trainer:
@@ -72,7 +77,7 @@ class Trainer:
                 if state.step != self.saved_step:
                     self._save()
                 return
-            self.losses.add(step(group), [key for batch in group for key in batch.keys])
+            self.losses.add(self._do(step, group), [key for batch in group for key in batch.keys])
             boundary = state.step % config.log_steps == 0 or state.step == state.total_steps
             if boundary:
                 self._flush()
@@ -106,18 +111,57 @@ class Trainer:
         Where one cannot have its own for another reason, all save the steps done and end.
         """
         start, error = time.perf_counter(), None
+        group: list[Batch] = []
         try:
-            group = list(islice(batches, self.state.config.accumulate_steps))
+            with enough_memory("loading samples", f"a smaller --num_workers, {_ADVICE}"):
+                group = list(islice(batches, self.state.config.accumulate_steps))
         except UserError as caught:
-            group, error = [], caught
+            found_by = "" if isinstance(caught, OutOfMemory) else "; 'prepare check' finds all such files"
+            error = UserError(f"{caught}{found_by}")  # without the frames, and what they hold
+        except Exception:
+            self._save_alone()
+            raise
         waited = time.perf_counter() - start
         error = self.state.world.first_error(error)  # before the step, whose exchanges all come to, or none
         if error is not None:
             if self.state.world.any(self.stop.signal is not None):
                 return []
-            self._save_and_end(UserError(f"{error}; 'prepare check' finds all such files"))
+            self._save_and_end(error)
         self.losses.data_s += waited
         return group
+
+    def _do(self, step: Step, group: list[Batch]) -> Tensor:
+        """Do a step; one that fails is taken back, and the steps done are saved."""
+        what, error = f"step {self.state.step + 1}, {self._size()}", None
+        try:
+            with enough_memory(what, _ADVICE):
+                return step(group)
+        except UserError as caught:
+            error = UserError(f"{caught}{_STANDS if self.state.world.size > 1 else ''}")  # without the frames
+        except Exception:
+            self._save_alone()
+            raise
+        self._save_alone()
+        raise error
+
+    def _size(self) -> str:
+        c = self.state.config
+        return f"{c.batch_size} images of {c.crop_size} x {c.crop_size}"
+
+    def _save_alone(self) -> None:
+        """Save the steps done after an error of this process, where it is the only one: others wait elsewhere."""
+        state = self.state
+        if state.world.size > 1 or state.step == self.saved_step:
+            return
+        if state.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            if state.before.undo(state):
+                self._save()
+                return
+        except Exception as error:  # the device, or memory: the first error is the one to tell
+            logger.debug("not saved", exc_info=error)
+        logger.warning("the steps after %d could not be saved and are done again", self.saved_step)
 
     def _asked(self, boundary: bool) -> tuple[bool, bool]:
         """Tell whether the run is to stop, and whether the last checkpoint is long ago, the same on all processes."""
@@ -170,21 +214,28 @@ class Trainer:
 
     def _save_and_end(self, error: UserError) -> NoReturn:
         """Save the steps done, then end with an error that every process has."""
+        if self.state.device.type == "cuda":
+            torch.cuda.empty_cache()
         if self.state.step != self.saved_step:
             self._save()
         self.state.world.end_alike(error)
 
     def _evaluate(self, held_out: Source) -> None:
         self._settle()
-        state = self.state
+        state, error = self.state, None
         try:
             scores = self._scores(held_out)
             better = scores.miou > state.best_miou  # never where there is no mIoU: it is NaN then
-            with state.world.alike(), self.stop.deferred():
+            with state.world.alike(), self.stop.deferred(), enough_memory("evaluation", _ADVICE):
                 if self.log is not None:
                     better = self._keep(scores, better, self.log)
                     self._show(held_out, self.log)
-        except UserError as error:
+        except UserError as caught:
+            error = UserError(str(caught))  # without the frames, and what they hold
+        except Exception:
+            self._save_alone()
+            raise
+        if error is not None:
             self._save_and_end(error)
         state.evaluated = state.step
         if better:

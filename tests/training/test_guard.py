@@ -92,7 +92,7 @@ def test_the_check_can_fail(monkeypatch):
     """Without the guard the same step spoils weights and statistics."""
     state = make(precision="fp32")
     state.optimiser.skip = None
-    monkeypatch.setattr(state.guard, "restore", lambda kept: None)
+    monkeypatch.setattr(state.guard, "restore", lambda: None)
     spoil("nan", 1, monkeypatch.setattr)
     train_step(state, [batch(0)])
     assert not state.is_finite()

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def flags(run: Path, data: Path, *more: str) -> list[str]:
     return [f"--train_dir={run}", f"--data_root={data}", *lists, *small(*more)]
 
 
+@pytest.mark.fault("a sample that cannot be used")
 def test_a10_a_corrupt_held_out_image_is_named_before_the_first_step(samples, tmp_path):
     truncate(samples / "images/11.jpg")
     with pytest.raises(UserError, match=r"held-out data: .*11\.jpg: .*--on_bad_sample=skip"):
@@ -72,6 +74,7 @@ def test_a10_skip_leaves_it_out_of_every_evaluation(samples, tmp_path, caplog, c
     assert "over 1 images; 1 could not be used" in capsys.readouterr().out
 
 
+@pytest.mark.fault("a sample that cannot be used")
 def test_a10_a_held_out_file_lost_in_mid_run_loses_no_step(samples, tmp_path, caplog):
     caplog.set_level("INFO", "deeplab_fast")
 
@@ -100,6 +103,7 @@ def met_by_rank_1(first_step: int) -> tuple[int, int]:
     raise AssertionError("no such sample")
 
 
+@pytest.mark.fault("one of several processes fails")
 def test_a11_a_bad_sample_of_one_process_ends_all_and_loses_no_step(samples, tmp_path, start):
     index, step = met_by_rank_1(1)
     truncate(samples / f"images/{index:02}.jpg")
@@ -124,6 +128,7 @@ def wait_for_steps(run: Path, count: int, processes: list) -> None:
 LONG = ("--train_epochs=2000", "--eval_epochs=0", "--log_steps=1", "--save_steps=2", "--keep_checkpoint_max=2")
 
 
+@pytest.mark.fault("one of several processes fails")
 def test_a12_a_process_that_no_longer_answers_is_named(samples, tmp_path, start):
     processes = start(tmp_path / "run", samples, *LONG, "--process_timeout=4")
     wait_for_steps(tmp_path / "run", 2, processes)
@@ -139,6 +144,7 @@ def test_a12_a_process_that_no_longer_answers_is_named(samples, tmp_path, start)
     assert "Traceback" not in stderr
 
 
+@pytest.mark.fault("one of several processes fails")
 def test_a12_a_signal_to_one_process_stops_all_and_loses_no_step(samples, tmp_path, start):
     """Stop one process alone, as where one host of several is taken away."""
     processes = start(tmp_path / "run", samples, *LONG, "--save_steps=1000000")
@@ -152,6 +158,7 @@ def test_a12_a_signal_to_one_process_stops_all_and_loses_no_step(samples, tmp_pa
     assert "error:" not in "".join(said)
 
 
+@pytest.mark.fault("one of several processes fails")
 def test_a13_torchrun_restarts_a_run_whose_process_died(samples, tmp_path, start):
     """The new processes must not meet the addresses and notes of those before, which torchrun's store still holds."""
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "--max-restarts=1"]
@@ -163,6 +170,22 @@ def test_a13_torchrun_restarts_a_run_whose_process_died(samples, tmp_path, start
     assert statuses == [0], said
     assert said.count("continuing from") == 1
     assert [r["step"] for r in records(tmp_path / "run")] == list(range(1, 25))
+
+
+@pytest.mark.fault("a signal, or two, to a training run")
+def test_ctrl_c_in_a_terminal_with_torchrun_loses_no_step(samples, tmp_path, start):
+    """The terminal sends SIGINT to all processes, and torchrun hands its own on to them: they get it twice."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    processes = start(tmp_path / "run", samples, *LONG, "--save_steps=1000000", launcher=torchrun)
+    wait_for_steps(tmp_path / "run", 4, processes)
+    os.killpg(processes[0].pid, signal.SIGINT)
+    for rank in range(2):
+        with suppress(AssertionError, OSError):  # torchrun starts each in a session of its own
+            os.kill(child_of_rank(processes[0].pid, rank), signal.SIGINT)
+    _, (said,) = end(processes, 90)
+    step = torch.load(tmp_path / "run/last.pt", weights_only=True)["step"]
+    assert step == max(r["step"] for r in records(tmp_path / "run")) > 0
+    assert f"stopped by SIGINT at step {step}" in said
 
 
 def losses(run: Path) -> list[float]:

@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from deeplab_fast.errors import UserError
+from deeplab_fast.errors import UserError, pass_on_memory
 
 from .index import Entry, fits
 
@@ -68,6 +68,7 @@ def _members(shard: Path) -> Iterator[tuple[str, _Range]]:
             mark = file.read(2 * tarfile.BLOCKSIZE)
             rest = any(any(block) for block in iter(lambda: file.read(1 << 20), b""))
     except Exception as error:  # tarfile lets several kinds out of broken headers
+        pass_on_memory(error)
         raise UserError(f"{shard}: not a readable tar shard ({error})") from None
     # tarfile takes a damaged header, and the end of a file that is cut off between two members, for the end.
     if any(mark) or len(mark) < tarfile.BLOCKSIZE:

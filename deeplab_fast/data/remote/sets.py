@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from deeplab_fast.config.urls import is_url, public
 from deeplab_fast.errors import UserError
-from deeplab_fast.runtime import stop_is_asked
+from deeplab_fast.signals import stop_is_asked
 from deeplab_fast.storage.arrivals import Arrivals, Coming
 from deeplab_fast.storage.download import NotDownloaded, NotPublished
 from deeplab_fast.storage.files import write_json

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.runtime import stop_is_asked
+from deeplab_fast.signals import stop_is_asked
 from deeplab_fast.storage.arrivals import Arrivals, Coming
 from deeplab_fast.storage.remote import RemoteFile
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from PIL.PngImagePlugin import PngImageFile
 
-from deeplab_fast.errors import UserError
+from deeplab_fast.errors import UserError, pass_on_memory
 
 from .damage import Damage
 from .decoding import DEFAULT_DECODING, Decoding
@@ -119,6 +119,7 @@ def _checked(check: Callable[..., T], data: bytes, where: str, *more: object) ->
     except Damage as damage:
         reason = f" at byte {damage.offset} of {len(data)} ({damage.what})"
     except Exception as error:  # Pillow lets several kinds out of broken files
+        pass_on_memory(error)
         reason = f" ({' '.join(str(error).split())[:120] or type(error).__name__})"
     raise UserError(f"{where}: cannot be decoded{reason}")
 

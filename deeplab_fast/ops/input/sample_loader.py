@@ -153,11 +153,18 @@ class SampleLoader:
         return bool(self._loader.done(ticket))
 
     def wait(self, ticket: int) -> list[Failure]:
-        """Wait until all jobs of a ticket are done; those that failed wrote nothing."""
+        """Wait until all jobs of a ticket are done; those that failed wrote nothing.
+
+        Raises:
+            MemoryError: there was not enough for one.
+        """
         while (failures := self._loader.wait(ticket, 0.2)) is None:
             pass  # back in Python now and then, for Ctrl-C
         del self._targets[ticket]
-        return [Failure(*failure) for failure in failures]
+        found = [Failure(*failure) for failure in failures]
+        if any(failure.fault == "memory" for failure in found):
+            raise MemoryError("decoding a sample")
+        return found
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds that all threads together spent so far, by stage."""
