@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import UserError
-from .files import reason, replace_file
+from .files import parse_json, reason, replace_file
 from .trackers import Trackers
 
 logger = logging.getLogger("deeplab_fast")
@@ -107,7 +107,7 @@ def _split(content: bytes) -> list[tuple[bytes, dict[str, Any] | None]]:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
     return record if line.endswith(b"\n") and isinstance(record, dict) and isinstance(record.get("step"), int) else None

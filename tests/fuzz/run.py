@@ -55,7 +55,9 @@ def fuzz(name: str, seconds: float, out: Path) -> dict:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(out / f"{name}.log", "a") as log:
         while (used := children_cpu() - begin) < seconds and len(findings) < MOST_FINDINGS:
-            done = subprocess.run(command_of(name, out, seconds - used), env=environment, capture_output=True, check=False)
+            done = subprocess.run(
+                command_of(name, out, seconds - used), env=environment, capture_output=True, check=False
+            )
             said = done.stderr.decode(errors="replace") + done.stdout.decode(errors="replace")
             log.write(said[-20000:])
             log.flush()

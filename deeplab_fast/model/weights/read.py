@@ -1,6 +1,5 @@
 """Read a file of weights: any that torch.save wrote, ``.safetensors``, or MindSpore's ``.ckpt``."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage import checkpoint
+from deeplab_fast.storage.files import parse_json
 
 from .families import TORCHVISION, Family, family_of
 from .match import group_names
@@ -123,7 +123,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
     if FORMAT_FACT not in facts:
         return tensors
     try:
-        config, names = json.loads(facts.get(CONFIG_FACT, "{}")), json.loads(facts.get(NAMES_FACT, "null"))
-    except (ValueError, RecursionError):
+        config, names = parse_json(facts.get(CONFIG_FACT, "{}")), parse_json(facts.get(NAMES_FACT, "null"))
+    except ValueError:
         raise UserError(f"{path}: damaged configuration: its metadata hold no JSON") from None
     return {"format": facts[FORMAT_FACT], "model": tensors, "config": config, "names": names}
