@@ -1,7 +1,7 @@
 """A training run as its folder tells of it, read for a page."""
 
-import math
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,8 @@ _TIMED = {"step_ms", "data_ms", "data_share", "images_per_s", "max_memory_mb"}
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a value is a number that a float can hold: JSON knows NaN, and integers of any length."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def read_run(folder: Path) -> RunRecord:

@@ -110,7 +110,8 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         record = parse_json(line)
     except ValueError:
         return None
-    return record if line.endswith(b"\n") and isinstance(record, dict) and isinstance(record.get("step"), int) else None
+    is_whole = line.endswith(b"\n") and isinstance(record, dict) and type(record.get("step")) is int
+    return record if is_whole and 0 <= record["step"] < 1 << 63 else None
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
