@@ -58,8 +58,12 @@ def main():
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", default="1")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"))
+    parser.add_argument("--list", action="store_true", help="print the targets' names, and end")
     parser.add_argument("targets", nargs="*")
     flags = parser.parse_args()
+    if flags.list:
+        print(*TARGETS)
+        return 0
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
     logging.getLogger("deeplab_fast").setLevel(logging.CRITICAL)
