@@ -88,8 +88,9 @@ void expect(bool is_so, const char* what) {
 
 const CropOptions& checked(const CropOptions& options) {
   expect(0 < options.crop_size && options.crop_size <= kMostSide, "the crop's size is out of range");
-  expect(0.0 < options.min_scale && options.min_scale <= options.max_scale && std::isfinite(options.max_scale),
-         "the scales are no range of positive numbers");
+  expect(
+      0.0 < options.min_scale && options.min_scale <= options.max_scale && std::isfinite(options.max_scale),
+      "the scales are no range of positive numbers");
   return options;
 }
 
@@ -122,7 +123,11 @@ int first_out_of_range(const uint8_t* label, size_t pixels, int classes, int ign
 struct Loader::State {
   State(std::vector<std::string> paths, const std::vector<Stamp>& stamps, const CropOptions& r,
         int class_count, const DecodeRules& d)
-      : files(std::move(paths), stamps), options(checked(r)), classes(class_count), rules(checked(d)), own(d) {
+      : files(std::move(paths), stamps),
+        options(checked(r)),
+        classes(class_count),
+        rules(checked(d)),
+        own(d) {
     expect(0 < classes && classes <= 256, "expected 1 to 256 classes");
   }
 

@@ -34,7 +34,8 @@ class PngChunks {
   // False at the end, and where a chunk reaches beyond it.
   bool next() {
     at = next_;
-    if (size_ < at + kChunkHeader + kChunkChecksum) return false;  // also where not even the signature is whole
+    if (size_ < at + kChunkHeader + kChunkChecksum)
+      return false;  // also where not even the signature is whole
     length = big_endian(data_ + at);
     if (length > size_ - at - kChunkHeader - kChunkChecksum) return false;
     name = data_ + at + 4;

@@ -43,8 +43,8 @@ class Bounded {
     const double took = cpu() - begin_;
     const double used = static_cast<double>(allocated::peak - before_) / (1 << 20);
     if (took <= cpu_seconds_ && used <= megabytes_) return;
-    std::fprintf(stderr, "FINDING: took %.1f s of CPU time and %.0f MB; expected at most %g s and %d MB\n", took,
-                 used, cpu_seconds_, megabytes_);
+    std::fprintf(stderr, "FINDING: took %.1f s of CPU time and %.0f MB; expected at most %g s and %d MB\n",
+                 took, used, cpu_seconds_, megabytes_);
     std::abort();
   }
 

@@ -3,7 +3,7 @@
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +32,8 @@ def measured() -> Iterator[Used]:
 
 def _begin_peak() -> float:
     """Let the peak begin anew, and return it; where the system cannot, the peak is the process's."""
-    try:
+    with suppress(OSError):
         _CLEAR.write_text("5")
-    except OSError:
-        pass
     return _peak()
 
 

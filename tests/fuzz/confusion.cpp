@@ -1,5 +1,5 @@
-// The confusion matrix on any labels and predictions: as many pairs as a plain loop counts, and the same first
-// one out of range.
+// The confusion matrix on any labels and predictions: as many pairs as a plain loop counts, and the same
+// first one out of range.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -71,8 +71,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
     }
   }
   if (counts != expected || found.found != first.found ||
-      (first.found && (found.in_labels != first.in_labels || found.index != first.index ||
-                       found.value != first.value))) {
+      (first.found &&
+       (found.in_labels != first.in_labels || found.index != first.index || found.value != first.value))) {
     std::fprintf(stderr, "FINDING: other counts than a plain loop's, or another first value out of range\n");
     std::abort();
   }

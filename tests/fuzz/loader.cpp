@@ -1,5 +1,5 @@
-// The loader with any numbers: crops, scales, draws, files, places, rooms. What is out of range is refused, by
-// std::invalid_argument or as the job's failure; nothing is written outside the batch.
+// The loader with any numbers: crops, scales, draws, files, places, rooms. What is out of range is refused,
+// by std::invalid_argument or as the job's failure; nothing is written outside the batch.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -33,7 +33,9 @@ class Input {
   }
 
   // Mostly a usual value, else any.
-  double number(double usual) { return take<uint8_t>() < 200 ? usual * (take<uint8_t>() / 256.0) : take<double>(); }
+  double number(double usual) {
+    return take<uint8_t>() < 200 ? usual * (take<uint8_t>() / 256.0) : take<double>();
+  }
   int whole(int usual) { return take<uint8_t>() < 200 ? take<uint8_t>() % usual : take<int32_t>(); }
 
  private:
@@ -44,7 +46,8 @@ class Input {
 // A file in memory, which is gone with the process, however that ends.
 std::string memory_file(const std::vector<uint8_t>& content) {
   const int descriptor = ::memfd_create("sample", 0);
-  if (::write(descriptor, content.data(), content.size()) != static_cast<ssize_t>(content.size())) std::abort();
+  if (::write(descriptor, content.data(), content.size()) != static_cast<ssize_t>(content.size()))
+    std::abort();
   return "/proc/self/fd/" + std::to_string(descriptor);
 }
 
@@ -73,15 +76,16 @@ struct Guarded {
 Extract extract_of(Input& input) {
   Extract extract{input.whole(8), 0, -1, -1};
   if (input.take<uint8_t>() % 2 == 0) extract = {extract.file, input.whole(200), input.whole(200), -1};
-  if (input.take<uint8_t>() % 8 == 0) extract = {extract.file, input.take<int64_t>(), input.take<int64_t>(), 0};
+  if (input.take<uint8_t>() % 8 == 0)
+    extract = {extract.file, input.take<int64_t>(), input.take<int64_t>(), 0};
   return extract;
 }
 
 void load(Input& input) {
   const CropOptions options{input.whole(kMostSide), input.number(1.0), input.number(4.0),
                             input.take<uint8_t>() % 2 == 0, input.whole(256)};
-  const DecodeRules rules{input.take<uint8_t>() % 2 == 0, input.take<uint8_t>() % 4 == 0 ? input.take<int64_t>()
-                                                                                          : 1 << 16};
+  const DecodeRules rules{input.take<uint8_t>() % 2 == 0,
+                          input.take<uint8_t>() % 4 == 0 ? input.take<int64_t>() : 1 << 16};
   const int classes = input.whole(200), threads = input.take<uint8_t>() % 3;
   Loader loader(files(), {}, options, classes, threads, rules);
   if (options.crop_size > kMostSide) return;
@@ -122,10 +126,10 @@ void load(Input& input) {
     if (failure.text.empty()) finding("a failure without words");
   }
   if (!is_ragged) return;
-  std::vector<uint8_t> whole(3 * side * side * count), classes(side * side * count);
+  std::vector<uint8_t> crops(3 * side * side * count), crop_labels(side * side * count);
   if (failures.empty()) {
     augment_ragged(images.bytes.data(), labels.bytes.data(), samples.data(), static_cast<int>(count), options,
-                   whole.data(), classes.data(), extents.data());
+                   crops.data(), crop_labels.data(), extents.data());
   }
 }
 

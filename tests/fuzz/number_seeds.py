@@ -2,7 +2,6 @@
 
 import struct
 
-FILES = 4  # of the loader's target: an image, its label, an image, a label of values that are no classes
 WIDTHS = (1, 1, 2, 4, 8)
 
 

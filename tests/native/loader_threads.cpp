@@ -1,6 +1,6 @@
-// The loader's thread pool without Python, for the thread sanitizer: several loaders at once, tickets waited for
-// in any order, failures, an end in mid-work; and the threads of parallel_for. Ends with 1 where a batch is not
-// what one thread makes of it.
+// The loader's thread pool without Python, for the thread sanitizer: several loaders at once, tickets waited
+// for in any order, failures, an end in mid-work; and the threads of parallel_for. Ends with 1 where a batch
+// is not what one thread makes of it.
 #include <sys/stat.h>
 
 #include <atomic>
@@ -45,8 +45,8 @@ Samples make_samples() {
     const int height = 20 + i % 7, width = 24 + i % 5;
     std::vector<uint8_t> image = png_file(height, width, 3, 7 + i, 251);
     std::vector<uint8_t> label = png_file(height, width, 1, 1 + i % 3, kClasses);
-    if (i % 10 == 3) image.resize(image.size() / 2);                     // damaged
-    if (i % 10 == 6) label = png_file(height, width, 1, 1, 256);         // values that are no classes
+    if (i % 10 == 3) image.resize(image.size() / 2);                       // damaged
+    if (i % 10 == 6) label = png_file(height, width, 1, 1, 256);           // values that are no classes
     if (i % 10 == 9) label = png_file(height + 1, width, 1, 1, kClasses);  // of another size
     for (const auto& [content, suffix] : {std::pair{image, ".image"}, std::pair{label, ".label"}}) {
       samples.files.push_back(write_file(folder + "/" + std::to_string(i) + suffix, content));
@@ -56,8 +56,8 @@ Samples make_samples() {
   return samples;
 }
 
-// Batch `number`; half of them read parts of files, which then stay open, and one of its jobs a file that is not
-// there.
+// Batch `number`; half of them read parts of files, which then stay open, and one of its jobs a file that is
+// not there.
 std::vector<Job> make_jobs(const Samples& samples, int number, const ColourMatrix* colour) {
   std::minstd_rand random(number + 1);
   std::vector<Job> jobs;
@@ -67,7 +67,8 @@ std::vector<Job> make_jobs(const Samples& samples, int number, const ColourMatri
       return number % 2 == 0 ? Extract{file, 0, -1, -1} : Extract{file, 0, samples.sizes[file], -1};
     };
     const auto draw = [&] { return random() % 1000 / 1000.0; };
-    jobs.push_back({extract(2 * sample), extract(2 * sample + 1), {draw(), draw(), draw(), draw()}, colour, {}});
+    jobs.push_back(
+        {extract(2 * sample), extract(2 * sample + 1), {draw(), draw(), draw(), draw()}, colour, {}});
   }
   if (number % 5 == 4) jobs[2].label.file = 2 * kFiles;
   return jobs;
@@ -76,8 +77,8 @@ std::vector<Job> make_jobs(const Samples& samples, int number, const ColourMatri
 std::unique_ptr<Loader> make_loader(const Samples& samples, int threads) {
   std::vector<std::string> files = samples.files;
   files.push_back("/nowhere/x");
-  return std::make_unique<Loader>(files, std::vector<Stamp>{}, CropOptions{kSide, 0.5, 2.0, true, 255}, kClasses,
-                                  threads);
+  return std::make_unique<Loader>(files, std::vector<Stamp>{}, CropOptions{kSide, 0.5, 2.0, true, 255},
+                                  kClasses, threads);
 }
 
 const std::vector<int> kPlaces = {3, 0, 5, 1, 4, 2};
@@ -90,8 +91,8 @@ void load_alone(const Samples& samples, int count, std::vector<Crops>* batches,
   failures->resize(count);
   for (int i = 0; i < count; ++i) {
     const ColourMatrix colour{};
-    const int64_t ticket =
-        loader->submit(make_jobs(samples, i, i % 3 == 0 ? &colour : nullptr), kPlaces, (*batches)[i].target());
+    const int64_t ticket = loader->submit(make_jobs(samples, i, i % 3 == 0 ? &colour : nullptr), kPlaces,
+                                          (*batches)[i].target());
     if (!loader->wait(ticket, 0.0, &(*failures)[i])) fail("a loader without threads did not finish");
   }
 }
@@ -128,7 +129,8 @@ void load_together(const Samples& samples, int threads, int count, const std::ve
       loader->done(ticket);
       while (!loader->wait(ticket, 0.001, &failures)) {
       }
-      if (!equal(failures, expected_failures[i])) fail("other failures than alone, of batch " + std::to_string(i));
+      if (!equal(failures, expected_failures[i]))
+        fail("other failures than alone, of batch " + std::to_string(i));
     }
   };
   std::thread other(consume, 1);
@@ -158,7 +160,8 @@ void end_in_mid_work(const Samples& samples, int threads, int round) {
 void refuse_bad_numbers(const Samples& samples) {
   const auto loader = make_loader(samples, 2);
   Crops crops;
-  const auto refuses = [&](const std::vector<Job>& jobs, const std::vector<int>& places, const Target& target) {
+  const auto refuses = [&](const std::vector<Job>& jobs, const std::vector<int>& places,
+                           const Target& target) {
     try {
       loader->submit(jobs, places, target);
     } catch (const std::invalid_argument&) {
@@ -172,7 +175,8 @@ void refuse_bad_numbers(const Samples& samples) {
   refuses(jobs, kPlaces, Target{});
   jobs[1].image.file = 2 * kFiles + 1;
   refuses(jobs, kPlaces, crops.target());
-  for (const CropOptions& options : {CropOptions{0, 1.0, 1.0, true, 255}, CropOptions{9, 2.0, 1.0, true, 255}}) {
+  for (const CropOptions& options :
+       {CropOptions{0, 1.0, 1.0, true, 255}, CropOptions{9, 2.0, 1.0, true, 255}}) {
     try {
       Loader(samples.files, {}, options, kClasses, 2);
       fail("options out of range were taken");

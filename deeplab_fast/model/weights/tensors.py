@@ -47,9 +47,7 @@ def refuse_expanded(path: Path, tensors: Mapping[str, Tensor]) -> None:
             continue  # refused where its values are wanted
         size, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
         if size > max(held, _MOST_EXPANDED):
-            raise UserError(
-                f"{path}: {key} is {shape(tensor)}, but {held:,} bytes are stored of it; expected all of it"
-            )
+            raise UserError(f"{path}: {key} is {shape(tensor)}, of which {held:,} bytes are stored; expected all")
 
 
 def _reason_against(key: str, tensor: Tensor) -> str | None:

@@ -206,7 +206,7 @@ def torch_seeds():
     facts = {"format": "deeplab_fast.checkpoint/2", "run": "r", "epoch": 1, "step": 1, "step_in_epoch": 1}
     content = {"format": "deeplab_fast.checkpoint/2", "run": "r", "model": network, "step": 1, "epoch": 1}
     content |= {"evaluated": 0, "world_size": 1, "total_steps": 9, "best_miou": 0.0, "data": "", "average": None}
-    content |= dict.fromkeys(("optimiser", "scaler", "rng", "config"), {})
+    content |= {name: {} for name in ("optimiser", "scaler", "rng", "config")}
     yield "sealed", sealed(content, facts)
     yield "odd-seal", sealed(content, {**facts, "epoch": "1", "step": None, "step_in_epoch": [1]})
     yield "bomb", zipped([("x/data.pkl", b"\x80\x02}."), ("x/data/0", bytes(1 << 20))], zipfile.ZIP_DEFLATED)
