@@ -308,5 +308,5 @@ def test_c2_numpy_types_that_are_none_of_plain_numbers_are_refused(code, state, 
 def test_c2_weights_that_a_file_hardly_holds_are_refused(tmp_path):
     """A kilobyte that would take 640 GB once its values are wanted."""
     torch.save({"conv1.weight": torch.zeros(1).expand(400_000, 400_000)}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="conv1.weight is 400000x400000, of which 4 bytes are stored"):
+    with pytest.raises(UserError, match=r"conv1\.weight is 400000x400000, of which 4 bytes are stored"):
         read_weights(tmp_path / "w.pth")

@@ -15,7 +15,8 @@ HEADER = 128  # bytes of text and version, which the elements follow
 
 def read(data, _):
     label = sbd_label(data, "x.mat")
-    assert label.dtype == np.uint8 and label.ndim == 2
+    assert label.dtype == np.uint8
+    assert label.ndim == 2
     assert label.size
 
 
