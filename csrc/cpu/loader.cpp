@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <stdexcept>
@@ -99,6 +100,15 @@ const DecodeRules& checked(const DecodeRules& rules) {
   return rules;
 }
 
+// Whether no sum over a pixel overflows.
+bool is_bounded(const ColourMatrix& colour) {
+  const auto within = [](int32_t value, int32_t most) { return -most <= value && value <= most; };
+  return std::all_of(std::begin(colour.value), std::end(colour.value), [&](const int32_t (&row)[4]) {
+    return within(row[0], 1 << 20) && within(row[1], 1 << 20) && within(row[2], 1 << 20) &&
+           within(row[3], 1 << 28);
+  });
+}
+
 void check_job(const Job& job, size_t files) {
   const auto is_there = [&](const Extract& e) { return 0 <= e.file && static_cast<size_t>(e.file) < files; };
   const bool is_given = job.decoded.pixels != nullptr;
@@ -106,6 +116,7 @@ void check_job(const Job& job, size_t files) {
   expect(!is_given || (job.decoded.height > 0 && job.decoded.width > 0), "an image without pixels");
   expect(is_share(job.draws.scale) && is_share(job.draws.top) && is_share(job.draws.left),
          "a draw is not in [0, 1)");
+  expect(job.colour == nullptr || is_bounded(*job.colour), "a colour is changed by too much");
 }
 
 // The first value that is neither a class nor the ignore label, or -1.

@@ -26,11 +26,12 @@ def batches():
         ("threads", 2, 0, 0),
         ("ragged", 1, 1, 0),
         ("end", 2, 0, 1),
+        ("colour", 0, 0, 0),
     ):
         head = usual(33) + usual(128) + usual(200) + b"\0" + usual(255)  # side, scales, bicubic, ignore label
         head += b"\0\1" + usual(5) + bytes([threads, 1, 0 if is_ragged else 1])  # rules, classes, two samples
         head += struct.pack("<H", 4096) if is_ragged else b""
-        colour = struct.pack("<12i", *([1 << 14, 0, 0, 0] * 3))
+        colour = struct.pack("<12i", *([1 << (25 if name == "colour" else 14), 0, 0, 0] * 3))
         jobs = b""
         for image in (0, 2 if name == "threads" else 0):
             extracts = b"".join(usual(file) + b"\1\1" for file in (image, image + 1))
