@@ -87,7 +87,7 @@ void load(Input& input) {
   const DecodeRules rules{input.take<uint8_t>() % 2 == 0,
                           input.take<uint8_t>() % 4 == 0 ? input.take<int64_t>() : 1 << 16};
   const int classes = input.whole(200), threads = input.take<uint8_t>() % 3;
-  Loader loader(files(), {}, options, classes, threads, rules);
+  Loader(files(), {}, options, classes, 0, rules);  // what it refuses needs no memory for a batch
   if (options.crop_size > kMostSide) return;
   const size_t count = 1 + input.take<uint8_t>() % 4, side = options.crop_size;
   const bool is_ragged = input.take<uint8_t>() % 3 == 0;
@@ -117,6 +117,7 @@ void load(Input& input) {
   if (input.take<uint8_t>() % 16 == 0) places[0] = -1;
   const Target target{images.bytes.data(), labels.bytes.data(), extents.data(),
                       is_ragged ? samples.data() : nullptr};
+  Loader loader(files(), {}, options, classes, threads, rules);  // behind its memory, which must outlive it
   const int64_t ticket = loader.submit(jobs, places, target);
   if (input.take<uint8_t>() % 4 == 0) return;  // the loader ends in mid-work
   std::vector<Failure> failures;
