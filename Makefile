@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip --verbose --disable-pip-version-check install --progr
 	>>$(LOG) 2>&1 || { tail -n 30 $(LOG); echo "the installation failed; all of its output: $(LOG)"; exit 1; }
 SAY_MISSING := $(BIN)/python -c 'from deeplab_fast.runtime.__main__ import print_missing; print_missing("$(LOG)")'
 
-.PHONY: setup demo test test-reference faults lint types docs bench asan fuzz format clean
+.PHONY: setup demo test test-reference faults lint types docs bench asan tsan fuzz format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -88,9 +88,25 @@ asan: setup
 	$(BIN)/python -P -c 'import deeplab_fast._C as c; assert "/$(ASAN)/" in c.__file__, c.__file__' && \
 	$(BIN)/pytest $(ASAN_TESTS)
 
-# Ten minutes for each target, or LIMIT=seconds.
+# The loader's threads and all others of csrc/cpu under the thread sanitizer, without Python: it knows nothing of torch's.
+TSAN := build/tsan
+TSAN_OBJECTS := $(patsubst csrc/cpu/%.cpp,$(TSAN)/%.o,$(wildcard csrc/cpu/*.cpp)) $(TSAN)/loader_threads.o
+TSAN_FLAGS := -std=c++17 -O1 -g -fsanitize=thread -ffp-contract=off -Wall -Wextra -DDEEPLAB_FAST_HAS_JPEG=1 \
+	-DDEEPLAB_FAST_HAS_PNG=1 -DDEEPLAB_FAST_HAS_DEFLATE=1
+tsan: $(TSAN)/loader_threads
+	TSAN_OPTIONS=halt_on_error=1 $<
+$(TSAN)/loader_threads: $(TSAN_OBJECTS)
+	$(CXX) $(TSAN_FLAGS) $^ -ljpeg -lpng -ldeflate -lz -lpthread -o $@
+$(TSAN)/%.o: csrc/cpu/%.cpp $(wildcard csrc/*.h csrc/*/*.h)
+	@mkdir -p $(@D)
+	$(CXX) $(TSAN_FLAGS) -c $< -o $@
+$(TSAN)/%.o: tests/native/%.cpp $(wildcard csrc/*.h csrc/*/*.h tests/native/*.h)
+	@mkdir -p $(@D)
+	$(CXX) $(TSAN_FLAGS) -c $< -o $@
+
+# Every fuzz target for ten minutes of CPU time, or LIMIT=seconds.
 fuzz: setup
-	$(MAKE) -C tests/fuzz run-jpeg run-png run-readers
+	$(MAKE) -C tests/fuzz run
 
 format: setup
 	$(BIN)/ruff check --fix .

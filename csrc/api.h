@@ -239,6 +239,8 @@ class Loader {
   // Files are named once. Those of which a part is wanted stay open, others are opened at each use.
   // `stamps`: what each file was when its parts were found, or nothing. threads = 0: the work is done in
   // wait().
+  // Throws std::invalid_argument for numbers that are out of range, as submit() does. Addresses and places
+  // are the caller's to check.
   Loader(std::vector<std::string> files, const std::vector<Stamp>& stamps, const CropOptions& options,
          int classes, int threads, const DecodeRules& rules = {});
   ~Loader();  // drops what is not begun, waits for what is

@@ -202,3 +202,22 @@ def test_what_is_no_checkpoint(change, words, tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(UserError, match="holds a list"):
         load(tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize("facts", [b"[" * 30_000, b'{"epoch": "1", "step": null, "step_in_epoch": [1]}'])
+def test_a_seal_of_another_kind_does_not_stop_a_run(facts, tmp_path):
+    """Whatever the comment of a zip file says, the folder's other checkpoints are found."""
+    folder = CheckpointFolder(tmp_path, "deeplab_v3_s16", keep=2)
+    whole = folder.save(content(3), 3)
+    odd = tmp_path / "deeplab_v3_s16-1_4.pt"
+    comment = b"deeplab_fast.seal/1 " + facts + b" sha256=" + b"0" * 64
+    bare = whole.read_bytes()
+    end = bare.rindex(b"PK\5\6") + 20
+    odd.write_bytes(bare[:end] + len(comment).to_bytes(2, "little") + comment)
+    shutil.copy(odd, tmp_path / LAST)
+    found = folder.newest()
+    assert found is not None
+    assert found.path == whole
+    assert len(found.damaged) == 2
+    folder.tidy("mine")
+    assert whole.exists()

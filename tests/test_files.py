@@ -2,12 +2,13 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage import files
-from deeplab_fast.storage.files import check_file, check_folder, make_folder, replace_file
+from deeplab_fast.storage.files import check_file, check_folder, make_folder, parse_json, replace_file
 from deeplab_fast.storage.unpack import unpack
 
 
@@ -83,3 +84,21 @@ def test_archives_are_not_unpacked_by_a_python_that_checks_none(tmp_path, monkey
     refused = r"a\.tar: not unpacked, as this Python checks no archive; expected Python 3\.11\.4"
     with pytest.raises(UserError, match=refused):
         unpack(tmp_path / "a.tar", "kit", tmp_path, ["list.txt"])
+
+
+def test_json_that_is_nested_too_deeply_is_a_value_error():
+    for text in ("[" * 100_000, b'{"a":' * 100_000):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            parse_json(text)
+
+
+def test_json_from_outside_is_read_in_one_place():
+    """Elsewhere a RecursionError would be forgotten; what is read there was written by the same call."""
+    package = Path(files.__file__).parents[1]
+    readers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "json.load" in path.read_text(encoding="utf-8")
+    }
+    own = {"model/weights/save.py", "storage/provenance.py", "ops/conv/measurements.py"}
+    assert readers == {"storage/files.py", *own}

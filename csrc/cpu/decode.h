@@ -14,7 +14,7 @@ std::unique_ptr<Decoder> make_png_decoder(Content content, int64_t max_pixels = 
 // A decoder for some files only.
 class FastDecoder : public Decoder {
  public:
-  // Whether it can decode this file; open() may follow if so.
+  // Whether it can decode this file, which may be any bytes; open() may follow if so.
   virtual bool takes(const uint8_t* data, size_t size) = 0;
 };
 std::unique_ptr<FastDecoder> make_baseline_decoder(int64_t max_pixels = DecodeRules{}.max_pixels);

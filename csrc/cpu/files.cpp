@@ -22,6 +22,10 @@ constexpr size_t kMostOpen = 256;  // a process may often open only 1024 files
   throw std::runtime_error(std::strerror(errno));
 }
 
+[[noreturn]] void end_too_early() {
+  throw std::runtime_error("the file ends before its bytes: it became shorter");
+}
+
 }  // namespace
 
 OpenFile::OpenFile(const std::string& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
@@ -50,13 +54,16 @@ Bytes OpenFile::read(int64_t offset, size_t size, size_t limit, std::vector<uint
     throw std::runtime_error(std::to_string(size) + " bytes; expected at most " + std::to_string(limit) +
                              " (--max_pixels raises it)");
   }
-  if (buffer->size() < size) buffer->resize(size);
+  if (buffer->size() < size) {  // no memory for bytes that are only said to be there
+    if (offset > stamp().size - static_cast<int64_t>(size)) end_too_early();
+    buffer->resize(size);
+  }
   for (size_t have = 0; have < size;) {
     const ssize_t got = ::pread(fd_, buffer->data() + have, size - have,
                                 static_cast<off_t>(offset + static_cast<int64_t>(have)));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail();
-    if (got == 0) throw std::runtime_error("the file ends before its bytes: it became shorter");
+    if (got == 0) end_too_early();
     have += static_cast<size_t>(got);
   }
   return {buffer->data(), size};

@@ -48,6 +48,7 @@ class OpenFiles {
   // Whether the file is as it was.
   bool is_unchanged(int32_t number, const OpenFile& file);
   const std::string& path(int32_t number) const { return paths_[number]; }
+  size_t count() const { return paths_.size(); }
 
  private:
   struct Entry {

@@ -2,13 +2,16 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <condition_variable>
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <thread>
 
 #include "../api.h"
@@ -77,6 +80,46 @@ std::string as_hex(uint32_t value) {
   return text;
 }
 
+constexpr int kMostSide = 1 << 24;  // of a crop, and of an image once it is resized
+
+bool is_share(double draw) { return 0.0 <= draw && draw < 1.0; }  // not so for NaN
+
+void expect(bool is_so, const char* what) {
+  if (!is_so) throw std::invalid_argument(std::string("loader: ") + what);
+}
+
+const CropOptions& checked(const CropOptions& options) {
+  expect(0 < options.crop_size && options.crop_size <= kMostSide, "the crop's size is out of range");
+  expect(
+      0.0 < options.min_scale && options.min_scale <= options.max_scale && std::isfinite(options.max_scale),
+      "the scales are no range of positive numbers");
+  return options;
+}
+
+const DecodeRules& checked(const DecodeRules& rules) {
+  expect(0 < rules.max_pixels && rules.max_pixels <= int64_t{1} << 40, "max_pixels is out of range");
+  return rules;
+}
+
+// Whether no sum over a pixel overflows.
+bool is_bounded(const ColourMatrix& colour) {
+  const auto within = [](int32_t value, int32_t most) { return -most <= value && value <= most; };
+  return std::all_of(std::begin(colour.value), std::end(colour.value), [&](const int32_t (&row)[4]) {
+    return within(row[0], 1 << 20) && within(row[1], 1 << 20) && within(row[2], 1 << 20) &&
+           within(row[3], 1 << 28);
+  });
+}
+
+void check_job(const Job& job, size_t files) {
+  const auto is_there = [&](const Extract& e) { return 0 <= e.file && static_cast<size_t>(e.file) < files; };
+  const bool is_given = job.decoded.pixels != nullptr;
+  expect(is_there(job.label) && (is_given || is_there(job.image)), "a job names a file that is none");
+  expect(!is_given || (job.decoded.height > 0 && job.decoded.width > 0), "an image without pixels");
+  expect(is_share(job.draws.scale) && is_share(job.draws.top) && is_share(job.draws.left),
+         "a draw is not in [0, 1)");
+  expect(job.colour == nullptr || is_bounded(*job.colour), "a colour is changed by too much");
+}
+
 // The first value that is neither a class nor the ignore label, or -1.
 int first_out_of_range(const uint8_t* label, size_t pixels, int classes, int ignore_label) {
   unsigned wrong = 0;
@@ -92,7 +135,13 @@ int first_out_of_range(const uint8_t* label, size_t pixels, int classes, int ign
 struct Loader::State {
   State(std::vector<std::string> paths, const std::vector<Stamp>& stamps, const CropOptions& r,
         int class_count, const DecodeRules& d)
-      : files(std::move(paths), stamps), options(r), classes(class_count), rules(d), own(d) {}
+      : files(std::move(paths), stamps),
+        options(checked(r)),
+        classes(class_count),
+        rules(checked(d)),
+        own(d) {
+    expect(0 < classes && classes <= 256, "expected 1 to 256 classes");
+  }
 
   Bytes bytes_of(const Extract& extract, std::vector<uint8_t>* buffer);
   void run(Worker& worker, const Batch& batch, size_t job);
@@ -159,6 +208,9 @@ void Loader::State::run(Worker& worker, const Batch& batch, size_t job_index) {
     const Size label_size = worker.label_decoder->open(label_bytes.data, label_bytes.size);
     if (size.height != label_size.height || size.width != label_size.width) {
       throw Refused{Fault::size, by(label_size) + " pixels; expected " + by(size) + " as its image"};
+    }
+    if (options.max_scale * std::max(size.height, size.width) > kMostSide) {
+      throw std::runtime_error("too large once it is resized: " + by(size) + " pixels");
     }
     Sample sample{};
     sample.crop = choose_crop(size.height, size.width, job.draws, options);
@@ -283,6 +335,10 @@ void Loader::stop() {
 }
 
 int64_t Loader::submit(const std::vector<Job>& jobs, const std::vector<int>& places, const Target& target) {
+  expect(places.size() == jobs.size(), "expected a place for each job");
+  expect(std::all_of(places.begin(), places.end(), [](int place) { return place >= 0; }), "a place below 0");
+  expect(target.images != nullptr && target.labels != nullptr, "no memory to write to");
+  for (const Job& job : jobs) check_job(job, state_->files.count());
   auto batch = std::make_shared<Batch>();
   batch->jobs = jobs;
   batch->places = places;

@@ -26,7 +26,7 @@ inline bool is_png(const uint8_t* data, size_t size) {
 constexpr size_t kPngSignature = 8, kChunkHeader = 8, kChunkChecksum = 4;
 constexpr int kPngGrey = 0, kPngPalette = 3;
 
-// Goes from chunk to chunk by their lengths. The file must begin with the signature.
+// Goes from chunk to chunk by their lengths, behind the signature, which is not looked at.
 class PngChunks {
  public:
   PngChunks(const uint8_t* data, size_t size) : data_(data), size_(size) {}
@@ -34,7 +34,8 @@ class PngChunks {
   // False at the end, and where a chunk reaches beyond it.
   bool next() {
     at = next_;
-    if (size_ - at < kChunkHeader + kChunkChecksum) return false;
+    if (size_ < at + kChunkHeader + kChunkChecksum)
+      return false;  // also where not even the signature is whole
     length = big_endian(data_ + at);
     if (length > size_ - at - kChunkHeader - kChunkChecksum) return false;
     name = data_ + at + 4;

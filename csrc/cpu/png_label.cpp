@@ -32,6 +32,7 @@ class FastLabelDecoder : public FastDecoder {
   ~FastLabelDecoder() override { libdeflate_free_decompressor(inflater_); }
 
   bool takes(const uint8_t* data, size_t size) override {
+    if (!is_png(data, size)) return false;
     PngChunks chunks(data, size);
     if (!chunks.next() || !chunks.is("IHDR") || chunks.length != 13) return false;
     const int depth = chunks.body[8], colour = chunks.body[9], interlaced = chunks.body[12];

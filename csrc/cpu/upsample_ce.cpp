@@ -24,7 +24,8 @@ class Memory {
  public:
   explicit Memory(size_t floats) : lines_(floats / kMostLanes) {}
   float* take(size_t floats) {
-    float* from = lines_.data()->values + used_;
+    // Not by `values`: an index beyond one line is another array to the language.
+    float* from = reinterpret_cast<float*>(lines_.data()) + used_;
     used_ += floats;
     return from;
   }

@@ -1,7 +1,6 @@
 """A single run of a comparison, in a process of its own: ``python -m deeplab_fast.compare.one_run JOB.json``."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from deeplab_fast.model import DeepLabV3
 from deeplab_fast.runtime import resolve_precision, select_device
 from deeplab_fast.runtime.environment import environment
 from deeplab_fast.storage import checkpoint
-from deeplab_fast.storage.files import write_json
+from deeplab_fast.storage.files import read_json, write_json
 from deeplab_fast.training.sources import Sources
 
 from .config import OURS, CompareConfig
@@ -56,7 +55,7 @@ class Job:
     @classmethod
     def read(cls, path: Path) -> "Job":
         """Read what :meth:`write` wrote."""
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         paths = {name: Path(content[name]) for name in ("initial", "scratch", "result")}
         return cls(**{**content, **paths, "config": CompareConfig(**content["config"])})
 

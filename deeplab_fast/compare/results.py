@@ -1,7 +1,6 @@
 """The results of a comparison's runs: a file each, kept from one call to the next of the same comparison."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from deeplab_fast.errors import UserError
 from deeplab_fast.runtime import versions
 from deeplab_fast.runtime.environment import environment
+from deeplab_fast.storage.files import read_json
 from deeplab_fast.storage.provenance import as_json, differences
 from deeplab_fast.training.sources import Sources
 
@@ -48,10 +48,10 @@ def kept_result(path: Path, origin: dict[str, Any]) -> dict[str, Any] | None:
         UserError: it is none, or of another comparison; says in what it differs.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a result of a comparison ({error}); move it away to run this one again") from None
     if not (isinstance(content, dict) and content.keys() >= _FIGURES and isinstance(content.get("made_from"), dict)):
         raise UserError(f"{path}: not a result of a comparison; move it away to run this one again")

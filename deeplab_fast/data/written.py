@@ -1,12 +1,11 @@
 """Files beside the data that this program wrote, known by their content: others are the user's and stay."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import replace_file, write_json
+from deeplab_fast.storage.files import read_json, replace_file, write_json
 
 from .sources import read_bytes
 
@@ -29,10 +28,10 @@ class Written:
         self._files: dict[str, tuple[str, str]] = {}  # name to digest, and its source's
         self._changed = False
         try:
-            content = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+            content = read_json(root / MANIFEST)
             if content["format"] == FORMAT:
                 self._files = {str(name): (str(own), str(source)) for name, (own, source) in content["files"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
 
     def is_ours(self, path: Path) -> bool:

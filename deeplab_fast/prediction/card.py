@@ -11,6 +11,7 @@ import deeplab_fast
 from ..config import SegmenterConfig
 from ..errors import UserError
 from ..model.weights import describe_network
+from ..storage.files import read_json
 
 Metrics: TypeAlias = Mapping[str, Any] | str | os.PathLike[str]
 
@@ -99,10 +100,10 @@ def read_metrics(given: Metrics, weights: str) -> dict[str, Any]:
     if isinstance(given, str | os.PathLike):
         where = os.fsdecode(given)
         try:
-            content = json.loads(Path(given).read_text(encoding="utf-8"))
+            content = read_json(Path(given))
         except OSError as error:
             raise UserError(f"{where}: cannot be read ({error.strerror or error})") from None
-        except (ValueError, RecursionError):
+        except ValueError:
             raise UserError(f"{where}: no JSON; expected a metrics file of deeplab_fast.eval") from None
     if not isinstance(content, Mapping) or not _is_complete(content):
         raise UserError(f"{where}: expected a metrics file of deeplab_fast.eval, or the record of Segmenter.evaluate")

@@ -1,15 +1,14 @@
 """A training run as its folder tells of it, read for a page."""
 
-import json
-import math
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..storage.files import reason, write_json
+from ..storage.files import read_json, reason, write_json
 from ..storage.log import METRICS, TIMING, read_json_lines
 from ..storage.run_folder import CONFIG, EVALUATION, REPORT
 from .chart import Point
@@ -63,7 +62,8 @@ _TIMED = {"step_ms", "data_ms", "data_share", "images_per_s", "max_memory_mb"}
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a value is a number that a float can hold: JSON knows NaN, and integers of any length."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -109,10 +109,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({reason(error)})") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise UserError(f"{path}: damaged; expected JSON, as a run writes it") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no JSON object; expected what a run writes")

@@ -28,6 +28,9 @@ BEST, LAST = "best.pt", "last.pt"
 _REFUSED = re.compile(r"GLOBAL (\S{1,100})")
 _NAME = re.compile(rf"({'|'.join(MODELS)})-([1-9]\d*)_([1-9]\d*)\.pt")
 
+# Facts of a seal, which are compared with each other.
+_NUMBERS = ("epoch", "step", "step_in_epoch")
+
 # What a checkpoint of a run must hold.
 _CONTENT: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("model", "optimiser", "scaler", "rng", "config"), dict),
@@ -254,10 +257,11 @@ def _free_name(path: Path, suffix: str) -> Path:
 
 
 def _facts(path: Path) -> dict[str, Any] | None:
-    """Return what a file's seal says, or None where it has none."""
+    """Return what a file's seal says, or None where it has none, or one that says nothing of a run's steps."""
     try:
         found: Seal | None = seal.read(path)
     except OSError as error:
         pass_on_memory(error)
         return None
-    return None if found is None else found.facts
+    numbers = [] if found is None else [found.facts[name] for name in _NUMBERS if name in found.facts]
+    return None if found is None or not all(type(number) is int for number in numbers) else found.facts

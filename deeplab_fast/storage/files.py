@@ -53,6 +53,28 @@ def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON holds; all JSON from outside is read here.
+
+    Raises:
+        ValueError: it is no JSON, or nested more deeply than Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file in UTF-8 holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: as :func:`parse_json`.
+    """
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     """Write JSON under ``path``, whole or not at all; ``indent`` None: on one line.
 

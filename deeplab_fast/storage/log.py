@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import UserError
-from .files import reason, replace_file
+from .files import parse_json, reason, replace_file
 from .trackers import Trackers
 
 logger = logging.getLogger("deeplab_fast")
@@ -107,10 +107,11 @@ def _split(content: bytes) -> list[tuple[bytes, dict[str, Any] | None]]:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
-    return record if line.endswith(b"\n") and isinstance(record, dict) and isinstance(record.get("step"), int) else None
+    is_whole = line.endswith(b"\n") and isinstance(record, dict) and type(record.get("step")) is int
+    return record if is_whole and 0 <= record["step"] < 1 << 63 else None
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from tqdm import tqdm
 
 from ..errors import UserError, pass_on_memory
-from .files import make_folder, replace_file, write_json
+from .files import make_folder, read_json, replace_file, write_json
 from .provenance import differences
 from .video_files import is_cut_short, is_video, read_comment
 
@@ -51,9 +51,9 @@ def read_provenance(root: Path) -> dict[str, Any] | None:
     if not os.path.lexists(path):
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["provenance"]
+        found = read_json(path)["provenance"]
         return dict(found)
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: does not say what made the results here; expected another --output") from None
 
 
@@ -209,8 +209,8 @@ def results_among(paths: Iterable[Path], root: Path, is_root: bool = False) -> s
 
 def _is_described(folder: Path) -> bool:
     try:
-        return isinstance(json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))["provenance"], dict)
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return isinstance(read_json(folder / DESCRIPTION_FILE)["provenance"], dict)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 

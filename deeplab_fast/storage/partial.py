@@ -1,6 +1,5 @@
 """A file that is being downloaded: its bytes so far, and beside them of which version of which URL they are."""
 
-import json
 import logging
 import os
 import shutil
@@ -12,7 +11,7 @@ from typing import IO
 
 from ..config.urls import public
 from ..errors import UserError
-from .files import is_at, lock, reason, rename, write_json
+from .files import is_at, lock, read_json, reason, rename, write_json
 from .halt import Halt
 
 logger = logging.getLogger("deeplab_fast")
@@ -41,7 +40,7 @@ class Partial:
     def __post_init__(self) -> None:
         self.came = self.file.seek(0, os.SEEK_END)
         with suppress(OSError, ValueError, TypeError, KeyError):
-            said = json.loads(_about(self.path).read_text(encoding="utf-8"))
+            said = read_json(_about(self.path))
             url, validator, total = said["url"], said["validator"], said["total"]
             if isinstance(url, str) and isinstance(validator, str) and isinstance(total, int | None):
                 self.url, self.validator, self.total = url, validator, total

@@ -15,6 +15,8 @@ from typing import IO, Any
 
 import torch
 
+from .files import parse_json
+
 _MARK = b"deeplab_fast.seal/1 "
 _DIGEST = b" sha256="
 _HEX = 64
@@ -100,7 +102,7 @@ def read(path: Path) -> Seal | None:
     if at < 2 or not separator:
         return None
     try:
-        facts = json.loads(text)
+        facts = parse_json(text)
     except ValueError:
         return None
     return Seal(facts, len(tail) - at, digest.decode(errors="replace")) if isinstance(facts, dict) else None

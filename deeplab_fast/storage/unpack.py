@@ -4,7 +4,6 @@ import os
 import shutil
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +33,7 @@ def unpack(archive: Path, part: str, root: Path, holds: Sequence[str]) -> None:
         with _alone_in(root):
             if (root / part).is_dir():
                 return
-            _check_room(root, archive)
+            _check_free(root, _least_size(archive), archive)
             with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=root) as name:
                 _extract(archive, Path(name))
                 missing = missing_of(Path(name) / part, holds)
@@ -61,10 +60,13 @@ def _extract(archive: Path, folder: Path) -> None:
         try:
             with tarfile.open(fileobj=file) as tar:
                 for member in _members(tar, file, bar):
+                    _check_free(folder, member.size, archive)
                     tar.extract(member, folder, filter="data")
         except tarfile.FilterError as error:
             raise UserError(f"{archive}: unsafe ({' '.join(str(error).split())}); nothing of it was kept") from None
-        except (tarfile.TarError, EOFError, zlib.error) as error:
+        except (OSError, UserError):
+            raise
+        except Exception as error:  # tarfile and what unpacks for it let many kinds out of damaged archives
             raise UserError(f"{archive}: damaged ({' '.join(str(error).split())})") from None
 
 
@@ -75,10 +77,10 @@ def _members(tar: tarfile.TarFile, file: IO[bytes], bar: tqdm) -> Iterator[tarfi
         bar.update(file.tell() - bar.n)
 
 
-def _check_room(root: Path, archive: Path) -> None:
-    free, needed = shutil.disk_usage(root).free, _least_size(archive)
+def _check_free(folder: Path, needed: int, archive: Path) -> None:
+    free = shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"{root}: {free:,} bytes are free; expected at least {needed:,} to unpack {archive.name}")
+        raise UserError(f"{folder}: {free:,} bytes are free; expected at least {needed:,} to unpack {archive.name}")
 
 
 def _least_size(archive: Path) -> int:

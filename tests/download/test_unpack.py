@@ -172,3 +172,23 @@ def test_of_two_processes_one_unpacks(tmp_path):
     assert (tmp_path / "kit/y12/images/a é.jpg").is_file()
     assert process.wait(20) == 0
     assert names(tmp_path) == ["a.tar", *sorted(FILES)]
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w:bz2"])
+def test_an_archive_cut_short_is_refused_whatever_packed_it(mode, tmp_path):
+    whole = pack(tmp_path / "a.tar", {**FILES, "kit/y12/noise": os.urandom(1 << 16)}, mode).read_bytes()
+    (tmp_path / "a.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"a\.tar") as refusal:
+        unpack(tmp_path / "a.tar", "kit/y12", tmp_path, HOLDS)
+    assert "\n" not in str(refusal.value)
+    assert os.listdir(tmp_path) == ["a.tar"]
+
+
+def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(tmp_path):
+    """A few bytes of an archive can name any size."""
+    member = tarfile.TarInfo("kit/y12/images")
+    member.type, member.size = tarfile.REGTYPE, 1 << 60
+    (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(UserError, match=r"bytes are free; expected at least 1,152,921,504,606,846,976 to unpack"):
+        unpack(tmp_path / "a.tar", "kit/y12", tmp_path, HOLDS)
+    assert os.listdir(tmp_path) == ["a.tar"]

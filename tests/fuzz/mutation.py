@@ -106,7 +106,7 @@ def mutate_tree(tree: Any, generator: Random) -> None:
     elif kind == 1 and isinstance(container, list):
         container[key:key] = [container[key]] * generator.choice((1, 1, 100))
     elif kind in (2, 3) and type(container[key]) in (int, float):
-        container[key] += generator.choice([-512, -1, 1, 0.5, 512, 2**40])
+        container[key] += generator.choice([-512, -1, 1, 512, 2**40])
     elif kind == 4:
         other, there = generator.choice(places)
         container[key] = json.loads(json.dumps(other[there]))

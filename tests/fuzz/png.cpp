@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 
+#include "bounded.h"
 #include "decoded.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t bytes, size_t max_bytes);
@@ -134,6 +135,7 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t bytes, size_t ma
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   using namespace deeplab_fast;
+  const Bounded bounded(4.0, 64);  // eight decodes of at most kMaxDecoded pixels
   check_windows(*make_image_decoder(), data, bytes, 3, true);
   check_windows(*make_label_decoder(), data, bytes, 1, true);
   const auto fast = make_fast_label_decoder();

@@ -1,17 +1,20 @@
 """Each target of Python reads its kept seeds, and for a moment what a seeded mutation makes of them."""
 
 import logging
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from deeplab_fast.errors import UserError
 from tests.fuzz.make_seeds import SEEDS
+from tests.fuzz.run import NAMES, NATIVE
 from tests.fuzz.soak import attack
 from tests.fuzz.targets import TARGETS
 from tests.fuzz.targets.target import check
 
-INPUTS, SECONDS = 300, 1.0
+INPUTS, SECONDS = 150, 0.7  # all targets together take at most a minute of CPU time
 
 each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 
@@ -27,6 +30,31 @@ def test_kept_seeds_are_read_or_refused(target, tmp_path):
     assert {path.name for path in files} >= {name for name, _ in target.seeds()}
     for path in files:
         check(target, path.read_bytes(), tmp_path)
+
+
+def test_no_target_is_left_out():
+    """Each file of targets is one, under its module's own bounds; each has its seeds, and so have the native ones."""
+    files = {path.stem for path in (Path(__file__).parent / "targets").glob("*.py")}
+    found = {target.read.__module__.rpartition(".")[2] for target in TARGETS.values()}
+    assert files - found == {"__init__", "parts", "target"}
+    assert set(NAMES) == {path.name for path in SEEDS.iterdir()}
+    assert NATIVE == ["confusion", "jpeg", "loader", "png"]
+
+
+def test_what_takes_too_much_is_a_finding(tmp_path):
+    def works(data, folder):
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+
+    def takes(data, folder):
+        return bytearray(b"x") * (64 << 20)
+
+    target = replace(TARGETS["palettes"], name="busy", cpu_seconds=0.1)
+    with pytest.raises(AssertionError, match=r"s of CPU time; expected at most 0\.1 s"):
+        check(replace(target, read=works), b"", tmp_path)
+    with pytest.raises(AssertionError, match=r"MB; expected at most 16 MB"):
+        check(replace(target, read=takes, cpu_seconds=60, megabytes=16), b"", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])

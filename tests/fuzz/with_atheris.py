@@ -11,7 +11,7 @@ from pathlib import Path
 
 import atheris
 
-READERS = ["data", "model.weights", "config", "ops.input", "prepare"]
+READERS = ["data", "model.weights", "config", "ops.input", "prepare", "storage", "report", "compare.results"]
 
 with atheris.instrument_imports(include=[*(f"deeplab_fast.{name}" for name in READERS), "tarfile"]):
     from tests.fuzz.targets import TARGETS

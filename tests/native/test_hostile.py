@@ -124,3 +124,27 @@ def test_bytes_that_are_not_in_a_row_are_refused():
     for view in (memoryview(data)[::-1], memoryview(data)[::2]):
         with pytest.raises(TypeError, match="contiguous"):
             NATIVE.image_size(view)
+
+
+GOOD = {"file": 0, "scale": 0.5, "place": 0, "colour": 4096}
+
+
+@pytest.mark.parametrize(
+    "change", [{"file": 2}, {"file": -1}, {"scale": 1.0}, {"scale": np.nan}, {"place": -1}, {"colour": 1 << 25}]
+)
+def test_a_job_of_numbers_out_of_range_is_refused(change):
+    """Files by number, draws and places come as bare arrays: none may lead beside the memory that is there."""
+    numbers = {**GOOD, **change}
+    loader = SampleLoader(["/nowhere/a", "/nowhere/b"], CropOptions(33, 1.0, 1.0, True, 255), 2, threads=0)
+    extracts = np.array([[numbers["file"], 0, -1, -1, 1, 0, -1, -1]])
+    jobs = Jobs(extracts, np.array([[numbers["scale"], 0, 0, 0]]), np.full((1, 12), numbers["colour"], np.int32))
+    with pytest.raises(ValueError, match="loader: "):
+        loader.submit(jobs, loader.new_crops(1), [numbers["place"]])
+
+
+@pytest.mark.parametrize(
+    "options", [(0, 1.0, 1.0), (33, 2.0, 1.0), (33, np.nan, 1.0), (33, 1.0, np.inf), (33, 0.0, 1.0)]
+)
+def test_crops_of_numbers_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match="loader: "):
+        SampleLoader(["/nowhere/a"], CropOptions(*options, True, 255), 2, threads=0)

@@ -275,3 +275,38 @@ def test_e6_prefixes_are_taken_off_in_any_order_and_as_often_as_they_occur(tmp_p
     _, ours = trained_model(PredictConfig, {"ckpt_path": str(tmp_path / "w.pth")})
     for key, value in ours.state_dict().items():
         assert torch.equal(value, state[key]), key
+
+
+class Reduced:
+    def __init__(self, function, *parts):
+        self.parts = (function, *parts)
+
+    def __reduce__(self):
+        return self.parts
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        ("f8", (3, "<", None, None, None, -1, -1, 63)),  # flags of a type that holds pointers
+        ("f8", (3, "<", None, None, None, 10**9, 1, 0)),
+        ("V8", (3, "|", None, ("a",), {"a": (np.dtype("f8"), 10**9)}, 8, 1, 0)),
+        ("O", (3, "|", None, None, None, -1, -1, 63)),
+    ],
+)
+def test_c2_numpy_types_that_are_none_of_plain_numbers_are_refused(code, state, tmp_path):
+    """Numpy takes such types from a pickle, and would use bytes of the file as addresses."""
+    kind = Reduced(np.dtype, (code, False, True), state)
+    make_scalar, make_array = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
+    array = Reduced(make_array, (np.ndarray, (0,), b"b"), (1, (2,), kind, False, bytes(16)))
+    for beside in (Reduced(make_scalar, (kind, bytes(8))), array):
+        torch.save({"model": {"conv1.weight": torch.zeros(1)}, "best": beside}, tmp_path / "w.pth", pickle_protocol=2)
+        with pytest.raises(UserError, match="not a checkpoint that can be read"):
+            read_weights(tmp_path / "w.pth")
+
+
+def test_c2_weights_that_a_file_hardly_holds_are_refused(tmp_path):
+    """A kilobyte that would take 640 GB once its values are wanted."""
+    torch.save({"conv1.weight": torch.zeros(1).expand(400_000, 400_000)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"conv1\.weight is 400000x400000, of which 4 bytes are stored"):
+        read_weights(tmp_path / "w.pth")

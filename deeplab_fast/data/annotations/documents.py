@@ -10,6 +10,7 @@ from xml.parsers import expat
 
 from deeplab_fast.data.sources import read_bytes
 from deeplab_fast.errors import UserError
+from deeplab_fast.storage.files import parse_json
 
 MOST_BYTES = 1 << 30
 _KINDS = {"a list": list, "an object": dict, "text": str, "a whole number": int, "a number": (int, float)}
@@ -23,10 +24,10 @@ def read_json(path: Path, expected: str) -> dict[str, Any]:
     """
     data = _read(path, expected)
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        content = parse_json(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8; expected {expected}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         why = str(error) if isinstance(error, json.JSONDecodeError) else "nested too deeply, or a number too long"
         raise UserError(f"{path}: no JSON ({why}); expected {expected}") from None
     if not isinstance(content, dict):

@@ -1,6 +1,5 @@
 """The header of a MindRecord file: a length (8 bytes, little-endian), that much JSON, zeros up to ``header_size``."""
 
-import json
 import os
 import struct
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplab_fast.errors import UserError
+from deeplab_fast.storage.files import parse_json
 
 from ..lists import is_text
 
@@ -74,10 +74,10 @@ def read_header(path: Path) -> Header:
     if len(text) < max(length, 1):
         raise UserError(f"{path}: byte 0: a header of {length:,} bytes in a file of {size:,}; not a MindRecord")
     try:
-        return _header_of(path, json.loads(text), size, LENGTH.size + length)
+        return _header_of(path, parse_json(text), size, LENGTH.size + length)
     except _Wrong as error:
         raise UserError(f"{path}: header at byte {LENGTH.size}: {error}") from None
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         raise UserError(f"{path}: byte {LENGTH.size}: not a MindRecord's header, or damaged") from None
 
 

@@ -1,6 +1,5 @@
 """``dataset.json``: classes, ignore label, counts and checksums of every set in the folder."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import DEFAULT_DECODING, Decoding
-from deeplab_fast.storage.files import lock_folder, write_json
+from deeplab_fast.storage.files import lock_folder, read_json, write_json
 
 from .index import Part, ShardIndex
 from .names import set_name
@@ -65,10 +64,10 @@ def read_dataset(file: Path) -> dict[str, Any]:
         UserError: it is not a description of data sets.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         if content["format"] != DATASET_FORMAT or not isinstance(content["sets"], dict):
             raise ValueError("unknown format")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{file}: not a dataset description ({error}); move it away, then make its records anew if it was ours"
         ) from None

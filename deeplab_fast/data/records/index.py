@@ -1,11 +1,10 @@
 """The index beside each shard: where its samples' bytes lie, and their checksums."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deeplab_fast.storage.files import write_json
+from deeplab_fast.storage.files import read_json, write_json
 
 from ..lists import is_text
 from ..sources import UNVERIFIED
@@ -88,7 +87,7 @@ def read_index_alone(shard: Path) -> ShardIndex | None:
         UnreadableIndex: it is not an index, or names bytes beyond the size that it gives for the shard; says why.
     """
     try:
-        content = json.loads(index_path(shard).read_text())
+        content = read_json(index_path(shard))
         version = content.pop("format")
         if version not in (INDEX_FORMAT, OLD_FORMAT):
             raise UnreadableIndex(f"of an unknown format, {str(version)[:80]!r}")
@@ -97,7 +96,7 @@ def read_index_alone(shard: Path) -> ShardIndex | None:
         return None
     except OSError as error:
         raise UnreadableIndex(error.strerror or str(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UnreadableIndex("not an index") from None
     for entry in index.samples:
         if not fits(entry, index.bytes):

@@ -17,7 +17,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.signals import stop_is_asked
 from deeplab_fast.storage.arrivals import Arrivals, Coming
 from deeplab_fast.storage.download import NotDownloaded, NotPublished
-from deeplab_fast.storage.files import write_json
+from deeplab_fast.storage.files import read_json, write_json
 from deeplab_fast.storage.remote import RemoteFile
 
 from ..records.description import DATASET_FILE, DATASET_FORMAT, Listing, read_dataset
@@ -131,7 +131,7 @@ def _shards_of(place: Place, name: str, sets: dict[str, Any]) -> list[str]:
 
 
 def _is_name(text: str) -> bool:
-    return Path(text).name == text and "\\" not in text and "\0" not in text
+    return Path(text).name == text and text not in ("", "..") and "\\" not in text and "\0" not in text
 
 
 def _is_listed(paths: Sequence[Path], sets: dict[str, Any]) -> bool:
@@ -205,7 +205,7 @@ def _take_over(remote: RemoteSet, staging: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    write_json(target, json.loads(source.read_text(encoding="utf-8")))
+    write_json(target, read_json(source))
 
 
 def _fetch(place: Place, files: Sequence[Path]) -> None:
@@ -225,11 +225,12 @@ def _note(place: Place, cache: RecordCache) -> Path:
 def _known(place: Place, cache: RecordCache) -> RemoteSet | None:
     """Return the set that the URL named last time, where the cache still has its folder."""
     try:
-        said = json.loads(_note(place, cache).read_text(encoding="utf-8"))
+        said = read_json(_note(place, cache))
         folder, names, whole = cache.folder / said["folder"], said["names"], said["whole"]
-        if not folder.is_dir():
+        if not (_is_name(said["folder"]) and folder.is_dir() and isinstance(whole, bool)):
             return None
+        paths = [folder / Path(name).name for name in names]
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    paths = [folder / path for path in in_order(map(Path, names))]
+    paths = in_order(paths)
     return RemoteSet(place.text, place, cache, paths, whole, cache.enter(folder.name))

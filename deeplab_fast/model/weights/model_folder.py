@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,15 @@ from torch import Tensor
 from deeplab_fast.errors import UserError
 from deeplab_fast.runtime import versions
 from deeplab_fast.storage.checkpoint import BEST
-from deeplab_fast.storage.files import check_file, check_folder, make_folder, reason, replace_file, write_json
+from deeplab_fast.storage.files import (
+    check_file,
+    check_folder,
+    make_folder,
+    parse_json,
+    reason,
+    replace_file,
+    write_json,
+)
 
 from .read import WeightFile, read_weights
 from .save import save_as
@@ -73,12 +80,12 @@ def read_description(folder: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
-        content = json.loads(data) if len(data) <= _MOST_BYTES else None
+        content = parse_json(data) if len(data) <= _MOST_BYTES else None
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({reason(error)})") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise UserError(f"{path}: damaged: it holds no JSON") from None
     form = content.get("format") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(form, str) or not form.startswith(_FORMAT):

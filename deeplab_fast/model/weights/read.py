@@ -1,6 +1,5 @@
 """Read a file of weights: any that torch.save wrote, ``.safetensors``, or MindSpore's ``.ckpt``."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +10,13 @@ from torch import Tensor
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage import checkpoint
+from deeplab_fast.storage.files import parse_json
 
 from .families import TORCHVISION, Family, family_of
 from .match import group_names
 from .mindspore import is_mindspore, read_mindspore
 from .safe import SAFE_GLOBALS
+from .tensors import refuse_expanded
 from .wrappers import bare_name, beside_network, find_state, relabel
 
 logger = logging.getLogger("deeplab_fast")
@@ -58,6 +59,7 @@ def weights_in(content: Mapping[str, Any], path: Path, channels: str = "auto") -
     """Return the network in what a file holds, its tensors of any shapes; as :func:`read_weights`."""
     config = content.get("config")
     state = find_state(content, path)
+    refuse_expanded(path, state)
     beside = frozenset(bare_name(key) for key in beside_network(state))
     state = relabel(state, bare_name, path)
     family = family_of(state)
@@ -123,7 +125,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
     if FORMAT_FACT not in facts:
         return tensors
     try:
-        config, names = json.loads(facts.get(CONFIG_FACT, "{}")), json.loads(facts.get(NAMES_FACT, "null"))
-    except (ValueError, RecursionError):
+        config, names = parse_json(facts.get(CONFIG_FACT, "{}")), parse_json(facts.get(NAMES_FACT, "null"))
+    except ValueError:
         raise UserError(f"{path}: damaged configuration: its metadata hold no JSON") from None
     return {"format": facts[FORMAT_FACT], "model": tensors, "config": config, "names": names}

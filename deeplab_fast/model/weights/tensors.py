@@ -1,5 +1,6 @@
 """Make of a file's tensor one that the network can hold, or say in one line why it cannot."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from deeplab_fast.errors import UserError
 
 _CONVERTED = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _COUNT = "num_batches_tracked"
+_MOST_EXPANDED = 1 << 24  # bytes
 
 
 def shape(tensor: Tensor) -> str:
@@ -32,6 +34,20 @@ def usable(path: Path, key: str, tensor: Tensor) -> Tensor:
     if key.endswith("running_var") and (converted < 0).any():
         raise UserError(f"{path}: {key} holds a variance below 0; expected BatchNorm's running variance")
     return converted
+
+
+def refuse_expanded(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Check that no tensor is much larger than what the file holds of it: strides of 0 make of one number any shape.
+
+    Raises:
+        UserError: one is; its values would take more memory than the file says.
+    """
+    for key, tensor in tensors.items():
+        if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
+            continue  # refused where its values are wanted
+        size, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+        if size > max(held, _MOST_EXPANDED):
+            raise UserError(f"{path}: {key} is {shape(tensor)}, of which {held:,} bytes are stored; expected all")
 
 
 def _reason_against(key: str, tensor: Tensor) -> str | None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
-from ...storage.files import default_cache, replace_file
+from ...storage.files import default_cache, read_json, replace_file
 from .. import extension
 from ..dispatch import constant
 from . import gemm
@@ -44,9 +44,9 @@ def disagreement(device: torch.device, kind: str) -> str | None:
     place = _place(device, kind)
     if place is not None:
         try:
-            kept = json.loads(place.read_text())["disagreement"]
+            kept = read_json(place)["disagreement"]
             return kept and f"{kept} (kept in {place}; without that file they are compared again)"
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             pass
     found, is_certain = _asked_elsewhere(device, kind)
     if place is not None and is_certain:

@@ -1,17 +1,21 @@
-"""The fuzz targets of Python, by name; atheris is not needed to import them."""
+"""The fuzz targets of Python, by name; atheris is not needed to import them.
 
-from . import annotations, checkpoints, flag_files, images, mindrecord, model_folders, records, splits
+Every module of this folder that has a ``TARGET`` or ``TARGETS`` is one or several of them.
+"""
 
-TARGETS = {
-    target.name: target
-    for target in (
-        records.TARGET,
-        mindrecord.TARGET,
-        checkpoints.TARGET,
-        *annotations.TARGETS,
-        splits.TARGET,
-        images.TARGET,
-        flag_files.TARGET,
-        model_folders.TARGET,
-    )
-}
+import importlib
+import pkgutil
+
+from .target import Target
+
+
+def _found() -> list[Target]:
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    return [
+        target
+        for module in modules
+        for target in (*getattr(module, "TARGETS", ()), *filter(None, [getattr(module, "TARGET", None)]))
+    ]
+
+
+TARGETS = {target.name: target for target in _found()}

@@ -104,8 +104,8 @@ def palettes():
 
 
 TARGETS = (
-    Target("coco", reader("x.json"), coco_seeds, mutate),
-    Target("labelme", reader("a.json"), labelme_seeds, mutate),
-    Target("cvat", reader("x.xml"), cvat_seeds, plain),
-    Target("palettes", read_colours, palettes, plain),
+    Target("coco", reader("x.json"), coco_seeds, mutate, cpu_seconds=4, megabytes=128),
+    Target("labelme", reader("a.json"), labelme_seeds, mutate, cpu_seconds=4, megabytes=128),
+    Target("cvat", reader("x.xml"), cvat_seeds, plain, cpu_seconds=4, megabytes=128),
+    Target("palettes", read_colours, palettes, plain, cpu_seconds=2, megabytes=64),
 )

@@ -64,4 +64,4 @@ def mutate(data, generator, mutate_bytes, most):
     return sealed(mutate_bytes(data[:-TRAILER] if has_checksum else data, most - TRAILER))
 
 
-TARGET = Target("checkpoints", read, seeds, mutate)
+TARGET = Target("checkpoints", read, seeds, mutate, cpu_seconds=2, megabytes=64)

@@ -22,4 +22,4 @@ def seeds():
     yield "nested", b"a: " + b"[" * 200 + b"]" * 200
 
 
-TARGET = Target("flags", read, seeds, plain)
+TARGET = Target("flags", read, seeds, plain, cpu_seconds=4, megabytes=64)

@@ -73,4 +73,4 @@ def seeds():
     yield "png", png(3, 4)
 
 
-TARGET = Target("images", read, seeds, plain)
+TARGET = Target("images", read, seeds, plain, cpu_seconds=4, megabytes=64)

@@ -109,4 +109,4 @@ def seeds():
     yield "one-blob", packed(rows[:1], 1, change=one_blob)
 
 
-TARGET = Target("mindrecord", read, seeds, mutate)
+TARGET = Target("mindrecord", read, seeds, mutate, cpu_seconds=4, megabytes=64)

@@ -48,4 +48,4 @@ def seeds():
     yield "nested", b"[" * 200
 
 
-TARGET = Target("model_folders", read, seeds, plain)
+TARGET = Target("model_folders", read, seeds, plain, cpu_seconds=2, megabytes=64)

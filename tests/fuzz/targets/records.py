@@ -165,4 +165,4 @@ def seeds():
     yield "lonely", container(shard_of({"a.jpg": b""})[0])
 
 
-TARGET = Target("records", read, seeds, mutate)
+TARGET = Target("records", read, seeds, mutate, cpu_seconds=4, megabytes=64)

@@ -39,4 +39,4 @@ def seeds():
     yield "twice", join(b"b\nb\n\n\t\n", b"b\n", b"a b\na b\n")
 
 
-TARGET = Target("splits", read, seeds, mutate)
+TARGET = Target("splits", read, seeds, mutate, cpu_seconds=2, megabytes=32)
