@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import replace_file, write_json
+from deeplab_fast.storage.files import raise_if_broken, replace_file, write_json
 
 from .sources import read_bytes
 
@@ -21,7 +21,10 @@ def digest(data: bytes) -> str:
 class Written:
     """Digests of the files that were written below ``root`` and of what each was made from, kept in a file there.
 
-    Without that file, or with one that cannot be read, no file is known as ours.
+    Without that file, or with one that holds something else, no file is known as ours.
+
+    Raises:
+        UserError: the system cannot read it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -32,7 +35,9 @@ class Written:
             content = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
             if content["format"] == FORMAT:
                 self._files = {str(name): (str(own), str(source)) for name, (own, source) in content["files"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except OSError as error:
+            raise_if_broken(root / MANIFEST, error)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
 
     def is_ours(self, path: Path) -> bool:
