@@ -16,7 +16,7 @@ import torch
 from ..config import MODELS
 from ..errors import UserError
 from . import seal
-from .files import replace_file
+from .files import is_broken, reason, replace_file
 from .seal import Damaged, Seal
 
 logger = logging.getLogger("deeplab_fast")
@@ -250,6 +250,8 @@ def _facts(path: Path) -> dict[str, Any] | None:
     """Return what a file's seal says, or None where it has none."""
     try:
         found: Seal | None = seal.read(path)
-    except OSError:
+    except OSError as error:
+        if is_broken(error):
+            logger.warning("%s: cannot be read (%s)", path, reason(error))
         return None
     return None if found is None else found.facts

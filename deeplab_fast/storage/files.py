@@ -25,12 +25,17 @@ def reason(error: OSError) -> str:
     return error.strerror or " ".join(str(error).split()) or type(error).__name__
 
 
+def is_broken(error: OSError) -> bool:
+    """Tell whether the system failed, which says nothing of what a file holds."""
+    return error.errno in _BROKEN
+
+
 def raise_if_broken(path: Path, error: OSError) -> None:
     """Raise :class:`UserError` where the system failed, which says nothing of what a file holds or whether it is there.
 
     For readers that take a file of another kind for none: what cannot be read now may well be theirs.
     """
-    if error.errno in _BROKEN:
+    if is_broken(error):
         raise UserError(f"{path}: cannot be read ({reason(error)})") from None
 
 

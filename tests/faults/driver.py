@@ -1,11 +1,11 @@
 """Programs with a tiny network, each in a process of its own, with a fault at a chosen operation on its files.
 
 torch is imported once and each program forked from there, so that one costs what its few steps cost. Reads a line of
-JSON for each, from stdin: ``program`` and ``flags``; ``log``, the file for what it says; ``folder``, ``kinds``, ``deed``,
-``error``, ``at`` and ``times`` as ``fault_at.c`` has them; ``environment``; how many ``processes`` and the ``port`` where
-they meet. Answers each with a line of JSON,
-``[STATUS, COUNT, POINTS]``: the exit status (negative: the signal), how many operations were counted, and the numbers
-of those that differ from the ones beside them: of the writes to a file, or reads, in a row the first and the last.
+JSON for each, from stdin: ``program`` and ``flags``; ``log``, the file for what it says; ``folder``, ``kinds``,
+``deed``, ``error``, ``at`` and ``times`` as ``fault_at.c`` has them; ``environment``; how many ``processes`` and the
+``port`` where they meet. Answers each with a line of JSON, ``[STATUS, COUNT, POINTS]``: the exit status (negative: the
+signal), how many operations were counted, and the numbers of those that differ from the ones beside them: of the writes
+to a file, or reads, in a row the first and the last.
 """
 
 import ctypes

@@ -112,8 +112,14 @@ def make_subjects(programs: Programs, root: Path, data: Path) -> dict[str, Subje
         points = one.run(programs, root / f"count {name}" / NAME).points
         one.run(programs, before, Fault(KILL, at=points[int(ready * len(points)) - 1] if ready < 1 else 0))
         subjects.append(
-            Subject(f"{name} {'going on' if ready < 1 else 'again'}", one.program, one.flags, one.inputs,
-                    before=before, bears_inputs=one.bears_inputs)  # fmt: skip
+            Subject(
+                f"{name} {'going on' if ready < 1 else 'again'}",
+                one.program,
+                one.flags,
+                one.inputs,
+                before=before,
+                bears_inputs=one.bears_inputs,
+            )
         )
     return {subject.name: subject for subject in subjects}
 

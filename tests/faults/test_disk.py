@@ -2,13 +2,11 @@
 
 import errno
 import os
-import shutil
 
 import pytest
 
 from tests.faults.plugin import Lost
 from tests.faults.programs import ALWAYS, CHANGES, FAIL, READS, SHORT, SLOW, Fault
-from tests.faults.same import require
 from tests.faults.subjects import SUBJECTS
 
 WRITE_FAULTS = {
@@ -39,10 +37,18 @@ def errors(said):
 
 
 def check(one, whole, folder, ended, error):
-    """All is as it should be, or what is not is said in one line that names a file and the system's reason."""
+    """All is as it should be, or what is not is said in one line that names a file and the system's reason.
+
+    A warning where the program can do without: what TensorBoard is told, a picture in the report.
+    """
     assert "Traceback" not in ended.said, ended.said
     if ended.status == 0:
-        one.same(folder, whole)
+        try:
+            one.same(folder, whole)
+        except Lost:
+            lines = [line for line in ended.said.splitlines() if line.startswith("warning: ")]
+            if not any(os.strerror(error) in line for line in lines):
+                raise
         return
     line, status = errors(ended.said)
     assert ended.status == (status if one.bears_inputs else 2), ended.said
@@ -57,8 +63,6 @@ def try_fault(one, whole, faulty, place, fault, below=None):
     ended = one.run(faulty, folder, fault, below)
     check(one, whole, folder, ended, fault.error)
     one.keeps(folder, whole)
-    if ended.status == 0:
-        return
     ended = one.run(faulty, folder)
     assert ended.status == 0, ended.said
     one.same(folder, whole)
@@ -69,11 +73,6 @@ def count(one, faulty, place, fault, below=None):
     folder = place()
     one.start(folder)
     return one.run(faulty, folder, fault._replace(at=0), below).points
-
-
-def chosen(points, cases, name, quick):
-    """All points, or ``quick``; of a run that takes long a third of them where other kinds of fault take them all."""
-    return cases.of(points, quick)
 
 
 @pytest.mark.fault("a disk that is full, dead or turns read-only")

@@ -1,4 +1,4 @@
-"""A program killed at any operation on its files ends, given again, equal to the bit with one that nothing disturbed."""
+"""A program killed at any operation on its files, and given again, ends equal to the bit with an undisturbed one."""
 
 import random
 
