@@ -94,7 +94,7 @@ def test_of_a_run(subject, faulty, place, cases):
 @pytest.fixture(scope="module")
 def packed(subject, programs, data, tmp_path_factory):
     """A trained network and held-out records."""
-    train, whole = subject("train")
+    _, whole = subject("train")
     folder = tmp_path_factory.mktemp("packed") / NAME
     folder.mkdir()
     shutil.copy(whole / "best.pt", folder)
