@@ -19,7 +19,7 @@ def test_killed_at_an_operation(name, subject, programs, place, cases):
     folder = place()
     one.start(folder)
     points = one.run(programs, folder).points
-    for at in cases.of(points, quick=10 if name == "train" else 4):
+    for at in cases.of(points, quick=8 if name == "train" else 3):
         with cases.case(f"{name}, operation {at} of {points[-1]}"):
             folder = place()
             one.start(folder)

@@ -43,7 +43,7 @@ def test_what_a_program_writes_to(deed, name, subject, faulty, place, cases):
     folder = place()
     one.start(folder)
     points = one.run(faulty, folder).points
-    for at in cases.of(points[:: max(1, len(points) // 12)], quick=1 if name == "train" else 2):
+    for at in cases.of(points[:: max(1, len(points) // 12)][0 if cases.take_all else 6 :], quick=1):
         with cases.case(f"{name}, operation {at}"):
             folder = place()
             one.start(folder)
@@ -62,7 +62,7 @@ def test_what_a_program_reads(deed, name, subject, faulty, place, cases):
     one, whole = subject(name)
     for below in one.inputs:
         counted = one.run(faulty, place(), Fault(kinds=CHANGES | READS), below).points
-        for at in cases.of(counted[:: max(1, len(counted) // 6)], quick=1):
+        for at in cases.of(counted[:: max(1, len(counted) // 6)][0 if cases.take_all else 3 :], quick=1):
             with cases.case(f"{name}, operation {at} below {below}"):
                 folder = place()
                 try:
