@@ -59,6 +59,7 @@ def test_no_checkpoint(tmp_path):
     assert CheckpointFolder(tmp_path, MODEL, 2).newest() is None
 
 
+@pytest.mark.fault("a disk that is full, dead or turns read-only")
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.pt"
     save_atomically({"x": 1}, path)
@@ -73,6 +74,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert names(tmp_path) == ["a.pt"]
 
 
+@pytest.mark.fault("a disk that is full, dead or turns read-only")
 def test_a_write_that_fails_within_torch_gives_the_systems_reason(tmp_path, monkeypatch):
     """torch.save itself says 'unexpected pos 64 vs 0'."""
 
@@ -104,6 +106,7 @@ def test_the_seal_is_read_alone_and_bound_to_every_byte(tmp_path):
     seal.check(path, must_be_sealed=True)
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 @pytest.mark.parametrize("cut", [1, 22, 100, 4000])
 def test_a_sealed_file_cut_short(cut, tmp_path):
     path = tmp_path / "a.pt"
@@ -124,6 +127,7 @@ def test_a_foreign_file_has_the_checksums_of_its_parts_checked(tmp_path):
     assert load(path)["w"].tolist() == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_a_damaged_newest_is_named_and_the_one_before_taken(tmp_path):
     folder = CheckpointFolder(tmp_path, MODEL, 5)
     folder.save(content(1), 1)

@@ -26,6 +26,7 @@ def test_the_new_content_takes_the_name(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.fault("a disk that is full, dead or turns read-only")
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
 def test_the_old_content_stays_where_the_block_fails(error, tmp_path):
     (tmp_path / "a.txt").write_text("old")

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_label
 from deeplab_fast.storage.files import make_folder, replace_file
+from deeplab_fast.storage.image_files import save_image
 
 from .lists import some_of
 from .sources import read_bytes
@@ -77,4 +78,4 @@ def _holds(target: Path, label: Label) -> bool:
 def _write(target: Path, label: Label) -> None:
     make_folder(target.parent, str(target.parent))
     with replace_file(target, durable=False) as partial:
-        Image.fromarray(label).save(partial, format="PNG")
+        save_image(Image.fromarray(label), partial)

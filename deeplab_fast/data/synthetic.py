@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage.files import default_cache
+from deeplab_fast.storage.image_files import save_image
 
 CLASSES = ("background", "disc", "box", "triangle", "cross", "ring")
 IGNORE_LABEL = 255
@@ -72,8 +73,8 @@ def builtin_data(cache_dir: str | Path = "", train: int = TRAIN, val: int = VAL)
 def _write_sample(folder: Path, index: int) -> str:
     image, label = draw_sample(index)
     name = f"{index:05d}"
-    Image.fromarray(image).save(folder / "images" / f"{name}.jpg", quality=92)
-    Image.fromarray(label).save(folder / "labels" / f"{name}.png")
+    save_image(Image.fromarray(image), folder / "images" / f"{name}.jpg", quality=92)
+    save_image(Image.fromarray(label), folder / "labels" / f"{name}.png")
     return f"images/{name}.jpg labels/{name}.png\n"
 
 

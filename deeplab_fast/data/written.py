@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import read_json, replace_file, write_json
+from deeplab_fast.storage.files import raise_if_broken, read_json, replace_file, write_json
 
 from .sources import read_bytes
 
@@ -20,7 +20,10 @@ def digest(data: bytes) -> str:
 class Written:
     """Digests of the files that were written below ``root`` and of what each was made from, kept in a file there.
 
-    Without that file, or with one that cannot be read, no file is known as ours.
+    Without that file, or with one that holds something else, no file is known as ours.
+
+    Raises:
+        UserError: the system cannot read it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -31,7 +34,9 @@ class Written:
             content = read_json(root / MANIFEST)
             if content["format"] == FORMAT:
                 self._files = {str(name): (str(own), str(source)) for name, (own, source) in content["files"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except OSError as error:
+            raise_if_broken(root / MANIFEST, error)
+        except (ValueError, KeyError, TypeError, AttributeError):
             pass
 
     def is_ours(self, path: Path) -> bool:

@@ -13,7 +13,7 @@ from ..config import EvalConfig
 from ..config.urls import is_url, public
 from ..data.sources import Source, keys_digest
 from ..errors import UserError
-from ..storage.files import check_folder, make_folder, read_json, replace_file, write_json
+from ..storage.files import check_folder, make_folder, raise_if_broken, read_json, replace_file, write_json
 from ..storage.provenance import as_json, deciding_flags, differences
 from .metrics import or_none
 from .per_image import ImageCounts
@@ -102,10 +102,17 @@ def _why_it_stays(path: Path, record: dict[str, Any]) -> str | None:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Return what a metrics file holds; nothing of another kind of file, or where there is none."""
+    """Return what a metrics file holds; nothing of another kind of file, or where there is none.
+
+    Raises:
+        UserError: the system cannot read it.
+    """
     try:
         content = read_json(path)
-    except (OSError, ValueError):
+    except OSError as error:
+        raise_if_broken(path, error)
+        return {}
+    except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import UserError
+from ..storage.image_files import save_image
 from .batches import Segmented
 from .overlay import Style, draw_overlay
 from .segmentation import palette_image, save_probabilities
@@ -56,7 +57,7 @@ class Products:
         check_jpeg(found.classes.shape[1], found.classes.shape[0], where)
         picture = draw_overlay(found.loaded.image, found.classes, self.colours, self.names, self.style)
         check_jpeg(*picture.size, where)
-        return lambda path, text: picture.save(path, quality=92)
+        return lambda path, text: save_image(picture, path, quality=92)
 
     def _probabilities(self, found: Segmented) -> Writer:
         probabilities = found.scored.probabilities()
@@ -84,4 +85,4 @@ def check_jpeg(width: int, height: int, where: str) -> None:
 
 
 def _save_png(image: Image.Image, path: Path, text: PngInfo) -> None:
-    image.save(path, pnginfo=text)
+    save_image(image, path, pnginfo=text)

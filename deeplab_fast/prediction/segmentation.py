@@ -11,6 +11,7 @@ from PIL import Image
 from ..errors import UserError
 from ..evaluation.scored import ScoredImage
 from ..storage.files import check_file, replace_file
+from ..storage.image_files import save_image
 from .areas import count_pixels
 from .overlay import Style, draw_overlay
 
@@ -76,7 +77,7 @@ class Segmentation:
         check_file(path, str(path))
         with replace_file(path) as partial:
             if path.suffix.lower() == ".png":
-                palette_image(self.classes, self.colours).save(partial)
+                save_image(palette_image(self.classes, self.colours), partial)
             else:
                 save_probabilities(partial, self.probabilities, self.names)
         return path

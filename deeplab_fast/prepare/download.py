@@ -14,7 +14,7 @@ from deeplab_fast.model.weights.pretrained import PRETRAINED
 from deeplab_fast.storage.download import download
 from deeplab_fast.storage.files import check_folder, default_cache
 from deeplab_fast.storage.remote import RemoteFile
-from deeplab_fast.storage.unpack import missing_of, unpack
+from deeplab_fast.storage.unpack import missing_of, remove_left, unpack
 
 from .published import PUBLISHED
 
@@ -61,6 +61,7 @@ def _data(name: str, config: DownloadConfig) -> int:
         missing = missing_of(folder, data.holds)
         if missing is not None:
             raise UserError(f"{folder}: is there, but without {missing}; move it away to have it made again")
+        remove_left(root)
         print(f"{folder}: there already")
     else:
         check_folder(root, f"--output={root}")

@@ -16,7 +16,7 @@ import torch
 from ..config import MODELS
 from ..errors import UserError, pass_on_memory
 from . import seal
-from .files import replace_file
+from .files import is_broken, reason, replace_file
 from .seal import Damaged, Seal
 
 logger = logging.getLogger("deeplab_fast")
@@ -262,6 +262,8 @@ def _facts(path: Path) -> dict[str, Any] | None:
         found: Seal | None = seal.read(path)
     except OSError as error:
         pass_on_memory(error)
+        if is_broken(error):
+            logger.warning("%s: cannot be read (%s)", path, reason(error))
         return None
     numbers = [] if found is None else [found.facts[name] for name in _NUMBERS if name in found.facts]
     return None if found is None or not all(type(number) is int for number in numbers) else found.facts

@@ -15,12 +15,28 @@ from ..errors import UserError
 
 _PARTIAL = re.compile(r"\.(?P<stem>.+)\.\d+\.partial(?P<suffix>\.[^.]+)?")
 ROOM = 1 << 16  # bytes tried: more than the figures of an evaluation take
+_tidied: set[Path] = set()  # folders in which this process has looked for what others left
+_BROKEN = (errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def reason(error: OSError) -> str:
     """Return what the system says of an error, on one line."""
     return error.strerror or " ".join(str(error).split()) or type(error).__name__
+
+
+def is_broken(error: OSError) -> bool:
+    """Tell whether the system failed, which says nothing of what a file holds."""
+    return error.errno in _BROKEN
+
+
+def raise_if_broken(path: Path, error: OSError) -> None:
+    """Raise :class:`UserError` where the system failed, which says nothing of what a file holds or whether it is there.
+
+    For readers that take a file of another kind for none: what cannot be read now may well be theirs.
+    """
+    if is_broken(error):
+        raise UserError(f"{path}: cannot be read ({reason(error)})") from None
 
 
 def default_cache() -> Path:
@@ -33,14 +49,18 @@ def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it takes the name ``path`` where the block succeeds.
 
     A reader sees the old file or the new one, and where the block fails the old one stays as it was. The temporary
-    name is hidden, this process's own, and keeps the suffix; only a process that is killed leaves it behind.
-    ``durable``: the content is on the disk before it has the name, and the name when the block is left.
+    name is hidden, this process's own, and keeps the suffix. Only a process that is killed leaves it behind, and the
+    next one that writes into the folder removes it. ``durable``: the content is on the disk before it has the name,
+    and the name when the block is left.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        UserError: the disk is full, the folder cannot be written, or another host writes the file at this moment.
     """
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    _remove_left(path.parent)
+    held = None
     try:
+        held = _hold(partial)
         yield partial
         if durable:
             with partial.open("rb+") as file:
@@ -51,6 +71,42 @@ def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # its folder is gone or can no longer be written
             partial.unlink(missing_ok=True)
+        if held is not None:
+            os.close(held)
+
+
+def _hold(partial: Path) -> int | None:
+    """Make a temporary file and lock it: so others know that it is being written. None where there are no locks.
+
+    Raises:
+        UserError: a process of the same number has it, on another host.
+        OSError: it cannot be made.
+    """
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if lock(descriptor, wait=False):
+            return descriptor
+    except OSError:
+        os.close(descriptor)
+        raise UserError(f"{partial}: another process is writing it") from None
+    os.close(descriptor)  # an open file could not be renamed on Windows
+    return None
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write into a folder; this process looks once."""
+    if folder in _tidied:
+        return
+    _tidied.add(folder)
+    with suppress(OSError):  # its folder cannot be read: what is to be written will tell
+        for path in [path for path in folder.iterdir() if unfinished(path.name)]:
+            with suppress(OSError):  # another process is writing it, or has just ended
+                descriptor = os.open(path, os.O_RDWR)
+                try:
+                    if lock(descriptor, wait=False):
+                        path.unlink()
+                finally:
+                    os.close(descriptor)
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -19,7 +19,8 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from tqdm import tqdm
 
 from ..errors import UserError, pass_on_memory
-from .files import make_folder, read_json, replace_file, write_json
+from .files import make_folder, raise_if_broken, read_json, reason, replace_file, write_json
+from .image_files import save_image
 from .provenance import differences
 from .video_files import is_cut_short, is_video, read_comment
 
@@ -45,7 +46,7 @@ def read_provenance(root: Path) -> dict[str, Any] | None:
     """Return the provenance in the ``predict.json`` of a folder, or None where there is no such file.
 
     Raises:
-        UserError: the file is another's.
+        UserError: the file is another's, or cannot be read.
     """
     path = root / DESCRIPTION_FILE
     if not os.path.lexists(path):
@@ -53,7 +54,9 @@ def read_provenance(root: Path) -> dict[str, Any] | None:
     try:
         found = read_json(path)["provenance"]
         return dict(found)
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)})") from None
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: does not say what made the results here; expected another --output") from None
 
 
@@ -126,7 +129,7 @@ class MaskFolder:
             with replace_file(path, durable=False) as partial:
                 save(partial, text)
         with replace_file(mask_file, durable=False) as partial:
-            mask.save(partial, pnginfo=text)
+            save_image(mask, partial, pnginfo=text)
 
     @contextmanager
     def open_video(self, stem: Path) -> Iterator[list[Path]]:
@@ -183,7 +186,11 @@ def _is_cut_short(mask: Path) -> bool:
 
 
 def _read_mark(mask: Path) -> str:
-    """Return the mark of a mask, or of any file of a video; empty where it has none."""
+    """Return the mark of a mask, or of any file of a video; empty where it has none.
+
+    Raises:
+        UserError: the system cannot read it.
+    """
     if is_video(mask):
         keyword, _, mark = read_comment(mask).partition(" ")
         return mark if keyword == _MARK else ""
@@ -192,6 +199,8 @@ def _read_mark(mask: Path) -> str:
             return str(image.info.get(_MARK, ""))
     except Exception as error:  # whatever a damaged file makes Pillow say
         pass_on_memory(error)
+        if isinstance(error, OSError):
+            raise_if_broken(mask, error)
         return ""
 
 

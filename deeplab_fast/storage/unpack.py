@@ -5,7 +5,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -42,6 +42,13 @@ def unpack(archive: Path, part: str, root: Path, holds: Sequence[str]) -> None:
                 _move(Path(name), Path(part), root)
     except OSError as error:
         raise UserError(f"{root / part}: cannot be unpacked from {archive.name} ({reason(error)})") from None
+
+
+def remove_left(root: Path) -> None:
+    """Remove what a process that was killed while it unpacked into ``root`` left there, if it can be removed."""
+    with suppress(OSError):
+        with _alone_in(root):
+            pass
 
 
 def missing_of(folder: Path, holds: Sequence[str]) -> str | None:

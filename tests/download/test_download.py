@@ -208,6 +208,7 @@ def test_no_network_is_one_line_that_says_where_to_put_the_file(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.fault("a disk that is full, dead or turns read-only")
 def test_a_full_disk_is_said_before_the_first_byte(server, tmp_path, monkeypatch):
     monkeypatch.setattr(partial.shutil, "disk_usage", lambda folder: type("U", (), {"free": 1000}))
     with pytest.raises(UserError, match=r"1,000 bytes are free; expected 300,000"):
@@ -215,6 +216,7 @@ def test_a_full_disk_is_said_before_the_first_byte(server, tmp_path, monkeypatch
     assert names(tmp_path) == []
 
 
+@pytest.mark.fault("a disk that is full, dead or turns read-only")
 def test_a_disk_that_fills_keeps_what_came(server, tmp_path, monkeypatch):
     whole = partial.Partial.add
 

@@ -45,6 +45,7 @@ def size_of(path):
     return path.stat().st_size if path.exists() else 0
 
 
+@pytest.mark.fault("killed at a file operation")
 def test_a_killed_process_leaves_what_the_next_goes_on_with(server, tmp_path):
     server.answers = [Answer(gate=threading.Event())]
     process = start(server, tmp_path)
@@ -58,6 +59,7 @@ def test_a_killed_process_leaves_what_the_next_goes_on_with(server, tmp_path):
     assert is_whole(tmp_path)
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_bytes_that_rotted_in_between_are_brought_again(server, tmp_path):
     server.default = Answer(stop_after=10_000)
     with pytest.raises(UserError, match="ended after"):
@@ -69,6 +71,7 @@ def test_bytes_that_rotted_in_between_are_brought_again(server, tmp_path):
     assert is_whole(tmp_path)
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 @pytest.mark.parametrize("text", ["", "[]", '{"url": 3}', '{"url": "x", "validator": "y", "total": "z"}'])
 def test_a_note_that_cannot_be_read_means_to_begin_anew(text, server, tmp_path):
     (tmp_path / "w.bin.partial").write_bytes(b"something")
@@ -78,6 +81,7 @@ def test_a_note_that_cannot_be_read_means_to_begin_anew(text, server, tmp_path):
     assert is_whole(tmp_path)
 
 
+@pytest.mark.fault("two programs in one folder")
 def test_of_two_processes_one_downloads(server, tmp_path):
     gate = threading.Event()
     server.answers = [Answer(gate=gate)]
@@ -91,6 +95,7 @@ def test_of_two_processes_one_downloads(server, tmp_path):
     assert is_whole(tmp_path)
 
 
+@pytest.mark.fault("killed at a file operation")
 def test_who_waited_for_one_that_was_killed_goes_on(server, tmp_path):
     server.answers = [Answer(gate=threading.Event())]
     first = start(server, tmp_path)

@@ -88,6 +88,7 @@ def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 @pytest.mark.parametrize(
     ("mode", "spoil", "message"),
     [
@@ -116,6 +117,7 @@ def test_room_is_looked_for_first(mode, least, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [archive]
 
 
+@pytest.mark.fault("a disk that is full, dead or turns read-only")
 def test_a_disk_that_fills_leaves_nothing(tmp_path, monkeypatch):
     archive = pack(tmp_path / "a.tar")
 
@@ -153,6 +155,7 @@ def wait_until_begun(root):
         time.sleep(0.01)
 
 
+@pytest.mark.fault("killed at a file operation")
 def test_what_a_killed_process_left_is_removed(tmp_path):
     pack(tmp_path / "a.tar")
     process = start(tmp_path, 60)
@@ -164,6 +167,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert names(tmp_path) == ["a.tar", *sorted(FILES)]
 
 
+@pytest.mark.fault("two programs in one folder")
 def test_of_two_processes_one_unpacks(tmp_path):
     pack(tmp_path / "a.tar")
     process = start(tmp_path, 0.3)

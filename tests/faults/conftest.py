@@ -1,149 +1,58 @@
-"""Programs to put faults into, and a run that nothing was done to."""
+"""The process that runs programs with faults, one for all tests of a session."""
 
-import filecmp
-import json
-import os
+import itertools
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import REPO
-from tests.faults.tiny import make_tiny
-from tests.trials.conftest import save_network
+from tests.faults.programs import Programs, build_library
+from tests.faults.subjects import NAME, make_subjects, whole_of
 from tests.trials.samples import write_samples
 
-Fault = tuple[Any, ...]
-LIMIT_S = 240  # a program that has not ended then hangs: they take seconds, minutes on a machine that is busy
-SMALL = (
-    *("--backbone=resnet18", "--crop_size=33", "--batch_size=2", "--num_classes=3", "--num_workers=1"),
-    *("--device_target=CPU", "--precision=fp32", "--ema_decay=0.9", "--log_steps=1", "--max_steps=5"),
-    *("--save_steps=2", "--keep_checkpoint_max=2"),
-)
 
-
-class Ended(NamedTuple):
-    """How a program ended: the exit status (negative: the signal), what faults counted, and all that it printed."""
-
-    statuses: list[int]
-    counts: list[int]
-    said: str
-
-    @property
-    def status(self) -> int:
-        return self.statuses[0]
-
-    @property
-    def errors(self) -> list[str]:
-        return [line for line in self.said.splitlines() if line.startswith("error:")]
-
-
-@dataclass
-class Programs:
-    """Runs programs in forks of one process (:mod:`tests.faults.forks`), on the samples of ``data``."""
-
-    driver: "subprocess.Popen[str]"
-    data: Path
-    logs: Path
-
-    def __call__(
-        self, program: str, argv: list[str], *faults: tuple[Any, ...], processes: int = 1, to_the_end: bool = False
-    ) -> Ended:
-        log = self.logs / "log"
-        for old in self.logs.iterdir():
-            old.unlink()
-        request = {"program": program, "argv": argv, "faults": faults, "log": str(log), "processes": processes}
-        request |= {"limit_s": LIMIT_S, "to_the_end": to_the_end}
-        print(json.dumps(request), file=self.driver.stdin, flush=True)
-        statuses, counts = json.loads(self.driver.stdout.readline())
-        return Ended(statuses, counts, "".join(path.read_text() for path in sorted(self.logs.iterdir())))
-
-    def train(self, folder: Path, *faults: Fault, more: tuple[str, ...] = (), **how: Any) -> Ended:
-        lists = [f"--data_lst={self.data}/train.txt", f"--val_data_lst={self.data}/val.txt"]
-        argv = [f"--train_dir={folder}", f"--data_root={self.data}", *lists, *SMALL, *more]
-        return self("train", argv, *faults, **how)
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    library = build_library(tmp_path_factory.mktemp("library"))
+    with_faults = Programs(library)
+    yield with_faults
+    with_faults.close()
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
-    """Run a program with faults put into it: ``programs("predict", argv, ("signals_at", [100, "SIGTERM"]))``."""
-    folder = tmp_path_factory.mktemp("programs")
-    (folder / "logs").mkdir()
-    data = write_samples(folder / "data", count=8, size=(48, 40))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.faults.forks"]
-    driver = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPO, env=environment
-    )
-    yield Programs(driver, data, folder / "logs")
-    assert driver.stdin is not None
-    driver.stdin.close()
-    assert driver.wait(60) == 0
+def faulty(programs):
+    """As ``programs``, where any fault can be made, not only a kill."""
+    if programs.library is None:
+        pytest.skip("needs Linux and a C compiler")
+    return programs
 
 
 @pytest.fixture(scope="session")
-def whole_run(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a training run that nothing was done to."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    ended = programs.train(folder)
-    assert ended.status == 0, ended.said
-    return folder
+def data(tmp_path_factory):
+    """Samples that nothing changes."""
+    return write_samples(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")
-def goes_on(programs: Programs, whole_run: Path) -> Callable[[Path], None]:
-    """Give the same command again, and compare what it leaves with the run that nothing was done to."""
-    from tests.faults.test_sigkill import assert_same_run
+def subject(programs, data, tmp_path_factory):
+    """Give a subject by its name, and the folder of a run of it that nothing disturbed."""
+    root = tmp_path_factory.mktemp("subjects")
+    made = make_subjects(programs, root, data)
 
-    def check(folder: Path) -> None:
-        ended = programs.train(folder)
-        assert ended.status == 0, ended.said
-        assert_same_run(folder, whole_run)
+    def one(name):
+        return made[name], whole_of(made[name], programs, root)
 
-    return check
-
-
-@pytest.fixture(scope="session")
-def commands(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Programs by name, each with the flags of a small case; the last one names what is to be written."""
-    folder = tmp_path_factory.mktemp("given")
-    with pytest.MonkeyPatch.context() as patch:
-        make_tiny(patch.setattr)
-        save_network(folder / "weights.pt", 0)
-    (folder / "colours").mkdir()
-    for path in programs.data.glob("labels/*.png"):
-        shutil.copy(path, folder / "colours")
-    data, weights = programs.data, f"--ckpt_path={folder / 'weights.pt'}"
-    folders = [f"--image_dir={data}/images"]
-    lists = [f"--data_root={data}", f"--data_lst={data}/val.txt", "--device_target=CPU", "--crop_size=33"]
-    return {
-        "predict": [weights, f"--input={data}/images", "--device_target=CPU", "--batch_size=2", "--output="],
-        "eval": [weights, *lists, "--num_workers=1", "--report="],
-        "export": [weights, "--format=mindspore", "--output="],
-        "prepare records": [f"--data_root={data}", f"--data_lst={data}/train.txt", "--num_classes=3", "--dst_path="],
-        "prepare lists": [f"--data_root={data}", *folders, f"--label_dir={data}/labels", "--output="],
-        "prepare labels": [f"--input={folder}/colours", f"--data_root={folder.parent}", *folders, "--output="],
-    }
+    return one
 
 
-def command(commands: dict[str, list[str]], name: str, folder: Path) -> tuple[str, list[str]]:
-    """The program and its flags, that write below ``folder``, and where."""
-    program, *words = name.split()
-    folder.mkdir()
-    target = folder / {"export": "model.ckpt", "prepare records": "train.tar"}.get(name, "out")
-    return program, [*words, *commands[name][:-1], f"{commands[name][-1]}{target}"]
+@pytest.fixture
+def place(tmp_path):
+    """Give a folder for each case, always of the name that a subject's has; what lay beside the last one is removed."""
+    numbers = itertools.count()
 
+    def one():
+        for old in tmp_path.glob("case*"):
+            shutil.rmtree(old)
+        (folder := tmp_path / f"case{next(numbers)}").mkdir()
+        return folder / NAME
 
-def files(folder: Path) -> set[Path]:
-    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-
-
-def same(path: Path, expected: Path) -> bool:
-    if path.suffix in (".pt", ".html", ".tar") or path.name.startswith(("metrics", "predict.json")):
-        return path.stat().st_size > 0  # hold where or when they were made
-    return filecmp.cmp(path, expected, shallow=False)
+    return one

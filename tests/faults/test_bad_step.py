@@ -10,8 +10,8 @@ from deeplab_fast import train
 from deeplab_fast.cli import run
 from deeplab_fast.storage.checkpoint import load
 from tests.faults.bad_step import KINDS, spoil
-from tests.faults.equal import assert_equal
 from tests.faults.plugin import Lost
+from tests.faults.same import assert_equal
 from tests.faults.tiny import make_tiny
 from tests.trials.processes import end, start_all
 from tests.trials.samples import small, write_samples

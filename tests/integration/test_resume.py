@@ -82,6 +82,7 @@ def assert_same_run(run, expected):
     assert torch.equal(a["rng"]["cpu"], b["rng"]["cpu"])
 
 
+@pytest.mark.fault("killed at a file operation")
 @pytest.mark.parametrize("moments", [(3,), (None,), (6, None)], ids=["before any checkpoint", "once", "twice"])
 def test_sigkill(moments, records, uninterrupted, tmp_path):
     run = tmp_path / "run"

@@ -18,7 +18,7 @@ from deeplab_fast.training.state import build_state
 from deeplab_fast.training.step import train_step
 from deeplab_fast.training.trainer import raise_diverged
 from tests.faults.bad_step import KINDS, spoil
-from tests.faults.equal import assert_equal
+from tests.faults.same import assert_equal
 from tests.faults.tiny import make_tiny
 
 SIDE, BATCH = 33, 2

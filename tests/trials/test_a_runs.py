@@ -80,6 +80,7 @@ def killed():
     raise Killed
 
 
+@pytest.mark.fault("killed at a file operation")
 def test_a1_a_run_killed_before_its_first_numbered_checkpoint_goes_on(start, folder, monkeypatch):
     with monkeypatch.context() as patch:
         at_step(patch, 4, killed)
@@ -146,6 +147,7 @@ def flip(path, at):
     path.write_bytes(data)
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_a2_a_flipped_bit_is_named_and_the_checkpoint_before_continues(share, start, folder):
     start("--max_steps=6", "--save_steps=2")
@@ -160,6 +162,7 @@ def test_a2_a_flipped_bit_is_named_and_the_checkpoint_before_continues(share, st
     assert all(torch.equal(again[key], value) for key, value in weights.items())
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_a2_a_flipped_bit_in_what_the_seal_says_is_named(start, folder):
     """Not taken for a copy that was given another number."""
     start("--max_steps=6", "--save_steps=2")
@@ -169,6 +172,7 @@ def test_a2_a_flipped_bit_in_what_the_seal_says_is_named(start, folder):
     assert f"{newest}: damaged (its bytes do not match its digest)" in said
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_a2_every_program_checks_the_digest(start, folder, samples, tmp_path):
     from deeplab_fast import eval as evaluate_program
     from deeplab_fast import export, predict
@@ -187,6 +191,7 @@ def test_a2_every_program_checks_the_digest(start, folder, samples, tmp_path):
         start("--max_steps=2", f"--train_dir={tmp_path}/other", f"--ckpt_pre_trained={folder / 'best.pt'}")
 
 
+@pytest.mark.fault("two programs in one folder")
 def test_a3_a_second_run_in_the_same_folder_is_refused(start, folder):
     start("--max_steps=2")
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
@@ -224,6 +229,7 @@ def without_seal(path, change):
     torch.save(content, path)
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -266,6 +272,7 @@ def test_a6_a_best_checkpoint_that_was_removed_is_written_again(start, folder):
     assert torch.load(folder / "best.pt", weights_only=True)["step"] == 4
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 @pytest.mark.parametrize("damage", [lambda text: text[:-7], lambda text: b"\0" * 40 + text[40:]], ids=["cut", "zeros"])
 def test_a7_torn_lines_are_told_apart_and_the_run_ends_well(damage, start, folder, pictures):
     start("--max_steps=2", "--eval_epochs=0")
@@ -281,6 +288,7 @@ def test_a7_torn_lines_are_told_apart_and_the_run_ends_well(damage, start, folde
     start("--max_steps=4", "--eval_epochs=0")
 
 
+@pytest.mark.fault("a disk that is full, dead or turns read-only")
 def test_a8_a_write_that_fails_says_the_systems_reason(start, folder):
     """A limit on the size of files stands for the full disk; torch itself would speak of an unexpected position."""
     start("--max_steps=2")
@@ -298,6 +306,7 @@ def test_a8_a_write_that_fails_says_the_systems_reason(start, folder):
     start("--max_steps=4")
 
 
+@pytest.mark.fault("a disk that is full, dead or turns read-only")
 def test_a8_events_that_cannot_be_written_neither_end_the_run_nor_print_a_traceback(start, folder, monkeypatch, capsys):
     from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -312,6 +321,7 @@ def test_a8_events_that_cannot_be_written_neither_end_the_run_nor_print_a_traceb
     assert len([r for r in lines(folder) if "loss" in r]) == 4
 
 
+@pytest.mark.fault("a folder moved away or replaced while it is in use")
 def test_a8_a_folder_removed_in_mid_run_is_one_line(start, folder, monkeypatch):
     at_step(monkeypatch, 2, lambda: shutil.rmtree(folder) or torch.zeros(()))
     with pytest.raises(UserError, match=rf"{folder}/.*: cannot be written \(No such file or directory\)"):

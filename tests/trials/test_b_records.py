@@ -73,6 +73,7 @@ LOADERS = pytest.mark.parametrize("kind", ["reference", pytest.param("native", m
 # ---------------------------------------------------------------- B11
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_b11_one_bit_of_a_shard_is_found_when_it_is_read(samples):
     name = pack(samples)
     flip_a_bit(shard(name, 1), middle_of_an_image(shard(name, 1)))
@@ -82,6 +83,7 @@ def test_b11_one_bit_of_a_shard_is_found_when_it_is_read(samples):
 
 
 @LOADERS
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_b11_training_names_the_damaged_sample_or_takes_another(samples, kind, caplog):
     name = pack(samples)
     flip_a_bit(shard(name, 1), middle_of_an_image(shard(name, 1)))
@@ -94,6 +96,7 @@ def test_b11_training_names_the_damaged_sample_or_takes_another(samples, kind, c
     assert damaged not in {key for batch in batches for key in batch.keys}
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_b11_check_names_damaged_shards_and_samples(samples, capsys):
     name = pack(samples)
     flip_a_bit(shard(name, 1), middle_of_an_image(shard(name, 1)))
@@ -105,6 +108,7 @@ def test_b11_check_names_damaged_shards_and_samples(samples, capsys):
     assert "s-00001.tar, sample " in problems[2]
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 @pytest.mark.parametrize("damage", ["bit", "zeroed", "truncated", "index"])
 def test_b11_records_made_again_mend_the_damage(samples, caplog, damage):
     name = pack(samples)
@@ -148,6 +152,7 @@ def test_b11_what_is_written_is_on_the_disk_before_it_has_its_name(samples, monk
         assert calls[i + 1] == ("sync", "r")
 
 
+@pytest.mark.fault("killed at a file operation")
 def test_b11_killed_anywhere_and_run_again_it_is_the_same(samples, tmp_path, monkeypatch):
     """At every sync and rename of a run that replaces shards: the next run gives what an undisturbed one gives."""
 
@@ -193,6 +198,7 @@ def test_b11_killed_anywhere_and_run_again_it_is_the_same(samples, tmp_path, mon
     assert moment >= 9  # file, name and folder, of a shard, its index and the description
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_b11_a_stale_index_of_a_shard_of_the_same_size_is_found(samples):
     """Another tool wrote the shard again: the same samples, the last one first."""
     name = pack(samples, shards=1)
@@ -209,6 +215,7 @@ def test_b11_a_stale_index_of_a_shard_of_the_same_size_is_found(samples):
         [source.read(i) for i in range(10)]
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 @pytest.mark.parametrize("index", [True, False])
 def test_b11_a_shard_cut_off_between_two_samples_is_refused(samples, index):
     """Tar readers take the end of such a file for the end of the archive."""
@@ -222,6 +229,7 @@ def test_b11_a_shard_cut_off_between_two_samples_is_refused(samples, index):
         RecordSource(name)
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_b11_a_damaged_header_of_a_shard_without_index_is_refused(samples):
     name = pack(samples, shards=1)
     fifth = json.loads(shard(name, 0).with_suffix(".idx").read_text())["samples"][4]
@@ -283,6 +291,7 @@ def test_b11_an_idx_of_another_tool_is_no_sign_that_its_shard_is_ours(samples):
 # ---------------------------------------------------------------- B12
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_b12_a_shard_truncated_in_mid_run_is_named_and_the_run_is_saved(samples, run_cli):
     """Training, in a process of its own, which once ended by SIGBUS."""
     name = pack(samples, shards=1)
@@ -305,6 +314,7 @@ def test_b12_a_shard_truncated_in_mid_run_is_named_and_the_run_is_saved(samples,
 
 
 @LOADERS
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_b12_skipping_survives_a_truncated_shard(samples, kind, caplog):
     """The samples of the other shards take the places."""
     name = pack(samples, shards=5)
@@ -318,6 +328,7 @@ def test_b12_skipping_survives_a_truncated_shard(samples, kind, caplog):
 
 
 @LOADERS
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_b12_a_write_to_a_shard_without_checksums_is_noticed(samples, kind):
     """Also where it comes before the first byte is loaded: the parts were found in what was there before."""
     name = pack(samples, shards=1)
@@ -332,6 +343,7 @@ def test_b12_a_write_to_a_shard_without_checksums_is_noticed(samples, kind):
 # ---------------------------------------------------------------- B13
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_b13_a_missing_shard_is_named(samples, number):
     name = pack(samples)
@@ -359,6 +371,7 @@ def test_b13_a_shard_copied_elsewhere_is_used_and_said_to_be_one_of_three(sample
     assert "2 of 3 shards of s: 7 of its 10 samples" in caplog.text
 
 
+@pytest.mark.fault("a file that is torn, flipped or another")
 def test_b13_shards_of_two_writings_are_not_mixed(samples, caplog):
     name = pack(samples, shards=3)
     with caplog.at_level(logging.WARNING, "deeplab_fast"):

@@ -64,6 +64,7 @@ def test_d2_a_checkpoint_in_a_read_only_folder_is_found_before_the_evaluation(ev
     assert "the checkpoint's folder (--report=DIR takes another): cannot be written (Read-only file sys" in ended.error
 
 
+@pytest.mark.fault("a disk that is full, dead or turns read-only")
 def test_d2_the_figures_are_printed_where_they_cannot_be_written(evaluate, tmp_path, monkeypatch):
     write = Path.write_text
 
@@ -94,6 +95,7 @@ def test_d2_an_export_finds_what_is_in_its_way_before_the_work(call, networks, n
     assert (tmp_path / "one.pt").read_bytes() == networks[0].read_bytes()
 
 
+@pytest.mark.fault("a disk that is full, dead or turns read-only")
 def test_d2_a_failed_export_leaves_the_earlier_file(networks, tmp_path, monkeypatch):
     from deeplab_fast import export
     from deeplab_fast.errors import UserError

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deeplab_fast.storage.files import read_json, write_json
+from deeplab_fast.storage.files import raise_if_broken, read_json, write_json
 
 from ..lists import is_text
 from ..sources import UNVERIFIED
@@ -105,11 +105,16 @@ def read_index_alone(shard: Path) -> ShardIndex | None:
 
 
 def is_index(path: Path) -> bool:
-    """Tell whether a file begins as our indexes do, be it damaged behind that; other tools have ``.idx`` files too."""
+    """Tell whether a file begins as our indexes do, be it damaged behind that; other tools have ``.idx`` files too.
+
+    Raises:
+        UserError: the system cannot read it.
+    """
     try:
         with path.open("rb") as file:
             return b'"deeplab_fast.index/' in file.read(200)
-    except OSError:
+    except OSError as error:
+        raise_if_broken(path, error)
         return False
 
 

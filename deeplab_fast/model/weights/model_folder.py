@@ -112,7 +112,7 @@ def write_folder(
         check_file(folder / name, str(folder / name))
     before = read_description(folder)
     refuse_other_files([name for name in FILES if (folder / name).exists()], before, str(folder))
-    takes_card = _takes_card(folder / CARD, before)
+    takes_card = _takes_card(folder / CARD, before, card)
     if before is None:  # a folder that is not written to its end can be told by this
         write_json(folder / DESCRIPTION, {"format": _FORMAT + _VERSION})
     save_as("safetensors", tensors, config, folder / WEIGHTS, names)
@@ -136,11 +136,14 @@ def refuse_other_files(there: Collection[str], before: Mapping[str, Any] | None,
         raise UserError(f"{where}: holds {found} of another kind; expected none, or those of an earlier save")
 
 
-def _takes_card(path: Path, before: Mapping[str, Any] | None) -> bool:
-    """Tell whether a model card may be written: unless there is one that this program did not write; says so."""
+def _takes_card(path: Path, before: Mapping[str, Any] | None, card: str) -> bool:
+    """Tell whether a model card may be written: unless there is one that this program did not write; says so.
+
+    One that is the same as ``card`` is of a save that was interrupted before it was noted.
+    """
     digests = (before or {}).get("sha256")
     known = digests.get(CARD) if isinstance(digests, dict) else None
-    if path.exists() and _sha256(path) != known:
+    if path.exists() and _sha256(path) not in (known, hashlib.sha256(_encoded(card)).hexdigest()):
         logger.info("%s: stays as it is, since it was not written here or was changed", path)
         return False
     return True
@@ -148,7 +151,11 @@ def _takes_card(path: Path, before: Mapping[str, Any] | None) -> bool:
 
 def _write_card(path: Path, card: str) -> None:
     with replace_file(path) as partial:
-        partial.write_text(card, encoding="utf-8", errors="replace")  # names may hold halves of characters
+        partial.write_bytes(_encoded(card))
+
+
+def _encoded(card: str) -> bytes:
+    return card.encode(errors="replace")  # names may hold halves of characters
 
 
 def _sha256(path: Path) -> str:

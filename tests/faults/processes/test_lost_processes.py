@@ -43,7 +43,7 @@ def whole_of_two(programs, tmp_path_factory):
 
 @pytest.mark.fault("one of several processes fails")
 def test_one_of_two(programs, whole_of_two, cases, tmp_path):
-    from tests.faults.test_sigkill import assert_same_run
+    from tests.faults.same import assert_same_run
 
     for i, (rank, kind, where, number, more, words) in enumerate(cases.of(CASES, quick=3)):
         with cases.case(f"rank {rank} {kind} {where} {number} {more}"):

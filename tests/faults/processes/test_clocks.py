@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.faults.conftest import command, files, same
+from tests.faults.processes.conftest import command, files, same
 
 YEAR = 365.25 * 86400
 CLOCKS = {"a year back": [-YEAR], "ten years forward": [10 * YEAR], "to and fro": [0.0, 10 * YEAR, -YEAR, 3600.0]}

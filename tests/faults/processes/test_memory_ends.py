@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 
-from tests.faults.conftest import command
 from tests.faults.plugin import Lost
+from tests.faults.processes.conftest import command
 
 MB = 1 << 20
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.conftest import REPO
-from tests.faults.conftest import command
+from tests.faults.processes.conftest import command
 
 PROGRAMS = ["train", "predict", "eval", "export", "prepare records", "prepare lists", "prepare labels"]
 

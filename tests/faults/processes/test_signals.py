@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from tests.faults.conftest import command, files, same
 from tests.faults.plugin import Lost
+from tests.faults.processes.conftest import command, files, same
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 

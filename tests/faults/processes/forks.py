@@ -1,9 +1,9 @@
 """Programs with a tiny network, each run in a fork of one process that has imported torch, with a fault put into it.
 
 Reads requests from stdin, one JSON object a line: ``program`` and its ``argv``, the ``log`` of stdout and stderr,
-``faults`` (each a function of :mod:`tests.faults.put_in`, and its arguments), ``processes`` of the run, ``limit_s``
-after which one that hangs is killed, and whether the interpreter is to end too, ``to_the_end``. Answers each with a
-line: the exit statuses (negative: the signal), and what each fault of the first process counted.
+``faults`` (each a function of :mod:`tests.faults.processes.put_in`, and its arguments), ``processes`` of the run,
+``limit_s`` after which one that hangs is killed, and whether the interpreter is to end too, ``to_the_end``. Answers
+each with a line: the exit statuses (negative: the signal), and what each fault of the first process counted.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from PIL import Image
 from deeplab_fast import eval as evaluation
 from deeplab_fast import export, predict, prepare, train
 from deeplab_fast.cli import run
-from tests.faults import put_in
+from tests.faults.processes import put_in
 from tests.faults.tiny import make_tiny
 
 PROGRAMS = {module.__name__.rsplit(".", 1)[1]: module.main for module in (train, evaluation, predict, export, prepare)}
