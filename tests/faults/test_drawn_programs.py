@@ -110,7 +110,7 @@ def test_programs_count_what_they_predict_or_say_what_is_wrong(tiny, cases, tmp_
         found = np.array(json.loads(record.read_text())["confusion_matrix"])
         status, errors = ended(
             tiny, capsys, predict, *same, f"--crop_size={flags['crop_size']}", f"--input={folder}/data",
-            f"--output={folder}/masks", "--overlay=False",
+            f"--output={folder}/masks", "--save=",
         )  # fmt: skip
         assert (status, errors) == (0, [])
         expected = sum(
