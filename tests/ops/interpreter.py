@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
 REPLACED: list[tuple[Any, str, Any]] = []  # object, name and what Triton had there
 
 
@@ -158,6 +160,44 @@ def quick_operands(semantic: Any, core: Any) -> None:
     )
 
 
+def quick_scalars(semantic: Any) -> None:
+    """Make each constant once; nothing writes into it."""
+    make = semantic.scalar_constant
+    known: dict[Any, Any] = {}
+
+    def scalar_constant(self: Any, value: Any, dtype: Any) -> Any:
+        if type(value) not in (int, float, bool) or dtype is None:
+            return make(self, value, dtype)
+        key = (type(value), value, dtype.name)
+        if key not in known:
+            known[key] = make(self, value, dtype)
+        return known[key]
+
+    replace(semantic, scalar_constant=scalar_constant)
+
+
+def quick_handles(interpreter: Any) -> None:
+    """Take an array without asking whether its type fits; add up the offsets of a block by its sides."""
+
+    def init(self: Any, data: Any, dtype: Any, attr: Any = None) -> None:
+        self.data, self.dtype, self.attr = data, dtype, {} if attr is None else attr
+
+    def materialize_pointers(self: Any, offsets: Any) -> tuple[Any, Any]:
+        itemsize = self.base.dtype.element_ty.primitive_bitwidth // 8
+        assert len(offsets) == self.ndim
+        assert (offsets[-1].data * itemsize) % 16 == 0, "block offset start must be 16-byte aligned"
+        pointers, mask = self.base.data, np.True_
+        for side, (size, offset) in enumerate(zip(self.block_shape, offsets, strict=True)):
+            along = offset.data + np.arange(size)
+            shape = [size if other == side else 1 for other in range(self.ndim)]
+            pointers = pointers + (itemsize * along * self.strides[side].data).astype(np.uint64).reshape(shape)
+            mask = mask & ((along >= 0) & (along < self.shape[side].data)).reshape(shape)
+        return interpreter.TensorHandle(pointers, self.base.dtype.scalar), mask
+
+    replace(interpreter.TensorHandle, __init__=init)
+    replace(interpreter.TensorDescHandle, materialize_pointers=materialize_pointers)
+
+
 def patch_attr(obj: Any, name: str, member: Any, builder: Any, scope: Any) -> None:
     """Let a function of the language call its innermost one, and not through a check that it runs in a kernel."""
     from triton.runtime import interpreter
@@ -182,6 +222,8 @@ def speed_up() -> None:
         numpy_type, options = interpreter._get_np_dtype, interpreter.InterpreterOptions(sanitize_overflow=False)
         quick_types(language.core)
         quick_operands(TritonSemantic, language.core)
+        quick_scalars(TritonSemantic)
+        quick_handles(interpreter)
         replace(interpreter, _patch_attr=patch_attr)
     except (ImportError, AttributeError, TypeError):
         for obj, name, before in reversed(REPLACED):
