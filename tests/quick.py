@@ -3,8 +3,8 @@
 What is left out is told by what a test is, not by a list of names:
 
 - a test that starts a process: it, a fixture of its or a function of the tests that they call names what does so;
-- all but the first test of each file of whole programs (by folder), and of those of a file that need kernels, which
-  are interpreted where there is no GPU.
+- all but one test of each file of whole programs (by folder), and of those of a file that need kernels, which are
+  interpreted where there is no GPU; whole programs with kernels.
 
 Of a file whose tests all start processes none is left; of each folder, and of each file with kernels, some is.
 """
@@ -42,20 +42,33 @@ def choose(items: list[pytest.Item]) -> list[pytest.Item]:
     """Choose of ``items``, in their order."""
     known: dict[Callable[..., Any], bool] = {}
     chosen: set[pytest.Item] = set()
+    one_of: dict[Path, list[pytest.Item]] = {}  # by file
     groups: dict[Path, list[pytest.Item]] = {}  # by folder, and by file of those that need kernels
-    done: set[Path] = set()  # files of which one is enough and is chosen
     for item in items:
-        interpreted = needs_kernels.mark in item.iter_markers("skipif")
-        groups.setdefault(item.path if interpreted else item.path.parent, []).append(item)
-        one_is_enough = interpreted or item.path.relative_to(TESTS).parts[0] in WHOLE_PROGRAMS
-        if not (one_is_enough and item.path in done) and not starts_processes(item, known):
+        is_program, interpreted = runs_programs(item), needs_kernels.mark in item.iter_markers("skipif")
+        groups.setdefault(item.path if interpreted and not is_program else item.path.parent, []).append(item)
+        if starts_processes(item, known) or (interpreted and is_program):
+            continue
+        if interpreted or is_program:
+            one_of.setdefault(item.path, []).append(item)
+        else:
             chosen.add(item)
-            if one_is_enough:
-                done.add(item.path)
+    chosen |= {min(of_file, key=shares_fixtures) for of_file in one_of.values()}  # the first without, or the first
     for group in groups.values():
         if not any(item in chosen for item in group):
             chosen.add(group[0])
     return [item for item in items if item in chosen]
+
+
+def runs_programs(item: pytest.Item) -> bool:
+    return item.path.relative_to(TESTS).parts[0] in WHOLE_PROGRAMS
+
+
+def shares_fixtures(item: pytest.Item) -> bool:
+    """Tell whether the test asks for what is made once for several of its folder: too much for it alone."""
+    folder = item.path.parent.relative_to(TESTS.parent).as_posix()
+    fixtures = [one for of_name in item._fixtureinfo.name2fixturedefs.values() for one in of_name]  # type: ignore[attr-defined]
+    return any(one.scope != "function" and one.baseid.startswith(folder) for one in fixtures)
 
 
 def starts_processes(item: pytest.Item, known: dict[Callable[..., Any], bool]) -> bool:
