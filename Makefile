@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip --verbose --disable-pip-version-check install --progr
 	>>$(LOG) 2>&1 || { tail -n 30 $(LOG); echo "the installation failed; all of its output: $(LOG)"; exit 1; }
 SAY_MISSING := $(BIN)/python -c 'from deeplab_fast.runtime.__main__ import print_missing; print_missing("$(LOG)")'
 
-.PHONY: setup demo test test-reference faults lint types docs bench asan tsan fuzz format clean
+.PHONY: setup demo test quick shuffled test-reference faults lint types docs bench asan tsan fuzz format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -39,6 +39,20 @@ demo: $(PACKAGE)
 # Two at a time: most of the time Triton's interpreter runs, on one core.
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=85
+
+# Between edits: tests of everything, but for those that start processes or interpret kernels for long (tests/quick.py).
+quick: setup
+	$(BIN)/python -m pytest -n 2 --dist worksteal --quick
+
+# TIMES times in another order each, or TESTS="..." of them: files, and the tests of each; BUCKET=global mixes all. What
+# failed fails again with the order that is printed.
+TIMES := 1
+BUCKET := module
+shuffled: setup
+	@for order in $$($(BIN)/python -c 'import random; print(*random.sample(range(10**6), $(TIMES)))'); do \
+		echo "--random-order-bucket=$(BUCKET) --random-order-seed=$$order"; \
+		$(BIN)/python -m pytest -n 2 --dist worksteal -q --random-order-bucket=$(BUCKET) --random-order-seed=$$order $(TESTS) \
+			|| exit 1; done
 
 # The tests, or TESTS="..." of them, with the extension switched off.
 test-reference: setup

@@ -11,6 +11,11 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads of two processes on two cores wait spinning
 
+if sys.gettrace() is not None:  # coverage is measured
+    from tests.untraced import trace_less
+
+    trace_less()
+
 import pytest
 import torch
 
@@ -22,7 +27,7 @@ if not torch.cuda.is_available():
     speed_up()
 
 REPO = Path(__file__).parent.parent
-pytest_plugins = ["tests.faults.plugin", "pytester"]
+pytest_plugins = ["tests.faults.plugin", "tests.quick", "tests.state", "pytester"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def what_a_program_sets() -> Iterator[None]:
+def what_a_program_sets(same_state: None) -> Iterator[None]:
     """Give the next test the log's handlers and the answers to signals as they were: ``cli.run`` sets both."""
     log = logging.getLogger("deeplab_fast")
     handlers, level = log.handlers, log.level

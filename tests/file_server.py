@@ -22,6 +22,7 @@ class Answer:
     range_from: int | None = None  # where a 206 says that it begins, where it is to lie
     chunked: bool = False
     pause_s: float = 0.0  # before the first byte
+    hold: threading.Event | None = None  # what the first byte waits for, longer than any test takes
     slow: bool = False  # a pause between pieces of 4 KiB, too
     gate: threading.Event | None = None  # what the rest waits for, after the first 64 KiB
     location: str = ""
@@ -40,6 +41,7 @@ class FileServer:
     every_third: Answer | None = None  # instead of both, for every third request
     users: list[str | None] = field(default_factory=list)  # Authorization of each request
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range
+    spoke: list[str] = field(default_factory=list)  # paths whose first byte was held, and is no longer
 
     def asked_for(self, suffix: str) -> list[str]:
         """Return the paths asked for that end so."""
@@ -62,6 +64,9 @@ class Handler(BaseHTTPRequestHandler):
             answer = state.every_third
         self.close_connection = True
         time.sleep(answer.pause_s)
+        if answer.hold is not None:
+            answer.hold.wait(300)
+            state.spoke.append(path)
         if answer.status != 200 or path not in state.files:
             self.send_response(404 if answer.status == 200 else answer.status)
             if answer.location:
@@ -108,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 time.sleep(0.02 if answer.slow else 0)
                 if answer.gate is not None and start >= _BEFORE_THE_GATE:
-                    answer.gate.wait(60)
+                    answer.gate.wait(300)
             if answer.chunked and answer.stop_after is None:
                 self.wfile.write(b"0\r\n\r\n")
 

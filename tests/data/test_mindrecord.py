@@ -116,10 +116,10 @@ def test_a_hostile_database_is_refused_at_once(make, said, tmp_path):
     connection.close()
     if "\udcff" in make:
         database.write_bytes(database.read_bytes().replace("\u00ff\u00ff".encode(), b"\xff\xfe\xff\xfe"))
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(UserError, match=rf"cannot be read \(.*({said}).*; remove voc_small.mindrecord0.db"):
         MindRecordSource(first)
-    assert time.monotonic() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 def test_a_set_must_be_whole(tmp_path):

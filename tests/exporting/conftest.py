@@ -69,16 +69,15 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def exported(checkpoints, tmp_path_factory):
-    """Function from flags to a file, each exported once."""
-    folder, files = tmp_path_factory.mktemp("exported"), {}
+def exported(checkpoints, once):
+    """Function from flags to a file, each exported once: its weights are those of every process of the tests."""
 
     def path_of(name, *flags, head="recipe"):
-        if name not in files:
-            files[name] = folder / name
+        def make(path):
             with one_block_a_stage():
-                assert export.main([f"--ckpt_path={checkpoints[head]}", f"--output={files[name]}", *flags]) == 0
-        return files[name]
+                assert export.main([f"--ckpt_path={checkpoints[head]}", f"--output={path}", *flags]) == 0
+
+        return once(name, make)
 
     return path_of
 

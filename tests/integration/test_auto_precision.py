@@ -10,7 +10,6 @@ import re
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from deeplab_fast import eval as evaluate_program
 from deeplab_fast import predict, train
@@ -19,6 +18,7 @@ from deeplab_fast.runtime import precision
 from deeplab_fast.training import fit
 from tests.faults.tiny import make_tiny
 from tests.integration.test_distributed import free_port
+from tests.spawning import in_processes
 from tests.trials.samples import small, write_samples
 
 NEWEST = "deeplab_v3_s16-1_1.pt"
@@ -197,7 +197,7 @@ def train_as_rank(rank, port, samples, folder, instructions):
 
 @pytest.mark.parametrize("instructions", [("AMX", ""), ("", "AMX")])
 def test_hosts_that_differ_agree(instructions, samples, tmp_path):
-    mp.spawn(train_as_rank, (free_port(), samples, tmp_path / "run", instructions), nprocs=2)
+    in_processes(train_as_rank, free_port(), samples, tmp_path / "run", instructions)
     assert stored(tmp_path / "run") == ("fp32", "fp32")
     said = (tmp_path / "run.0").read_text()
     assert f"speed: fp32 (rank {instructions.index('')}: {WHY_FP32}), eager" in said

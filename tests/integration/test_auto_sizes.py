@@ -6,7 +6,6 @@ import os
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from deeplab_fast import train
 from deeplab_fast.errors import UserError
@@ -14,6 +13,7 @@ from deeplab_fast.training import auto_sizes, fit
 from deeplab_fast.training.auto_sizes import batch_within, crop_within
 from tests.faults.tiny import make_tiny
 from tests.integration.test_distributed import free_port
+from tests.spawning import in_processes
 from tests.trials.samples import CLASSES, write_samples
 
 FLAGS = (
@@ -185,5 +185,5 @@ def train_as_rank(rank, port, samples, folder, memory):
 
 
 def test_processes_take_what_the_smallest_can(samples, tmp_path):
-    mp.spawn(train_as_rank, (free_port(), samples, tmp_path / "run", (MUCH, NONE)), nprocs=2)
+    in_processes(train_as_rank, free_port(), samples, tmp_path / "run", (MUCH, NONE))
     assert sizes_in(tmp_path / "run") == (81, 1, 0.002)

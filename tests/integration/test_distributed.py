@@ -7,6 +7,7 @@ that were trained for a moment, as real runs start from pretrained ones.
 """
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from deeplab_fast import train as program
 from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.augment import Augment
 from deeplab_fast.data.dataset import TrainingSet
@@ -30,6 +32,7 @@ from deeplab_fast.distributed import World, process_group
 from deeplab_fast.model import build_model
 from deeplab_fast.training.state import build_state, connected
 from deeplab_fast.training.step import train_step
+from tests.spawning import in_processes
 
 CPU = torch.device("cpu")
 FLAGS = [
@@ -43,10 +46,30 @@ def losses(run):
     return [r["loss"] for r in records if "loss" in r], [r for r in records if "miou" in r]
 
 
-def train(run, builtin, processes, *flags):
-    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"] if processes > 1 else []
+def flags_of(run, builtin, *flags):
     data = [f"--data_root={builtin}", f"--data_lst={builtin}/train.txt", f"--val_data_lst={builtin}/val.txt"]
-    command = [sys.executable, *launcher, "-m", "deeplab_fast.train", f"--train_dir={run}", *data, *FLAGS, *flags]
+    return [f"--train_dir={run}", *data, *FLAGS, *flags]
+
+
+def train_as_rank(rank, port, flags):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", RANK=str(rank))
+    os.environ["LOCAL_RANK"] = str(rank)
+    program.main(flags)
+
+
+def train(run, builtin, processes, *flags):
+    """In this process, or in two."""
+    given = flags_of(run, builtin, *flags)
+    if processes == 1:
+        program.main(given)
+    else:
+        in_processes(train_as_rank, free_port(), given, count=processes)
+    return losses(run)
+
+
+def train_under_torchrun(run, builtin, *flags):
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command = [sys.executable, *launcher, "-m", "deeplab_fast.train", *flags_of(run, builtin, *flags)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return losses(run)
@@ -80,7 +103,7 @@ def test_sync_bn_equals_one_process(accumulate, builtin, pretrained, tmp_path):
 def test_without_sync_bn_the_saved_weights_are_what_was_evaluated(builtin, pretrained, tmp_path, run_cli):
     """Each process has its own running statistics; the evaluation must use those that are saved."""
     flags = ["--max_steps=3", "--batch_size=2", f"--ckpt_pre_trained={pretrained}", "--base_lr=0.05"]
-    _, found = train(tmp_path, builtin, 2, *flags)
+    _, found = train_under_torchrun(tmp_path, builtin, *flags)
     data = [f"--data_root={builtin}", f"--data_lst={builtin}/val.txt"]
     run_cli("eval", f"--ckpt_path={tmp_path / 'best.pt'}", "--device_target=CPU", "--batch_size=2", *data)
     again = json.loads((tmp_path / "metrics-best-val.json").read_text())
@@ -128,7 +151,7 @@ def train_in_fp64(rank, world_size, folder, builtin, accumulate, port):
 def test_three_steps_in_fp64(accumulate, builtin, tmp_path):
     port = free_port()
     train_in_fp64(0, 1, tmp_path, builtin, accumulate, port)
-    mp.spawn(train_in_fp64, (2, tmp_path, builtin, accumulate, port), nprocs=2)
+    in_processes(train_in_fp64, 2, tmp_path, builtin, accumulate, port)
     (one, weights), (two, weights_two) = (torch.load(tmp_path / f"{n}.pt") for n in (1, 2))
     torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-6)  # the loss itself is kept in fp32
     for name, value in weights.items():
@@ -153,7 +176,7 @@ def come_and_go(rank, folder):
 def test_processes_end(tmp_path):
     """Without care they wait for each other's lock after some ten times."""
     processes = mp.spawn(come_and_go, (tmp_path,), nprocs=2, join=False)
-    until, ended = time.monotonic() + 60, False
+    until, ended = time.monotonic() + 240, False
     while not ended and time.monotonic() < until:
         ended = processes.join(1)
     for process in processes.processes:

@@ -11,6 +11,8 @@ import time
 import pytest
 import torch
 
+from deeplab_fast import train
+from deeplab_fast.cli import run as run_program
 from deeplab_fast.data.records import RecordOptions, write_records
 from deeplab_fast.data.sources import list_source
 
@@ -55,6 +57,19 @@ def last_step(run):
         return len([r for r in (run / "metrics.jsonl").read_text().splitlines() if '"loss"' in r])
     except FileNotFoundError:
         return 0
+
+
+def ended_here(flags, monkeypatch, capsys):
+    """Exit status and what is said of the same command in this process."""
+    monkeypatch.setattr(sys, "argv", ["train", *flags])
+    capsys.readouterr()
+    try:
+        run_program(train.main)
+        status = 0
+    except SystemExit as ended:
+        status = ended.code or 0
+    said = capsys.readouterr()
+    return status, said.out, said.err
 
 
 def finish(cmd):
@@ -112,7 +127,7 @@ def test_sigterm_saves_and_the_next_run_continues(records, uninterrupted, tmp_pa
     while last_step(run) < 3:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGTERM)  # as a batch system does: threads too
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM at step" in stderr
     assert "Traceback" not in stderr
@@ -121,10 +136,11 @@ def test_sigterm_saves_and_the_next_run_continues(records, uninterrupted, tmp_pa
     assert_same_run(run, uninterrupted)
 
 
-def test_a_finished_run_is_only_reported_again(records, uninterrupted):
+def test_a_finished_run_is_only_reported_again(records, uninterrupted, monkeypatch, capsys):
     before = (uninterrupted / "metrics.jsonl").read_bytes()
-    done = finish(command(records, uninterrupted))
-    assert "held-out mIoU" in done.stdout
+    status, out, err = ended_here(command(records, uninterrupted)[3:], monkeypatch, capsys)
+    assert status == 0, err
+    assert "held-out mIoU" in out
     assert (uninterrupted / "metrics.jsonl").read_bytes() == before
 
 
@@ -151,12 +167,12 @@ def test_what_a_run_leaves(uninterrupted):
         (["--model=deeplab_v3_s8"], "holds deeplab_v3_s16-1_4.pt of another --model"),
     ],
 )
-def test_a_run_that_cannot_be_continued(flags, words, records, uninterrupted):
+def test_a_run_that_cannot_be_continued(flags, words, records, uninterrupted, monkeypatch, capsys):
     import re
 
     before = {p.name: p.read_bytes() for p in uninterrupted.iterdir() if p.is_file()}
     flags = [flag.replace("{records}", str(records)) for flag in flags]
-    done = subprocess.run(command(records, uninterrupted, *flags), capture_output=True, text=True)
-    assert done.returncode == 2
+    status, _, err = ended_here(command(records, uninterrupted, *flags)[3:], monkeypatch, capsys)
+    assert status == 2
     assert {p.name: p.read_bytes() for p in uninterrupted.iterdir() if p.is_file()} == before
-    assert re.search(words, done.stderr.splitlines()[-1])
+    assert re.search(words, err.splitlines()[-1])

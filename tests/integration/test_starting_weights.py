@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from deeplab_fast import train
 from deeplab_fast.config import TrainConfig
@@ -21,6 +20,7 @@ from deeplab_fast.model.weights import named
 from deeplab_fast.training.start import starting_weights
 from tests.faults.tiny import make_tiny
 from tests.file_server import Answer, serving
+from tests.spawning import in_processes
 from tests.trials.samples import small, write_samples
 
 NAME = "resnet18-imagenet"
@@ -104,6 +104,9 @@ def test_a_mistyped_name_is_said_before_the_data_is_read(data, tmp_path):
 def of_a_process(rank, url, digest, folder, port):
     """Write the file that ``starting_weights`` returns on this process, or how it ends."""
     register(url, digest)
+    Path(folder, f"{rank}.here").touch()
+    while not Path(folder, f"{1 - rank}.here").exists():  # three seconds are for the group, not for Python's start
+        time.sleep(0.01)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MASTER_ADDR", "127.0.0.1")
         patch.setenv("MASTER_PORT", str(port))
@@ -123,7 +126,7 @@ def of_two_processes(url, digest, folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(of_a_process, (url, digest, folder, port), nprocs=2)
+    in_processes(of_a_process, url, digest, folder, port)
     return zip(*((folder / f"{rank}.txt").read_text().split("\n") for rank in range(2)), strict=True)
 
 

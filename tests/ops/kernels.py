@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from deeplab_fast.ops.triton import missing
+from tests.untraced import untraced
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE.type == "cuda" else [])]
@@ -23,13 +24,14 @@ needs_kernels = pytest.mark.skipif(MISSING is not None, reason=f"no kernels: {MI
 def poisoned() -> Iterator[None]:
     """Memory from torch.empty and its kin holds NaN, or the largest integer, until something is written there."""
     before = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         assert torch.empty(3, device=DEVICE).isnan().all()
         assert torch.empty(2, device=DEVICE).new_empty(3).isnan().all()
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=warns)
 
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
@@ -60,5 +62,11 @@ def check_contract(
 
 
 def opcheck(name, arguments):
-    """Check the custom op ``deeplab_fast::name``: schema, fake outputs, gradients, tracing."""
-    torch.library.opcheck(getattr(torch.ops.deeplab_fast, name).default, arguments)
+    """Check the custom op ``deeplab_fast::name``: schema, fake outputs, gradients, tracing.
+
+    The first two run its kernels and its registration; the others run them again under much of torch's own Python.
+    """
+    op = getattr(torch.ops.deeplab_fast, name).default
+    torch.library.opcheck(op, arguments, test_utils=("test_schema", "test_faketensor"))
+    with untraced():
+        torch.library.opcheck(op, arguments, test_utils=("test_autograd_registration", "test_aot_dispatch_dynamic"))

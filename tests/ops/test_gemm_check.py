@@ -148,7 +148,9 @@ def test_a_user_without_a_home_asks_each_time(asked, monkeypatch):
     assert len(asked.commands) == 2
 
 
-def test_autocast_does_not_round_the_reference(stand_in):
+def test_autocast_does_not_round_the_reference(stand_in, monkeypatch):
+    """The small problems, whose results a rounding would change as it would the large one's."""
+    monkeypatch.setattr(gemm_check, "_PRODUCTS", gemm_check._PRODUCTS[:2])
     with torch.autocast("cpu", torch.bfloat16):
         assert gemm_check.compared(CPU, "1x1") is None
 

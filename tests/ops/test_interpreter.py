@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from tests.ops.interpreter import PatchOnce
-from tests.ops.kernels import DEVICE, needs_kernels
+from deeplab_fast.ops import norm_relu_pool, upsample_ce
+from deeplab_fast.ops.conv.parallel_convs import parallel_convs
+from tests.ops.interpreter import REPLACED, PatchOnce
+from tests.ops.kernels import DEVICE, DTYPES, needs_kernels
 
 pytestmark = [
     pytest.mark.gpu,
@@ -30,3 +32,35 @@ def test_the_language_is_replaced_once_a_launch(monkeypatch):
         assert not interpreter._patch_lang.done
         torch.testing.assert_close(mean, x.mean(0))
         torch.testing.assert_close(variance, x.var(0, correction=0))
+
+
+def results(dtype):
+    """Outputs and gradients of three ops: sums over tiles, products through descriptors, integers and masks."""
+    generator = torch.Generator().manual_seed(0)
+
+    def leaf(*shape, dtype=dtype):
+        return torch.randn(shape, generator=generator).to(dtype).requires_grad_()
+
+    x, weights, few = leaf(1, 8, 5, 6), [leaf(8, 8, 3, 3, dtype=torch.float32) for _ in range(2)], leaf(1, 5, 3, 4)
+    vectors = [leaf(8, dtype=torch.float32) for _ in range(2)]
+    labels = torch.randint(0, 6, (1, 9, 11), generator=generator).to(torch.uint8)
+    pooled = norm_relu_pool(x, *vectors, torch.zeros(8), torch.ones(8), fused="on")
+    y, parts = parallel_convs(x, weights, (1, 3))
+    loss = upsample_ce(few, labels, torch.linspace(0.5, 2, 5), label_smoothing=0.1, fused="on").total
+    (pooled.sum() + (y.float() ** 2).sum() + loss).backward()
+    return [pooled, y, parts, loss, *(t.grad for t in (x, *weights, few, *vectors))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_same_bits_as_triton_s_own(monkeypatch, dtype):
+    assert {name for _, name, _ in REPLACED} >= {
+        "_patch_lang",
+        "_patch_attr",
+        "binary_op_type_checking_impl",
+        "options",
+    }
+    quick = results(dtype)
+    for obj, name, before in REPLACED:
+        monkeypatch.setattr(obj, name, before)
+    for found, expected in zip(quick, results(dtype), strict=True):
+        assert torch.equal(found, expected)

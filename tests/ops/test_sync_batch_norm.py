@@ -1,12 +1,12 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from deeplab_fast.ops import sync_batch_norm
 from deeplab_fast.ops.norm.sync_batch_norm import merge_stats
 from tests.ops.kernels import DEVICE, needs_kernels, relative_error
+from tests.spawning import in_processes
 
 pytestmark = pytest.mark.gpu
 
@@ -43,7 +43,7 @@ def worker(rank, init_file, results):
 
 
 def test_two_processes_equal_one_batch(tmp_path):
-    mp.spawn(worker, (str(tmp_path / "init"), str(tmp_path)), nprocs=2)
+    in_processes(worker, str(tmp_path / "init"), str(tmp_path))
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     out, dx, dw, db, mean, var = expected()
     close = {"rtol": 1e-9, "atol": 1e-10}
@@ -84,7 +84,7 @@ def fused_worker(rank, init_file, results):
 @needs_kernels
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="gloo and the interpreter")
 def test_fused_with_residual_and_relu_in_two_processes(tmp_path):
-    mp.spawn(fused_worker, (str(tmp_path / "init"), str(tmp_path)), nprocs=2)
+    in_processes(fused_worker, str(tmp_path / "init"), str(tmp_path))
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     x, grad, weight, bias = (t.float().double() for t in inputs())
     leaves = [t.requires_grad_() for t in (x, x.flip(0).clone(), weight, bias)]

@@ -378,7 +378,7 @@ def test_a9_ctrl_c_while_torch_is_imported_prints_no_traceback():
                 time.sleep(0.01)
                 maps.seek(0)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert "Traceback" not in err

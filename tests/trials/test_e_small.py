@@ -114,7 +114,7 @@ def two_processes(name, *flags):
     places = [{**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=place) for place in places]
     try:
-        said = "".join(process.communicate(timeout=120)[1] for process in started)
+        said = "".join(process.communicate(timeout=300)[1] for process in started)
     finally:
         for process in started:
             process.kill()
