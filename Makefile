@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip --verbose --disable-pip-version-check install --progr
 	>>$(LOG) 2>&1 || { tail -n 30 $(LOG); echo "the installation failed; all of its output: $(LOG)"; exit 1; }
 SAY_MISSING := $(BIN)/python -c 'from deeplab_fast.runtime.__main__ import print_missing; print_missing("$(LOG)")'
 
-.PHONY: setup demo test test-reference faults lint types docs bench asan fuzz format clean
+.PHONY: setup demo test test-reference faults lint types docs bench asan fuzz wheels format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -91,6 +91,10 @@ asan: setup
 # Ten minutes for each target, or LIMIT=seconds.
 fuzz: setup
 	$(MAKE) -C tests/fuzz run-jpeg run-png run-readers
+
+# The sdist, a wheel from it for each Python that is here, and a trial of each in a new environment: noxfile.py.
+wheels: setup
+	$(BIN)/nox --session wheel
 
 format: setup
 	$(BIN)/ruff check --fix .
