@@ -30,6 +30,7 @@ TOOLS = ["pytest>=8", "pytest-xdist>=3.6", "pybind11>=2.13", "setuptools>=77"]
 CHOSEN = [
     "tests/test_imports.py",
     "tests/test_requirements.py",
+    "tests/test_sdist.py",
     "tests/test_cli.py",
     "tests/test_optim.py",
     "tests/test_checkpoint.py",
