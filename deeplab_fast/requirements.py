@@ -81,8 +81,9 @@ def untested() -> list[str]:
     here = {name: sys.version.split()[0] if name == "python" else installed(name) for name in NEWEST}
     lines = []
     for name, newest in NEWEST.items():
-        if here[name] and release(here[name])[: len(release(newest))] > release(newest):
-            lines.append(f"{name} {here[name]} is newer than {newest}, the newest that this version was tested with")
+        version = here[name]
+        if version and release(version)[: len(release(newest))] > release(newest):
+            lines.append(f"{name} {version} is newer than {newest}, the newest that this version was tested with")
     triton = TRITON_OF.get(_series(here["torch"]))
     if triton and here["triton"] and _series(here["triton"]) != triton:
         lines.append(f"triton {here['triton']} is not the series that torch {here['torch']} is made for, {triton}")
