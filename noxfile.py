@@ -119,10 +119,10 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "venv", str(environment))
     empty.mkdir()
     session.chdir(empty)
-    path = {"PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"}
 
-    def run(*command: str) -> None:
-        session.run(*command, env=path, external=True)
+    def run(python: str, *rest: str) -> None:
+        """Run Python's command line in the new environment: nox finds its own session's programs first."""
+        session.run(str(environment / "bin" / python), *rest, external=True)
 
     run("python", "-m", "pip", "install", "--quiet", f"torch=={TORCHES[-1]}.*", str(repaired))
     run(*shlex.split(settings["test-command"]))
