@@ -24,7 +24,7 @@ TORCHES = list(TRITON_OF)
 NUMPYS = ["1.26", "2"]
 # What they have no wheels for.
 NOT_MADE = [("3.13", "1.26")]  # Python, NumPy
-TOOLS = ["pytest>=8", "pytest-xdist>=3.6", "pybind11>=2.13", "setuptools>=77"]
+TOOLS = ["pytest>=8", "pytest-xdist>=3.6", "pybind11>=2.13", "setuptools>=77", "opencv-python-headless>=4.9"]
 # What another version of Python, torch, Triton or NumPy may break: kernels in the interpreter and under torch.compile,
 # custom ops, files, random numbers, the loaders, the extension, whole programs.
 CHOSEN = [
@@ -80,7 +80,7 @@ def try_out(session: nox.Session, *requirements: str) -> None:
     """Install the package with these requirements, and run the chosen tests, or those of the session's arguments."""
     tree = copy_of_the_tree(session)
     without_cuda = {"DEEPLAB_FAST_WITHOUT": "cuda"}  # which takes minutes, and depends on none of these versions
-    session.install(*requirements, *TOOLS, "-e", str(tree), env=without_cuda)
+    session.install(*requirements, *TOOLS, "-e", f"{tree}[onnx]", env=without_cuda)
     session.chdir(tree)
     session.run("python", "-W", "error", "-m", "compileall", "-q", "deeplab_fast")
     session.run("python", "-m", "deeplab_fast.runtime")
