@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip --verbose --disable-pip-version-check install --progr
 	>>$(LOG) 2>&1 || { tail -n 30 $(LOG); echo "the installation failed; all of its output: $(LOG)"; exit 1; }
 SAY_MISSING := $(BIN)/python -c 'from deeplab_fast.runtime.__main__ import print_missing; print_missing("$(LOG)")'
 
-.PHONY: setup demo test quick shuffled test-reference faults lint types docs bench asan tsan fuzz format clean
+.PHONY: setup demo test quick shuffled test-reference faults lint types docs bench asan tsan fuzz wheels format clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -121,6 +121,10 @@ $(TSAN)/%.o: tests/native/%.cpp $(wildcard csrc/*.h csrc/*/*.h tests/native/*.h)
 # Every fuzz target for ten minutes of CPU time, or LIMIT=seconds.
 fuzz: setup
 	$(MAKE) -C tests/fuzz run
+
+# The sdist, a wheel from it for each Python that is here, and a trial of each in a new environment: noxfile.py.
+wheels: setup
+	$(BIN)/nox --session wheel
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -13,6 +13,7 @@ builds for the sanitizers. Both are unset by an empty value, 0, false, no or off
 import hashlib
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from setuptools import setup
 
 BINDING_SOURCES = sorted(str(path) for path in Path("csrc/bindings").glob("*.cpp"))
 CPU_SOURCES = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))
+SOURCES = runpy.run_path("deeplab_fast/ops/native_sources.py")["digest_of"](Path("csrc"))
 CUDA_SOURCES = ["csrc/cuda/augment.cu", "csrc/cuda/confusion.cu"]
 GEMM_SOURCES = sorted(str(path) for path in Path("csrc/cuda/gemm").glob("*.cu"))
 ARCHITECTURES = (80, 90, 100, 120)
@@ -175,6 +177,10 @@ class BuildExtension(build_ext):
     """Adds the parts that this machine can build. Leaves the extension out, and says so, where it cannot be built."""
 
     def build_extension(self, ext: Pybind11Extension) -> None:
+        built = Path(self.get_ext_fullpath(ext.name))
+        if built.is_file() and SOURCES.encode() not in built.read_bytes():
+            self.force = True  # times tell nothing of a tree that was copied or went back to an older commit
+        self.note(ext, "sources", SOURCES)
         try:
             self.add_libraries(ext)
             self.add_cuda(ext)

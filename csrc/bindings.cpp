@@ -6,7 +6,7 @@
 
 namespace deeplab_fast {
 
-// setup.py defines each of the parts as what was found, or as the reason why it is missing.
+// setup.py defines each of the parts as what was found, or as the reason why it is missing, and the sources' digest.
 std::map<std::string, std::string> build_info() {
   return {
 #if defined(__clang__)
@@ -19,6 +19,7 @@ std::map<std::string, std::string> build_info() {
       {"deflate", DEEPLAB_FAST_DEFLATE},
       {"CUDA", DEEPLAB_FAST_CUDA},
       {"GEMM", DEEPLAB_FAST_GEMM},
+      {"sources", DEEPLAB_FAST_SOURCES},
   };
 }
 

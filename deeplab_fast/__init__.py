@@ -12,6 +12,8 @@ import sys
 import threading
 from typing import Any
 
+from .requirements import unsupported
+
 __version__ = "0.1.0"
 
 _API = {
@@ -25,13 +27,22 @@ _API = {
 
 __all__ = ["ModelConfig", "Segmenter", "TrainConfig", "__version__", "build_model", "fit", "load_pretrained"]
 
-_program = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if "-m" in sys.orig_argv else []
-if (
-    sys.argv[:1] == ["-m"]
-    and _program
-    and _program[0].startswith("deeplab_fast.")
-    and threading.current_thread() is threading.main_thread()
-):
+
+def _starts_a_program() -> bool:
+    """Tell whether Python is importing this package on its way to ``python -m deeplab_fast.NAME``."""
+    command = getattr(sys, "orig_argv", ["-m", __name__])  # a Python without it is refused below
+    program = command[command.index("-m") + 1 :][:1] if "-m" in command else []
+    return sys.argv[:1] == ["-m"] and bool(program) and program[0].split(".")[0] == __name__
+
+
+_wrong = unsupported()
+if _wrong is not None:
+    if _starts_a_program():
+        print(f"error: {_wrong}", file=sys.stderr)
+        sys.exit(2)
+    raise ImportError(_wrong)
+
+if _starts_a_program() and threading.current_thread() is threading.main_thread():
     # A command line is starting: Ctrl-C while it imports torch ends it without a traceback. cli.run takes over.
     signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
 

@@ -38,6 +38,7 @@ PARSED_ONLY = {
     ("README.md", "Demo"): "takes minutes; CI runs make test",
     ("README.md", "VOC 2012"): "needs the network, 2 GB of data and a GPU",
     ("CONTRIBUTING.md", "Contributing"): "what CI runs",
+    ("CONTRIBUTING.md", "Other versions, and wheels"): "installs several environments",
     ("CONTRIBUTING.md", "What earlier versions left"): "writes into the tree",
     ("docs/compare.md", "Beside torchvision's reference"): "trains for minutes: tests/compare compares small runs",
     ("docs/data.md", "VOC 2012 and SBD"): "needs the network; tests/download and tests/prepare run it on small files",

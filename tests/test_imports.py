@@ -19,7 +19,7 @@ LAYERS = [
     {"cli", "distributed", "runtime"},
     {"storage"},
     {"config", "signals"},
-    {"errors"},
+    {"errors", "requirements"},
 ]
 
 

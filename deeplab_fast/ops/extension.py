@@ -10,10 +10,12 @@ from types import ModuleType
 import torch
 
 from ..runtime.switches import environment_switch
+from .native_sources import digest_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PARTS = ("JPEG", "PNG", "deflate", "CUDA", "GEMM")
 _MISSING = "missing: "
+_BUILD = "build it with 'pip install -e .'"
 
 
 @lru_cache(maxsize=1)
@@ -26,11 +28,29 @@ def load() -> tuple[ModuleType | None, str]:
     if environment_switch("DEEPLAB_FAST_NO_EXT"):
         return None, "switched off by DEEPLAB_FAST_NO_EXT"
     try:
-        return importlib.import_module("deeplab_fast._C"), ""
+        module = importlib.import_module("deeplab_fast._C")
     except ImportError as error:
         if (hidden := _hidden_package()) is not None:
             return None, f"the source in {_PACKAGE} hides the installed {hidden}, which has it; run from another folder"
-        return None, f"not built or not loadable ({error}); build it with 'pip install -e .' where a C++17 compiler is"
+        if others := _of_other_pythons(_PACKAGE):
+            return None, f"built for another Python ({others}); this is {sys.implementation.cache_tag}: {_BUILD}"
+        return None, f"not built or not loadable ({error}); {_BUILD} where a C++17 compiler is"
+    if _is_stale(module, _PACKAGE.parent / "csrc"):
+        return None, f"built from other sources than those in {_PACKAGE.parent / 'csrc'}; {_BUILD}"
+    return module, ""
+
+
+def _of_other_pythons(package: Path) -> str:
+    """Return the tags of builds that this Python cannot load; nothing where it could load one of them."""
+    suffixes = {path.name.removeprefix("_C") for path in package.glob("_C.*.so")}
+    if suffixes & set(EXTENSION_SUFFIXES):
+        return ""
+    return ", ".join(sorted(suffix.removeprefix(".").removesuffix(".so") for suffix in suffixes))
+
+
+def _is_stale(module: ModuleType, sources: Path) -> bool:
+    """Tell whether a build is not of the sources beside the package. Beside an installed one there are none."""
+    return (sources / "api.h").is_file() and module.build_info().get("sources") != digest_of(sources)
 
 
 def _hidden_package() -> Path | None:

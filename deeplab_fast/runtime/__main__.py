@@ -8,6 +8,7 @@ import torch
 from ..cli import Parser, run
 from ..ops import extension
 from ..ops.conv import gemm, gemm_check
+from ..requirements import untested
 from .device import versions
 from .precision import resolve_precision
 
@@ -20,6 +21,7 @@ def _cores() -> int:
 def report() -> list[tuple[str, str]]:
     """Return (subject, finding) pairs of what this machine offers and, where something is missing, why."""
     lines: list[tuple[str, str]] = [("versions", ", ".join(f"{k} {v}" for k, v in versions().items()))]
+    lines += [("  not tested", line) for line in untested()]
     capability = torch.backends.cpu.get_cpu_capability()
     lines.append(("CPU", f"{_cores()} cores, {capability}"))
     if torch.cuda.is_available():

@@ -13,6 +13,7 @@ from ..config.urls import public_fields
 from ..distributed import World, process_group
 from ..errors import Interrupted, UserError
 from ..report.training_page import write_report
+from ..requirements import untested
 from ..runtime import (
     check_precision,
     common_precision,
@@ -68,6 +69,9 @@ def fit(config: TrainConfig, world: World | None = None) -> Outcome:
         Interrupted: a signal came while the data was waited for, before the first step.
     """
     world = world or World()
+    if world.is_main:
+        for line in untested():
+            logger.warning("%s", line)
     validate_train(config)
     check_trackers(config.track)
     device = select_device(config.device_target, world.local_rank)
