@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tests.faults.processes.test_memory_ends import saved_step
 
 LOADER = "deeplab_fast.data.reference_loader:ReferenceLoader._load_one"

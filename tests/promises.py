@@ -1,0 +1,65 @@
+"""The promises of docs/reliability.md, their tests, and a digest of each: ``python -m tests.promises`` notes them anew.
+
+A test that holds a promise is not changed in passing: the note is changed with it, and whoever reads the change sees
+that a promise may hold less.
+"""
+
+import ast
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+TESTS = Path(__file__).parent
+PAGE, NOTES = TESTS.parent / "docs/reliability.md", TESTS / "promises.json"
+
+
+class Promise(NamedTuple):
+    """A line of the page: the fault as tests are marked, or the promise in words; its files of tests, or ``FILE::NAME``."""
+
+    fault: str
+    what: str
+    tests: list[str]
+
+
+def promises(page: str) -> list[Promise]:
+    """Read both tables of the page; ``what`` is empty in the second one."""
+    found = []
+    for line in page.splitlines():
+        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        tests = re.findall(r"`(tests/[^`]+)`", cells[-1]) if cells else []
+        if tests:
+            found.append(Promise(cells[0], cells[1] if len(cells) == 3 else "", tests))
+    return found
+
+
+def functions_of(test: str) -> dict[str, ast.FunctionDef]:
+    """Find what a promise names: test functions by ``FILE::NAME``, all below a folder or in a file, or one.
+
+    Raises:
+        LookupError: there is none.
+    """
+    name, _, wanted = test.partition("::")
+    path = TESTS.parent / name
+    files = sorted(path.rglob("test_*.py")) if path.is_dir() else [path] if path.is_file() else []
+    found = {
+        f"{file.relative_to(TESTS.parent)}::{node.name}": node
+        for file in files
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and wanted in ("", node.name)
+    }
+    if not found:
+        raise LookupError(f"docs/reliability.md: {test} is no test")
+    return found
+
+
+def digests(page: str) -> dict[str, str]:
+    """Return a digest of each test that holds a promise of the first table, comments and layout left out."""
+    tests = {test for promise in promises(page) if promise.what for test in promise.tests}
+    found = {name: node for test in tests for name, node in functions_of(test).items()}
+    return {name: hashlib.sha256(ast.dump(node).encode()).hexdigest()[:16] for name, node in sorted(found.items())}
+
+
+if __name__ == "__main__":
+    NOTES.write_text(json.dumps(digests(PAGE.read_text()), indent=1) + "\n")
