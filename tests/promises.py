@@ -16,7 +16,7 @@ PAGE, NOTES = TESTS.parent / "docs/reliability.md", TESTS / "promises.json"
 
 
 class Promise(NamedTuple):
-    """A line of the page: the fault as tests are marked, or the promise in words; its files of tests, or ``FILE::NAME``."""
+    """A line of the page: the fault as tests are marked, or the promise in words; what tests it, or ``FILE::NAME``."""
 
     fault: str
     what: str
