@@ -16,7 +16,7 @@ SAY_MISSING := $(BIN)/python -c 'from deeplab_fast.runtime.__main__ import print
 
 setup: $(STAMP)
 
-$(PACKAGE): pyproject.toml constraints.txt setup.py $(wildcard csrc/* csrc/*/* csrc/*/*/*)
+$(PACKAGE): pyproject.toml constraints.txt setup.py $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 	@test -x $(BIN)/python || { echo "making $(VENV) (seconds)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing deeplab_fast and torch, building the extension (minutes; log: $(LOG))"
 	@rm -f $(LOG)
