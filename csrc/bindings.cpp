@@ -6,7 +6,8 @@
 
 namespace deeplab_fast {
 
-// setup.py defines each of the parts as what was found, or as the reason why it is missing, and the sources' digest.
+// setup.py defines each of the parts as what was found, or as the reason why it is missing, and the sources'
+// digest.
 std::map<std::string, std::string> build_info() {
   return {
 #if defined(__clang__)
