@@ -21,20 +21,17 @@ import torch
 
 LOG = logging.getLogger("deeplab_fast")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCHLD)
-# Set once in a process by what a test imports or runs first, and by what runs before each test.
+# Set once in a process: by libraries, when they are first imported or run, and by pytest for each test.
 SET_ONCE = {
-    "PYTEST_CURRENT_TEST",
-    "TORCHINDUCTOR_CACHE_DIR",
-    "TRITON_CACHE_DIR",
-    "KMP_DUPLICATE_LIB_OK",
-    "KMP_INIT_AT_FORK",
+    *("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"),
+    *("WANDB_SERVICE", "MLFLOW_ALLOW_FILE_STORE", "LD_LIBRARY_PATH"),
 }
 
 STATE: dict[str, Callable[[], Any]] = {
     "the current folder": os.getcwd,
     "the environment": lambda: {k: v for k, v in os.environ.items() if k not in SET_ONCE},
     "sys.argv": lambda: list(sys.argv),
-    "sys.path": lambda: list(sys.path),
+    "sys.path": lambda: [path for path in sys.path if "site-packages" not in path],
     "answers to signals": lambda: [signal.getsignal(number) for number in SIGNALS],
     "the excepthooks": lambda: (sys.excepthook, threading.excepthook),
     "the root logger": lambda: (logging.root.level, logging.root.manager.disable),
@@ -56,6 +53,14 @@ STATE: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
+def difference(before: Any, after: Any) -> str:
+    """Say what is another one; of a dictionary, which of its values."""
+    if isinstance(before, dict):
+        keys = [key for key in before | after if before.get(key) != after.get(key)]
+        before, after = ({key: of.get(key) for key in keys} for of in (before, after))
+    return f"{before!r} -> {after!r}"
+
+
 def seed() -> None:
     """Begin the global generators anew."""
     torch.manual_seed(0)
@@ -75,5 +80,5 @@ def same_state() -> Iterator[None]:
     before = {name: read() for name, read in STATE.items()}
     yield
     after = {name: read() for name, read in STATE.items()}
-    changed = [f"{name}: {before[name]!r} -> {after[name]!r}" for name in STATE if after[name] != before[name]]
+    changed = [f"{name}: {difference(before[name], after[name])}" for name in STATE if after[name] != before[name]]
     assert not changed, "left changed for the next test: " + "; ".join(changed)

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import sys
 import threading
 
 import numpy as np
@@ -23,6 +24,8 @@ FLAGS = {"base_lr": 0.01, "crop_size": 65, "class_weights": [1.0, 2.0], "ohem": 
 def track(tmp_path, monkeypatch):
     """Open the trackers of a run of that many steps, as it would be on a machine without accounts and servers."""
     monkeypatch.setenv("WANDB_MODE", "offline")
+    for module in (sys, threading):  # wandb sets both
+        monkeypatch.setattr(module, "excepthook", module.excepthook)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "WANDB_PROJECT", "WANDB_NAME"):
         monkeypatch.delenv(name, raising=False)
     return lambda *names, start=0: Trackers(names, TrackedRun(tmp_path, "0123abcd", start, FLAGS))
