@@ -30,3 +30,13 @@ def test_the_language_is_replaced_once_a_launch(monkeypatch):
         assert not interpreter._patch_lang.done
         torch.testing.assert_close(mean, x.mean(0))
         torch.testing.assert_close(variance, x.var(0, correction=0))
+
+
+def test_where_it_cannot_run_the_reason_names_both_versions():
+    """Triton 3.6 makes a number of an array of one element, which NumPy 2.5 no longer does."""
+    from deeplab_fast.ops.triton import _unfit
+
+    assert _unfit("3.6.0", "2.5.1") == "the interpreter of Triton 3.6.0 needs NumPy older than 2.5; 2.5.1 is installed"
+    assert [_unfit("3.6.0", "2.4.6"), _unfit("3.7.1", "2.5.5"), _unfit(None, "2.5.5"), _unfit("3.6.0", None)] == [
+        None
+    ] * 4
