@@ -37,6 +37,5 @@ def test_where_it_cannot_run_the_reason_names_both_versions():
     from deeplab_fast.ops.triton import _unfit
 
     assert _unfit("3.6.0", "2.5.1") == "the interpreter of Triton 3.6.0 needs NumPy older than 2.5; 2.5.1 is installed"
-    assert [_unfit("3.6.0", "2.4.6"), _unfit("3.7.1", "2.5.5"), _unfit(None, "2.5.5"), _unfit("3.6.0", None)] == [
-        None
-    ] * 4
+    fits = [("3.6.0", "2.4.6"), ("3.7.1", "2.5.5"), (None, "2.5.5"), ("3.6.0", None)]
+    assert [_unfit(triton, numpy) for triton, numpy in fits] == [None] * 4
