@@ -113,6 +113,15 @@ def check_pytest(words):
     assert all((ROOT / word).exists() for word in words if "/" in word)
 
 
+def check_nox(words):
+    """Each version that a session's name has, and each tag, is one of those that noxfile.py writes out."""
+    text = (ROOT / "noxfile.py").read_text()
+    name = words[1].partition("(")[0]
+    assert words[0] == "--tags" or f"\ndef {name}(session: " in text
+    assert re.search(r'tags=\[f"py\{python\}"\]', text)
+    assert all(f'"{python}"' in text for python in re.findall(r"py([\d.]+)", words[1]))
+
+
 def accept(words):
     """Another project's program."""
 
@@ -124,6 +133,7 @@ CHECKS = {
     "pip": check_pip,
     "bash": check_bash,
     "pytest": check_pytest,
+    "nox": check_nox,
     "apt": accept,
     "brew": accept,
     "pre-commit": accept,

@@ -1,6 +1,11 @@
 """The network as an exported file holds it: from images, normalised or not, to logits, probabilities or classes."""
 
+import importlib
+import operator
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +69,25 @@ def trace(network: ExportedNetwork, config: ExportConfig) -> torch.export.Export
     example = network.given(torch.zeros(config.batch_size or 2, side, side, 3, dtype=torch.uint8))
     smallest = {"batch": 1, "height": SMALLEST_SIDE, "width": SMALLEST_SIDE}
     dims = {axis: torch.export.Dim(name, min=smallest[name]) for name, axis in free_axes(config).items()}
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), _floored_pooling(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.export(network.eval(), (example,), dynamic_shapes=(dims,))
+
+
+@contextmanager
+def _floored_pooling() -> Iterator[None]:
+    """Let the size of a pooled map be ``x // y`` while a network is traced, as it is in torch 2.13.
+
+    torch 2.11 corrects that quotient by its remainder, which Python's has no need of: asking for it would bind an open
+    height or width to those of one remainder.
+    """
+    registrations: Any = importlib.import_module("torch._meta_registrations")
+    theirs = getattr(registrations, "div_rtn", None)
+    if theirs is None:
+        yield
+        return
+    registrations.div_rtn = operator.floordiv
+    try:
+        yield
+    finally:
+        registrations.div_rtn = theirs

@@ -1,8 +1,10 @@
 """ONNX files: batch, height and width are named axes where they are free, the description is in the metadata."""
 
 import importlib.util
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ def check_packages() -> None:
 
 def write_onnx(program: torch.export.ExportedProgram, config: ExportConfig, words: Description, path: Path) -> None:
     """Write a traced network to ``path``: its input is ``image``, its output has the name of its kind."""
-    with warnings.catch_warnings():
+    with _without_torchvision(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             program,
@@ -37,6 +39,18 @@ def write_onnx(program: torch.export.ExportedProgram, config: ExportConfig, word
             verbose=False,
         )
     save_onnx(read_onnx(path), words, path)
+
+
+@contextmanager
+def _without_torchvision() -> Iterator[None]:
+    """Keep torch from warning, once for each of its operations, that torchvision is not installed: we need none."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def read_onnx(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Which sources the extension is made from: setup.py writes their digest into it, and it is compared when it is loaded.
+"""Digest of the extension's sources: setup.py writes it into the extension, and it is compared when that is loaded.
 
 setup.py runs this file by its path, where neither torch nor the package can be imported.
 """

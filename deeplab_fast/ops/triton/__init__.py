@@ -8,6 +8,7 @@ import os
 
 import torch
 
+from ...requirements import installed, release
 from ...runtime.switches import ON
 
 # Triton reads the variable when a kernel is decorated, so it must not change afterwards.
@@ -17,12 +18,22 @@ _OLDEST = (8, 0)  # bf16 and the asynchronous copies begin there
 _INSTALLED = importlib.util.find_spec("triton") is not None
 
 
+def _unfit(triton: str | None, numpy: str | None) -> str | None:
+    """Return why the interpreter of this Triton cannot run beside this NumPy, or None where it can."""
+    if not triton or not numpy or release(triton) >= (3, 7) or release(numpy) < (2, 5):
+        return None
+    return f"the interpreter of Triton {triton} needs NumPy older than 2.5; {numpy} is installed"
+
+
+_UNFIT = _unfit(installed("triton"), installed("numpy")) if INTERPRETED else None
+
+
 def missing(device: torch.device) -> str | None:
     """Return why no kernel can run on ``device``, or None where they can."""
     if not _INSTALLED:
         return "Triton is not installed (pip install triton; Linux on x86-64 only)"
     if device.type == "cpu":
-        return None if INTERPRETED else "Triton needs a CUDA GPU (or TRITON_INTERPRET=1, slow, to debug a kernel)"
+        return _UNFIT if INTERPRETED else "Triton needs a CUDA GPU (or TRITON_INTERPRET=1, slow, to debug a kernel)"
     if device.type != "cuda":
         return f"no kernels for {device.type}"
     if not INTERPRETED and torch.cuda.get_device_capability(device) < _OLDEST:
