@@ -92,7 +92,7 @@ def try_out(session: nox.Session, *requirements: str) -> None:
 def tests(session: nox.Session, torch: str, numpy: str) -> None:
     """Run the chosen tests with these series."""
     torches = [f"torch=={torch}.*", f"triton=={TRITON_OF[torch]}.*; sys_platform == 'linux'"]
-    older = ",<2.5" if TRITON_OF[torch] == "3.6" else ""  # for its interpreter, which the tests run on a CPU
+    older = ",<2.4" if TRITON_OF[torch] == "3.6" else ""  # for its interpreter, which the tests run on a CPU
     try_out(session, *torches, f"numpy=={numpy}.*{older}")
 
 

@@ -67,9 +67,10 @@ def test_the_same_bits_as_triton_s_own(monkeypatch, dtype):
 
 
 def test_where_it_cannot_run_the_reason_names_both_versions():
-    """Triton 3.6 makes a number of an array of one element, which NumPy 2.5 no longer does."""
+    """Triton 3.6 makes a number of an array of one element, which NumPy 2.4 no longer does."""
     from deeplab_fast.ops.triton import _unfit
 
-    assert _unfit("3.6.0", "2.5.1") == "the interpreter of Triton 3.6.0 needs NumPy older than 2.5; 2.5.1 is installed"
-    fits = [("3.6.0", "2.4.6"), ("3.7.1", "2.5.5"), (None, "2.5.5"), ("3.6.0", None)]
+    said = "the interpreter of Triton 3.6.0 needs NumPy older than 2.4; {} is installed"
+    assert [_unfit("3.6.0", numpy) for numpy in ("2.4.0", "2.5.1")] == [said.format("2.4.0"), said.format("2.5.1")]
+    fits = [("3.6.0", "2.3.6"), ("3.7.1", "2.5.5"), (None, "2.5.5"), ("3.6.0", None)]
     assert [_unfit(triton, numpy) for triton, numpy in fits] == [None] * 4

@@ -20,9 +20,9 @@ _INSTALLED = importlib.util.find_spec("triton") is not None
 
 def _unfit(triton: str | None, numpy: str | None) -> str | None:
     """Return why the interpreter of this Triton cannot run beside this NumPy, or None where it can."""
-    if not triton or not numpy or release(triton) >= (3, 7) or release(numpy) < (2, 5):
+    if not triton or not numpy or release(triton) >= (3, 7) or release(numpy) < (2, 4):
         return None
-    return f"the interpreter of Triton {triton} needs NumPy older than 2.5; {numpy} is installed"
+    return f"the interpreter of Triton {triton} needs NumPy older than 2.4; {numpy} is installed"
 
 
 _UNFIT = _unfit(installed("triton"), installed("numpy")) if INTERPRETED else None
