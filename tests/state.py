@@ -9,7 +9,6 @@ import random
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ import pytest
 import torch
 
 LOG = logging.getLogger("deeplab_fast")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCHLD)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 # Set once in a process: by libraries, when they are first imported or run, and by pytest for each test.
 SET_ONCE = {
     *("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"),
@@ -33,7 +32,7 @@ STATE: dict[str, Callable[[], Any]] = {
     "sys.argv": lambda: list(sys.argv),
     "sys.path": lambda: [path for path in sys.path if "site-packages" not in path],
     "answers to signals": lambda: [signal.getsignal(number) for number in SIGNALS],
-    "the excepthooks": lambda: (sys.excepthook, threading.excepthook),
+    "the excepthook": lambda: sys.excepthook,
     "the root logger": lambda: (logging.root.level, logging.root.manager.disable),
     "the package's logger": lambda: (LOG.level, LOG.propagate, LOG.disabled),
     "torch's default type": torch.get_default_dtype,
@@ -49,7 +48,6 @@ STATE: dict[str, Callable[[], Any]] = {
     "cuDNN's flags": lambda: (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
     "Pillow's limits": lambda: (PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES),
     "the sockets' timeout": socket.getdefaulttimeout,
-    "threads that hold the process": lambda: {t.name for t in threading.enumerate() if not t.daemon},
 }  # fmt: skip
 
 

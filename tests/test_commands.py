@@ -18,7 +18,8 @@ from tests.documents import DOCUMENTS, ROOT, Command, block_commands, blocks, sp
 
 FLAGS = json.loads((ROOT / "tests/compatibility/files/interface.json").read_text())["flags"]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-FOREIGN = {"--help", "--nproc-per-node", "--max-restarts"}  # every program's, and torchrun's
+# Every program's, torchrun's and the tests'.
+FOREIGN = {"--help", "--nproc-per-node", "--max-restarts", "--all-faults"}
 # Programs of the tree without flags of ours: their words are not looked at.
 WITHOUT_FLAGS = {"benchmarks.readme", "benchmarks.run curves", "tests.compatibility.make_files"}
 FIELD = re.compile(r"^    (\w+): .* = flag\(", re.MULTILINE)  # of a dataclass of flags

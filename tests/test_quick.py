@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.ops.kernels import needs_kernels
+from tests.ops import kernels
 from tests.quick import choose, names_starter, runs_programs
 
 
@@ -19,7 +19,9 @@ def test_something_of_each_folder_and_of_each_file_of_kernels_stays(request):
 
 
 def files_with_kernels(items):
-    return {item.path for item in items if needs_kernels.mark in item.iter_markers() and not runs_programs(item)}
+    return {
+        item.path for item in items if kernels.needs_kernels.mark in item.iter_markers() and not runs_programs(item)
+    }
 
 
 def run_it():

@@ -24,7 +24,7 @@ class WeightAverage:
     def update(self, model: nn.Module, first: bool, skip: Tensor | None = None) -> None:
         """Take in the model's weights; ``first``: begin with them as they are.
 
-        Where ``skip`` (0-d, fp32, on the device) is 1 the average stays what it is.
+        Where ``skip`` (scalar, on the device) is 1 the average stays what it is.
         """
         ours: list[Tensor] = list(self.module.parameters())
         theirs: list[Tensor] = list(model.parameters())
@@ -43,7 +43,7 @@ class WeightAverage:
 
 
 def by_dtype(ours: list[Tensor], theirs: list[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Return pairs of lists, each of one type, which makes one launch."""
+    """Return pairs of lists of tensors (any shapes), each of one type, which makes one launch."""
     groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for mine, other in zip(ours, theirs, strict=True):
         group = groups.setdefault(mine.dtype, ([], []))

@@ -41,9 +41,10 @@ class Guard:
 
     @torch.no_grad()
     def judge(self, loss: Tensor, gradient_norm: Tensor | None) -> None:
-        """Halt where the step's loss, this process's share of it, or the norm of its gradients (scalars) is no number.
+        """Check the step's loss, this process's share of it, and the norm of its gradients, each scalar.
 
-        ``gradient_norm``: None in fp16, whose gradients may overflow: the loss scale answers that.
+        From the first step on where one is none all are bad. ``gradient_norm``: None in fp16, whose gradients may
+        overflow: the loss scale answers that.
         """
         bad = ~self.world.sum(loss.clone()).isfinite()
         if gradient_norm is not None:
@@ -76,7 +77,7 @@ def _parts(flat: Tensor, tensors: list[Tensor]) -> list[Tensor]:
 
 
 def is_finite(tensors: list[Tensor]) -> bool:
-    """Tell whether no value of the tensors (of any shape and floating type) is NaN or infinite. Waits for the device.
+    """Tell whether no value of the tensors (any shape and floating type) is NaN or infinite. Waits for the device.
 
     A tensor whose norm is beyond fp32 (1e19 in a single value) counts as infinite.
     """

@@ -20,7 +20,7 @@ _LEAST_SCALE = 1e-4  # of fp16: below it gradients of 6e8 still overflow, and ev
 
 
 class Divergence(NamedTuple):
-    """Why training cannot go on, in words, and the last step before that: the state is what it left.
+    """The end of a training that cannot go on: the reason in words, and the last step, whose state there is still.
 
     ``rng``: the generators after it.
     """

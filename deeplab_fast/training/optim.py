@@ -106,7 +106,7 @@ class SGD(torch.optim.SGD):
 
 
 def move_towards(tensors: list[Tensor], targets: list[Tensor], share: float, skip: Tensor | None) -> None:
-    """Add ``share * (target - tensor)`` to each tensor, in place; nothing where ``skip`` (0-d, fp32) is 1.
+    """Add ``share * (target - tensor)`` to each tensor (any shape), in place; nothing where ``skip`` (scalar) is 1.
 
     It is the update of SGD with weight decay 1 and the negated targets as gradients: one pass, and like that update it
     is left out on the device. For ``share < 0.5`` the bits are those of ``torch.lerp``.

@@ -282,7 +282,7 @@ class Trainer:
 
 
 def raise_diverged(world: World, reason: str) -> NoReturn:
-    """End all processes alike; the main one says why.
+    """Raise what ends all processes alike; the main one says why.
 
     Raises:
         TrainingDiverged: on the main process.

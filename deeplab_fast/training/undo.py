@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class BeforeStep:
-    """What the host knows of the state before a step; the device's part is kept by :class:`.guard.Guard`."""
+    """The host's knowledge of the state before a step; the device's part is kept by :class:`.guard.Guard`."""
 
     def __init__(self) -> None:
         self.rng: dict[str, Tensor] = {}  # the generators before the last step that was begun

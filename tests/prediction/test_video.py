@@ -248,8 +248,9 @@ def test_results_of_others_are_not_replaced(run, clip, tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_video_leaves_nothing_and_is_made_again(run, clip, tmp_path, monkeypatch, how, capsys):
     from deeplab_fast.prediction.video.writer import OverlayVideo
+    from deeplab_fast.signals import Interruption
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as ``cli.run`` sets it; a job behind ``&`` ignores it
+    Interruption().listen()  # as ``cli.run`` does
     write = OverlayVideo.write
     first = videos.write_video(tmp_path / "a.mp4", videos.pictures(3))
 

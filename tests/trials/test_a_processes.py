@@ -173,7 +173,7 @@ def test_a13_torchrun_restarts_a_run_whose_process_died(samples, tmp_path, start
 
 
 @pytest.mark.fault("a signal, or two, to a training run")
-def test_ctrl_c_in_a_terminal_with_torchrun_loses_no_step(samples, tmp_path, start):
+def test_a9_ctrl_c_in_a_terminal_with_torchrun_loses_no_step(samples, tmp_path, start):
     """The terminal sends SIGINT to all processes, and torchrun hands its own on to them: they get it twice."""
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     processes = start(tmp_path / "run", samples, *LONG, "--save_steps=1000000", launcher=torchrun)

@@ -10,7 +10,7 @@ import pytest
 from deeplab_fast.ops import extension
 from deeplab_fast.ops.native_sources import digest_of
 
-CSRC = Path(__file__).parents[2] / "csrc"
+CSRC = Path(__file__).parents[1] / "csrc"
 
 
 @pytest.fixture
