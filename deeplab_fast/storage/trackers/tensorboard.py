@@ -38,8 +38,10 @@ class TensorBoard:
 
     def close(self) -> None:
         """Write what is waiting."""
-        self._writer.close()
-        threading.excepthook = self._hook
+        try:
+            self._writer.close()
+        finally:
+            threading.excepthook = self._hook
 
     def abandon(self) -> None:
         """Let threads print their errors again."""
