@@ -3,8 +3,7 @@
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..config import ExportConfig
 from ..errors import UserError
+from ..runtime import quiet
 from .description import Description
 from .network import free_axes
 
@@ -26,7 +26,8 @@ def check_packages() -> None:
 
 def write_onnx(program: torch.export.ExportedProgram, config: ExportConfig, words: Description, path: Path) -> None:
     """Write a traced network to ``path``: its input is ``image``, its output has the name of its kind."""
-    with _without_torchvision(), warnings.catch_warnings():
+    # Torch warns, once for each of its operations, that torchvision is not installed: none is needed.
+    with quiet("torch.onnx._internal.exporter._registration", logging.ERROR), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             program,
@@ -39,18 +40,6 @@ def write_onnx(program: torch.export.ExportedProgram, config: ExportConfig, word
             verbose=False,
         )
     save_onnx(read_onnx(path), words, path)
-
-
-@contextmanager
-def _without_torchvision() -> Iterator[None]:
-    """Keep torch from warning, once for each of its operations, that torchvision is not installed: we need none."""
-    log = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def read_onnx(path: Path) -> Any:

@@ -20,6 +20,7 @@ from .precision import (
     keep_precision,
     resolve_precision,
 )
+from .quiet import quiet
 
 __all__ = [
     "DTYPES",
@@ -31,6 +32,7 @@ __all__ = [
     "keep_precision",
     "peak_memory",
     "prepare_backends",
+    "quiet",
     "resolve_precision",
     "restore_rng_state",
     "rng_state",

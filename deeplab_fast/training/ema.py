@@ -32,7 +32,7 @@ class WeightAverage:
             torch._foreach_copy_(ours, theirs)
         else:
             move_towards(ours, theirs, 1 - self.decay, skip)
-        for mine, other in by_dtype(list(self.module.buffers()), list(model.buffers())):
+        for mine, other in _by_dtype(list(self.module.buffers()), list(model.buffers())):
             torch._foreach_copy_(mine, other)
 
     def state_dict(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class WeightAverage:
         self.module.load_state_dict(content)
 
 
-def by_dtype(ours: list[Tensor], theirs: list[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
+def _by_dtype(ours: list[Tensor], theirs: list[Tensor]) -> list[tuple[list[Tensor], list[Tensor]]]:
     """Return pairs of lists of tensors (any shapes), each of one type, which makes one launch."""
     groups: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for mine, other in zip(ours, theirs, strict=True):

@@ -2,8 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from ..data.schedule import Schedule
 from ..distributed import World
 from ..model import DeepLabV3, build_model
 from ..model.weights import load_pretrained
-from ..runtime import Precision, seed_everything
+from ..runtime import Precision, quiet, seed_everything
 from ..storage.checkpoint import Resumable
 from .auto_sizes import sized, sized_as_begun
 from .data_checks import check_held_out, check_labels
@@ -85,13 +85,6 @@ def prepare_run(
     return Run(state, sources, schedule, found.content["evaluated"] if found is not None else 0)
 
 
-@contextmanager
-def _said_by_main(world: World) -> Iterator[None]:
+def _said_by_main(world: World) -> AbstractContextManager[None]:
     """Keep the warnings of what all processes do alike to the main one."""
-    level = logger.level
-    if not world.is_main:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    return nullcontext() if world.is_main else quiet(logger.name, logging.ERROR)

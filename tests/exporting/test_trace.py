@@ -1,4 +1,4 @@
-"""What a network is traced by leaves every size open, in each torch that is supported."""
+"""The trace of a network leaves every size open, in each torch that is supported."""
 
 import torch
 import torch._meta_registrations as registrations

@@ -20,7 +20,7 @@ def programs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def faulty(programs):
-    """As ``programs``, where any fault can be made, not only a kill."""
+    """Give ``programs`` where any fault can be made, not only a kill."""
     if programs.library is None:
         pytest.skip("needs Linux and a C compiler")
     return programs

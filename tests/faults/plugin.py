@@ -1,4 +1,4 @@
-"""What every test of a fault has: cases that are counted, a choice among many, and a table of them all at the end.
+"""Count the cases of every test of a fault, choose among many, and print a table of them all at the end.
 
 A test marked ``@pytest.mark.fault("what is done to the program")`` tries one fault. Where it tries it in many cases it
 takes the fixture ``cases``; a test without it is one case. ``make faults`` is ``pytest -m fault --all-faults``; without
@@ -88,6 +88,24 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         counts = (1, int(not report.failed), int(lost))
     report.user_properties.append((_PROPERTY, (mark.args[0], *counts)))
     return report
+
+
+class Told:
+    """Tells of each test that fails as it does: to try every case takes long."""
+
+    def __init__(self, terminal: Any) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_line(f"\nFAILED {report.nodeid}\n{report.longreprtext}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if config.getoption("--all-faults") and terminal is not None:
+        config.pluginmanager.register(Told(terminal))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

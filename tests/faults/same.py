@@ -1,4 +1,4 @@
-"""What must be equal to the bit between a run that a fault disturbed and one that nothing did."""
+"""Equality to the bit of a run that a fault disturbed and one that nothing did."""
 
 import json
 from pathlib import Path

@@ -49,6 +49,8 @@ def table(result):
 def project(pytester, monkeypatch):
     """A project of its own that has the plugin."""
     monkeypatch.setenv("PYTHONPATH", str(REPO))
+    for name in ("CI", "BUILD_NUMBER"):  # pytest's summary would say every failure a second time, in full
+        monkeypatch.delenv(name, raising=False)
     pytester.makeconftest('pytest_plugins = ["tests.faults.plugin"]')
     return pytester
 

@@ -3,8 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.runtime import versions
+from deeplab_fast.runtime import quiet, versions
 from deeplab_fast.storage.checkpoint import WEIGHTS_FORMAT, save_atomically
 from deeplab_fast.storage.files import make_folder, replace_file
 
@@ -51,7 +50,7 @@ def save_as(
 def _compare(
     kind: Kind, tensors: Mapping[str, Tensor], config: dict[str, Any], names: list[str], partial: Path, path: Path
 ) -> None:
-    with _unsaid():
+    with quiet(logger.name, logging.WARNING):  # of what is read back: it would name the temporary file
         written = read_weights(partial, MINDSPORE.channels if kind == "mindspore" else "rgb")
     for key, tensor in tensors.items():
         if kind == "mindspore" and key.endswith("num_batches_tracked"):
@@ -60,17 +59,6 @@ def _compare(
             raise UserError(f"{path}: not written; {key} differs when it is read back")
     if kind in _STORING and not (written.is_ours and written.config == config and (written.names or []) == names):
         raise UserError(f"{path}: not written; the configuration differs when it is read back")
-
-
-@contextmanager
-def _unsaid() -> Iterator[None]:
-    """Keep out of the log what is read back: it would name the temporary file."""
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ def test_training(name, programs, whole_run, tmp_path):
 @pytest.mark.parametrize("offset", [-20 * YEAR, 20 * YEAR], ids=["past", "future"])
 @pytest.mark.parametrize("name", ["predict", "prepare records", "prepare lists"])
 def test_files_of_another_time(name, offset, programs, commands, tmp_path):
-    """What is there already is found by what is in it."""
+    """Files that are there already are found by what is in them."""
     whole, folder = tmp_path / "whole", tmp_path / "run"
     assert programs(*command(commands, name, whole)).status == 0
     program, argv = command(commands, name, folder)

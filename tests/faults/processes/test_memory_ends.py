@@ -27,7 +27,7 @@ def saved_step(folder):
 
 @pytest.mark.fault("no memory for an operation of a training step")
 def test_an_operation_of_a_step(programs, goes_on, cases, tmp_path):
-    """What is saved is the steps done, whatever the failed one had changed: BatchNorm's statistics, random numbers."""
+    """The steps done are saved, whatever the failed one had changed: BatchNorm's statistics, random numbers."""
     counted = programs.train(tmp_path / "counted", ("memory_ends_in_step", 2, 0)).counts[0]
     assert counted > 100
     rng = random.Random(3)
