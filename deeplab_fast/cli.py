@@ -14,6 +14,7 @@ import signal
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO
 
@@ -34,6 +35,7 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     interruption = Interruption()
     try:
         interruption.listen()  # until here Ctrl-C ended the imports
+        warnings.filterwarnings("ignore", message="tqdm:disabling monitor")  # no memory for its thread: a bar may lag
         _log_to_stderr()
         status = _status_of(main)
         interruption.over = True

@@ -16,21 +16,26 @@ PAGE, NOTES = TESTS.parent / "docs/reliability.md", TESTS / "promises.json"
 
 
 class Promise(NamedTuple):
-    """A line of the page: the fault as tests are marked, or the promise in words; what tests it, or ``FILE::NAME``."""
+    """A line of the page: the fault as tests are marked, or the promise in words; what tests it, or ``FILE::NAME``.
+
+    ``cases``: how many of the fault are tried at least, by all tests that are marked with it.
+    """
 
     fault: str
     what: str
     tests: list[str]
+    cases: int
 
 
 def promises(page: str) -> list[Promise]:
-    """Read both tables of the page; ``what`` is empty in the second one."""
+    """Read both tables of the page; in the second one ``what`` is empty, and ``cases`` 0."""
     found = []
     for line in page.splitlines():
         cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         tests = re.findall(r"`(tests/[^`]+)`", cells[-1]) if cells else []
         if tests:
-            found.append(Promise(cells[0], cells[1] if len(cells) == 3 else "", tests))
+            what, cases = cells[1:3] if len(cells) == 4 else ("", "0")
+            found.append(Promise(cells[0], what, tests, int(cases.replace(",", ""))))
     return found
 
 

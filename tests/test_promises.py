@@ -52,7 +52,7 @@ def test_no_test_that_holds_a_promise_changed_unseen():
 
 def test_a_test_that_is_removed_or_weakened_is_noticed(tmp_path):
     """The check can fail: an assertion less is another digest, a test less is none."""
-    page = "| a | b | `tests/test_promises.py::test_the_page_is_read` |"
+    page = "| a | b | 1 | `tests/test_promises.py::test_the_page_is_read` |"
     (name,) = digests(page)
     node = functions_of(name)[name]
     before = ast.dump(node)

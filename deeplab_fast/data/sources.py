@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from deeplab_fast.errors import UserError, pass_on_memory
+from deeplab_fast.storage.files import writing
 
 from .lists import is_text, read_list, repetitions, resolve, some_of
 from .matching import match_labels
@@ -162,10 +163,8 @@ class FileSource:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, or raise :class:`UserError`, which names it."""
-    try:
+    with writing(path):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def list_source(root: str | Path, list_file: str | Path, must_exist: bool = True) -> FileSource:

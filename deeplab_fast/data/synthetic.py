@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
-from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import default_cache
+from deeplab_fast.storage.files import default_cache, writing
 from deeplab_fast.storage.image_files import save_image
 
 CLASSES = ("background", "disc", "box", "triangle", "cross", "ring")
@@ -44,11 +43,9 @@ def builtin_data(cache_dir: str | Path = "", train: int = TRAIN, val: int = VAL)
     folder = root / f"builtin-v{VERSION}-{train}-{val}"
     if (folder / "val.txt").exists():
         return folder
-    try:
+    with writing(f"--cache_dir={root}"):
         root.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=folder.name, dir=root))
-    except OSError as error:
-        raise UserError(f"--cache_dir={root}: cannot be written ({error.strerror})") from None
     try:
         (work / "images").mkdir()
         (work / "labels").mkdir()

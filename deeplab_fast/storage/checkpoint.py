@@ -43,6 +43,10 @@ class UnreadableFile(UserError):
     """A file that cannot be read as what it should be: missing, damaged, or of another kind."""
 
 
+class Unavailable(UnreadableFile):
+    """A file that the system cannot read now, which says nothing of what it holds."""
+
+
 def save_atomically(content: dict[str, Any], path: Path, facts: dict[str, Any] | None = None) -> None:
     """Write and seal ``content``: a reader sees all of it or nothing. ``facts`` go into the seal (see :mod:`.seal`).
 
@@ -61,6 +65,7 @@ def load(path: Path, device: str | torch.device = "cpu", allow: Sequence[Any] = 
 
     Raises:
         UnreadableFile: missing, damaged, or not such a file.
+        Unavailable: the system cannot read it.
     """
     try:
         sealed = seal.check(path)
@@ -69,7 +74,7 @@ def load(path: Path, device: str | torch.device = "cpu", allow: Sequence[Any] = 
             content = torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         pass_on_memory(error)
-        raise UnreadableFile(f"{path}: {error.strerror or error}") from None
+        raise (Unavailable if is_broken(error) else UnreadableFile)(f"{path}: {reason(error)}") from None
     except Damaged as error:
         raise UnreadableFile(f"{path}: damaged ({error})") from None
     except Exception as error:  # whatever a damaged file makes the unpickler, struct or zlib say
@@ -235,6 +240,28 @@ class CheckpointFolder:
                 found = type(content[key]).__name__
                 raise UnreadableFile(f"{path}: '{key}' is of type {found}; expected a checkpoint of this program")
         return content
+
+    def set_aside_best(self) -> None:
+        """Give a damaged ``best.pt`` another name and say so: the next evaluation's weights take its place.
+
+        Raises:
+            Unavailable: the system cannot read it.
+            UserError: it cannot be renamed.
+        """
+        path = self.folder / BEST
+        if not path.exists():
+            return
+        try:
+            load(path)
+        except Unavailable:
+            raise
+        except UnreadableFile as error:
+            kept = _free_name(path, ".damaged")
+            try:
+                path.rename(kept)
+            except OSError as failed:
+                raise UserError(f"{path}: cannot be renamed ({reason(failed)})") from None
+            logger.warning("%s; it is now %s", error, kept.name)
 
 
 def _is_damaged(path: Path) -> bool:

@@ -7,7 +7,7 @@ from ..config.urls import public
 from ..errors import UserError
 from .files import reason
 from .halt import Halt
-from .partial import Partial, open_partial
+from .partial import Partial, forget_partial, open_partial
 from .remote import RemoteFile, check_published
 from .transfer import TransferFailed, transfer
 
@@ -58,6 +58,7 @@ def download(
             raise UserError(f"{path}: cannot be written ({reason(error)}){_or(advice)}") from None
     if not downloaded:
         check_published(remote, path)
+        forget_partial(path)
     return downloaded
 
 

@@ -17,6 +17,7 @@ _PARTIAL = re.compile(r"\.(?P<stem>.+)\.\d+\.partial(?P<suffix>\.[^.]+)?")
 ROOM = 1 << 16  # bytes tried: more than the figures of an evaluation take
 _tidied: set[Path] = set()  # folders in which this process has looked for what others left
 _BROKEN = (errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE)
+_LOSES = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -37,6 +38,19 @@ def raise_if_broken(path: Path, error: OSError) -> None:
     """
     if is_broken(error):
         raise UserError(f"{path}: cannot be read ({reason(error)})") from None
+
+
+@contextmanager
+def writing(place: object) -> Iterator[None]:
+    """Let what the system says of an operation in the block be one line that begins with ``place``, a file or a flag.
+
+    Raises:
+        UserError: an operation failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written ({reason(error)})") from None
 
 
 def default_cache() -> Path:
@@ -60,14 +74,13 @@ def replace_file(path: Path, durable: bool = True) -> Iterator[Path]:
     _remove_left(path.parent)
     held = None
     try:
-        held = _hold(partial)
-        yield partial
-        if durable:
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-        (rename if durable else os.replace)(partial, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
+        with writing(path):
+            held = _hold(partial)
+            yield partial
+            if durable:
+                with partial.open("rb+") as file:
+                    os.fsync(file.fileno())
+            (rename if durable else os.replace)(partial, path)
     finally:
         with suppress(OSError):  # its folder is gone or can no longer be written
             partial.unlink(missing_ok=True)
@@ -152,8 +165,10 @@ def rename(partial: Path, path: Path) -> None:
         return
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems do not sync folders
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in _LOSES:  # others: a network file system that does not sync folders
+            raise
     finally:
         os.close(descriptor)
 
@@ -201,7 +216,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def open_alone(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file to write it from its start, unless another process is writing it.
+    """Open a file to write it from its start, unless another process is; where the block fails it is removed.
 
     Raises:
         UserError: one is.
@@ -213,8 +228,13 @@ def open_alone(path: Path) -> Iterator[IO[bytes]]:
             raise UserError(f"{path}: another process is writing it") from None
         if not is_at(file.fileno(), path):  # it was given its final name just now
             raise UserError(f"{path}: another process is writing it")
-        file.truncate(0)
-        yield file
+        try:
+            file.truncate(0)
+            yield file
+        except BaseException:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
 
 
 def unfinished(name: str) -> str | None:
@@ -231,14 +251,12 @@ def check_folder(folder: Path, flag: str) -> None:
     Raises:
         UserError: a file is in the way, the disk is full, or nothing can be written there.
     """
-    try:
+    with writing(flag):
         nearest = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
         if not nearest.is_dir():
             raise UserError(f"{flag}: {nearest} is not a folder")
         with tempfile.TemporaryFile(dir=nearest) as file:
             file.write(b"\0" * ROOM)
-    except OSError as error:
-        raise UserError(f"{flag}: cannot be written ({reason(error)})") from None
 
 
 def check_file(path: Path, flag: str) -> None:
@@ -247,12 +265,8 @@ def check_file(path: Path, flag: str) -> None:
     Raises:
         UserError: as :func:`check_folder`, or ``path`` is a folder.
     """
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):  # the second is the folder's
-        pass
-    except OSError as error:  # a name that is too long
-        raise UserError(f"{flag}: cannot be written ({reason(error)})") from None
+    with writing(flag), suppress(FileNotFoundError, NotADirectoryError):  # the second is the folder's
+        path.lstat()  # a name may be too long
     if path.is_dir():
         raise UserError(f"{flag}: is a folder; expected the file to write")
     check_folder(path.parent, flag)

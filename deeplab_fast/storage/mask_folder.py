@@ -1,12 +1,14 @@
 """The folder that prediction writes: which results are there, and what they were made from; no other's are replaced.
 
 ``predict.json`` says what made the folder's results. Each mask carries a mark of the same and of its image's content:
-a result is done where its files are complete and the mark is that of this checkpoint, these flags and this image. A
-video's result is the same with other files: its mask is the video of its classes.
+a result is done where the mark is that of this checkpoint, these flags and this image, and its files are as they were
+written: the mask has checksums, and holds digests of those beside it. A video's result is the same with other files:
+its mask is the video of its classes, and its files are done where nothing is cut off.
 """
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,13 +21,16 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from tqdm import tqdm
 
 from ..errors import UserError, pass_on_memory
-from .files import make_folder, raise_if_broken, read_json, reason, replace_file, write_json
+from .files import make_folder, parse_json, raise_if_broken, read_json, reason, replace_file, write_json
 from .image_files import save_image
 from .provenance import differences
 from .video_files import is_cut_short, is_video, read_comment
 
+logger = logging.getLogger("deeplab_fast")
+
 DESCRIPTION_FILE = "predict.json"
 _MARK = "deeplab_fast"  # keyword of the PNG's text; a video's comment begins with it
+_DIGESTS = "deeplab_fast digests"  # another: JSON, the SHA-256 of each file beside the mask by its kind
 _PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
 _PNG_END, _JPEG_END = b"\0\0\0\0IEND\xaeB`\x82", b"\xff\xd9"
 _ZIP_END = b"PK\5\6"  # of the record that a zip file without a comment ends with
@@ -125,9 +130,12 @@ class MaskFolder:
         mask_file, *others = target_files(self.root / stem, list(beside))
         text = PngInfo()
         text.add_text(_MARK, self.mark(digest))
-        for path, save in zip(others, beside.values(), strict=True):
+        digests = {}
+        for kind, path in zip(beside, others, strict=True):
             with replace_file(path, durable=False) as partial:
-                save(partial, text)
+                beside[kind](partial, text)
+                digests[kind] = file_digest(partial)
+        text.add_text(_DIGESTS, json.dumps(digests))
         with replace_file(mask_file, durable=False) as partial:
             save_image(mask, partial, pnginfo=text)
 
@@ -156,11 +164,16 @@ def _ends_with(path: Path, end: bytes) -> bool:
             return file.read() == end
     except OSError as error:  # missing, or shorter than that
         pass_on_memory(error)
+        raise_if_broken(path, error)
         return False
 
 
 def _is_whole(path: Path) -> bool:
-    """Tell whether a file of a result, of whatever kind, is there from beginning to end."""
+    """Tell whether a file of a result, of whatever kind, is there from beginning to end.
+
+    Raises:
+        UserError: the system cannot read it.
+    """
     if is_video(path):
         return bool(_read_mark(path)) and not is_cut_short(path)
     if path.suffix != ".npz":
@@ -171,7 +184,45 @@ def _is_whole(path: Path) -> bool:
             return file.read(len(_ZIP_END)) == _ZIP_END
     except OSError as error:
         pass_on_memory(error)
+        raise_if_broken(path, error)
         return False
+
+
+def _not_as_written(targets: Sequence[Path], kinds: Sequence[str]) -> Path | None:
+    """Return the first file of an image's result that is missing or damaged; ``targets``: the mask, then ``kinds``.
+
+    A mask of before there were digests in it tells nothing of the other files: they are whole where their ends are.
+
+    Raises:
+        UserError: the system cannot read one.
+    """
+    mask, *others = targets
+    try:
+        with PngImageFile(mask) as image:
+            digests = parse_json(str(image.info.get(_DIGESTS, "{}")))
+            image.verify()  # the checksums of all its parts
+        if not isinstance(digests, dict):
+            return mask
+    except Exception as error:  # whatever a damaged file makes Pillow say
+        pass_on_memory(error)
+        if isinstance(error, OSError):
+            raise_if_broken(mask, error)
+        return mask
+    if not _is_whole(mask):
+        return mask
+    for path, kind in zip(others, kinds, strict=True):
+        try:
+            if not (file_digest(path) == digests[kind] if kind in digests else _is_whole(path)):
+                return path
+        except OSError as error:
+            raise_if_broken(path, error)
+            return path
+    return None
+
+
+def _cut_short(targets: Sequence[Path]) -> Path | None:
+    """Return the first file of a video's result that is missing or cut short."""
+    return next((path for path in targets if not _is_whole(path)), None)
 
 
 def _is_cut_short(mask: Path) -> bool:
@@ -248,7 +299,7 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Readable, Path]], ov
     ``overwrite``: results of others are made again, and where all that is there is ours, it too.
 
     Raises:
-        UserError: without ``overwrite``, results of others would be replaced.
+        UserError: without ``overwrite``, results of others would be replaced; or the system cannot read a file.
     """
     described = read_provenance(folder.root)
     is_ours = described == folder.provenance
@@ -275,8 +326,12 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Readable, Path]], ov
             continue  # named when its turn comes
         if why := folder.conflict(mask, digest, is_ours):
             found.conflicts.append(f"{mask} {why}")
-        elif all(map(_is_whole, targets)):
+            continue
+        damaged = _not_as_written(targets, folder.beside) if video is None else _cut_short(targets)
+        if damaged is None:
             found.done.add((given, stem))
+        elif damaged.exists():
+            logger.warning("%s: damaged; it is made again", damaged)
     if found.conflicts and not overwrite:
         more = f" (and {len(found.conflicts) - 1} more)" if len(found.conflicts) > 1 else ""
         raise UserError(f"{found.conflicts[0]}{more}; remove it, {advice}")

@@ -11,7 +11,7 @@ from typing import IO
 
 from ..config.urls import public
 from ..errors import UserError
-from .files import is_at, lock, read_json, reason, rename, write_json
+from .files import is_at, lock, read_json, reason, rename, write_json, writing
 from .halt import Halt
 
 logger = logging.getLogger("deeplab_fast")
@@ -102,18 +102,22 @@ class Partial:
         Raises:
             UserError: the disk is full or the folder cannot be written.
         """
-        try:
+        with writing(path):
             self.file.flush()
             os.fsync(self.file.fileno())
             rename(self.path, path)
             _about(self.path).unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({reason(error)})") from None
 
 
 def partial_path(path: Path) -> Path:
     """Return where the bytes of what is to become ``path`` come in."""
     return path.with_name(path.name + ".partial")
+
+
+def forget_partial(path: Path) -> None:
+    """Remove what a download that was stopped as it ended left beside ``path``, which is there whole."""
+    with suppress(OSError):
+        _about(partial_path(path)).unlink(missing_ok=True)
 
 
 def _about(partial: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..config import MODELS
 from ..errors import UserError
 from .checkpoint import BEST, LAST
-from .files import check_folder, is_at, lock, make_folder, reason, unfinished
+from .files import check_folder, is_at, lock, make_folder, reason, unfinished, writing
 from .log import METRICS, TIMING
 
 logger = logging.getLogger("deeplab_fast")
@@ -21,7 +21,7 @@ REPORT, PAGE, EVALUATION = "report", "report.html", "evaluation.json"
 _NUMBERED = rf"(?:{'|'.join(MODELS)})-\d+_\d+\.pt"
 _FILES = rf"{_NUMBERED}|" + "|".join(map(re.escape, (BEST, LAST, CONFIG, METRICS, TIMING)))
 _OWN = re.compile(
-    rf"{_FILES}|(?:{re.escape(METRICS)}|{re.escape(TIMING)})\.damaged|profile\.(?:json|md)|events\.out\.tfevents\..*|wandb|mlruns|{REPORT}"
+    rf"{_FILES}|{re.escape(BEST)}\.damaged(?:-\d+)?|(?:{re.escape(METRICS)}|{re.escape(TIMING)})\.damaged|profile\.(?:json|md)|events\.out\.tfevents\..*|wandb|mlruns|{REPORT}"
 )
 
 
@@ -43,7 +43,7 @@ def locked(folder: Path, flag: str = "train_dir") -> Iterator[None]:
     says that nothing keeps a second run out.
 
     Raises:
-        UserError: another run has it; says which.
+        UserError: another run has it, says which; or it cannot be written.
     """
     descriptor = _take_lock(folder / LOCK, flag)
     try:
@@ -69,7 +69,8 @@ def _remove_unfinished(folder: Path) -> None:
 def _take_lock(path: Path, flag: str) -> int | None:
     """Take the lock; return the descriptor that holds it, or None where the file system has no locks."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        with writing(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             has_locks = lock(descriptor, wait=False)
         except OSError:
@@ -84,8 +85,9 @@ def _take_lock(path: Path, flag: str) -> int | None:
             logger.warning("%s: its file system has no locks; nothing keeps a second run out", path.parent)
             return None
         if is_at(descriptor, path):  # else the one before removed it in the meantime
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            with writing(path):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             return descriptor
         os.close(descriptor)
 

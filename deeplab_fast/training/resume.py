@@ -42,6 +42,8 @@ def take_folder(config: TrainConfig, checkpoints: CheckpointFolder, world: World
 def find_checkpoint(checkpoints: CheckpointFolder, resume: str) -> Resumable | None:
     """Return what the main process continues from, as ``--resume`` says; where that is nothing, the folder is free.
 
+    A damaged ``best.pt`` beside it is set aside.
+
     Raises:
         UserError: there is nothing and there must be, or results of a run that cannot be continued.
     """
@@ -58,6 +60,8 @@ def find_checkpoint(checkpoints: CheckpointFolder, resume: str) -> Resumable | N
         if resume == "True":
             raise UserError(f"--resume=True: no checkpoint of {checkpoints.model} in {folder}")
         refuse_to_overwrite(folder)
+    else:
+        checkpoints.set_aside_best()
     return found
 
 

@@ -110,7 +110,7 @@ def test_interrupted_and_run_again(source, tmp_path):
     with pytest.raises(Interrupted):
         write_records(Failing(), tmp_path / "voc.tar", options())
     assert [p.name for p in tmp_path.glob("*.tar")] == ["voc-00000.tar"]
-    assert [p.name for p in tmp_path.glob("*.partial")] == ["voc-00001.tar.partial"]
+    assert not list(tmp_path.glob("*.partial"))
     first = (tmp_path / "voc-00000.tar").stat()
     write_records(source, tmp_path / "voc.tar", options())
     assert (tmp_path / "voc-00000.tar").stat().st_mtime_ns == first.st_mtime_ns

@@ -24,6 +24,13 @@ def test_a_file_is_downloaded_once(server, tmp_path):
     assert server.requests == [("/w.bin", None)]
 
 
+def test_what_a_download_left_that_was_stopped_as_it_ended_is_removed(server, tmp_path):
+    assert fetch(server, tmp_path)
+    (tmp_path / "w.bin.partial.json").write_text("{}")
+    assert not fetch(server, tmp_path)
+    assert is_whole(tmp_path)
+
+
 @pytest.mark.parametrize("known", [{"sha256": SHA256[:8]}, {"md5": hashlib.md5(CONTENT).hexdigest()}])
 def test_what_is_published_of_a_digest_is_enough(known, server, tmp_path):
     assert fetch(server, tmp_path, **known)

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from tests.faults.programs import Programs, build_library
+from tests.faults.file_faults import build_library
+from tests.faults.programs import Programs
 from tests.faults.subjects import NAME, make_subjects, whole_of
 from tests.trials.samples import write_samples
 

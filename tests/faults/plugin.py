@@ -2,7 +2,8 @@
 
 A test marked ``@pytest.mark.fault("what is done to the program")`` tries one fault. Where it tries it in many cases it
 takes the fixture ``cases``; a test without it is one case. ``make faults`` is ``pytest -m fault --all-faults``; without
-``--all-faults`` each test tries a few of its cases.
+``--all-faults`` each test tries a few of its cases. docs/reliability.md says how many cases of each fault there are at
+least: a run of them all that tries fewer fails.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
+
+from tests.promises import PAGE, promises
 
 T = TypeVar("T")
 _PROPERTY = "fault"  # of a test's report: what its fault is called, and how many cases were tried, survived and lost
@@ -90,39 +93,54 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-class Told:
-    """Tells of each test that fails as it does: to try every case takes long."""
+class Table:
+    """What was tried of each fault, and what became of it; tells of each test that fails as it does."""
 
-    def __init__(self, terminal: Any) -> None:
-        self._terminal = terminal
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+        self._rows: dict[str, list[float]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for fault, *counts in (value for name, value in report.user_properties if name == _PROPERTY):
+            row = self._rows.setdefault(fault, [0, 0, 0, 0.0])
+            row[:] = (a + b for a, b in zip(row, (*counts, report.duration), strict=True))
         if report.failed:
             self._terminal.write_line(f"\nFAILED {report.nodeid}\n{report.longreprtext}", red=True)
+
+    def _too_few(self) -> list[str]:
+        """Say of which faults fewer cases were tried than docs/reliability.md says; of a run of all tests alone."""
+        config = self._config
+        is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.keyword
+        if not is_whole or config.rootpath != PAGE.parent.parent:
+            return []
+        tried = {fault: row[0] for fault, row in self._rows.items()}
+        return [
+            f"{one.fault}: {tried.get(one.fault, 0):.0f} tried, expected {one.cases:,} or more ({PAGE.name})"
+            for one in promises(PAGE.read_text())
+            if tried.get(one.fault, 0) < one.cases
+        ]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if session.exitstatus == pytest.ExitCode.OK and self._too_few():
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self) -> None:
+        """Print one line for each fault."""
+        rows, terminal = self._rows, self._terminal
+        total = [sum(column) for column in zip(*rows.values(), strict=True)] or [0, 0, 0, 0.0]
+        width = max(map(len, (*rows, "all", _HEADS[0])))
+        terminal.section("faults")
+        terminal.write_line(f"{_HEADS[0]:{width}}  " + "  ".join(f"{head:>8}" for head in _HEADS[1:]))
+        for fault, row in (*sorted(rows.items()), ("all", total)):
+            counts = "  ".join(f"{count:8.0f}" for count in row)
+            terminal.write_line(f"{fault:{width}}  {counts}")
+        for line in self._too_few():
+            terminal.write_line(line, red=True)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if config.getoption("--all-faults") and terminal is not None:
-        config.pluginmanager.register(Told(terminal))
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print one line for each fault, where faults were asked for."""
-    if not config.getoption("--all-faults"):
-        return
-    rows: dict[str, list[float]] = {}
-    for report in (r for reports in terminalreporter.stats.values() for r in reports if hasattr(r, "user_properties")):
-        for name, value in report.user_properties:
-            if name == _PROPERTY:
-                fault, *counts = value
-                row = rows.setdefault(fault, [0, 0, 0, 0.0])
-                row[:] = (a + b for a, b in zip(row, (*counts, report.duration), strict=True))
-    total = [sum(column) for column in zip(*rows.values(), strict=True)] or [0, 0, 0, 0.0]
-    width = max(map(len, (*rows, "all", _HEADS[0])))
-    terminalreporter.section("faults")
-    terminalreporter.write_line(f"{_HEADS[0]:{width}}  " + "  ".join(f"{head:>8}" for head in _HEADS[1:]))
-    for fault, row in (*sorted(rows.items()), ("all", total)):
-        counts = "  ".join(f"{count:8.0f}" for count in row)
-        terminalreporter.write_line(f"{fault:{width}}  {counts}")
+    if config.getoption("--all-faults") and config.pluginmanager.has_plugin("terminalreporter"):
+        config.pluginmanager.register(Table(config))

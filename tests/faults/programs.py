@@ -1,6 +1,5 @@
-"""Programs run with a fault at an operation on their files, by :mod:`tests.faults.driver`."""
+"""Programs run one after another with faults put into them, by :mod:`tests.faults.server`."""
 
-import errno
 import json
 import os
 import shutil
@@ -9,56 +8,52 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.conftest import REPO
-from tests.trials.processes import free_port
 
-HERE = Path(__file__).parent
-CHANGES, READS = 1, 2  # as in fault_at.c
-KILL, FAIL, SHORT, SLOW, MOVE, REPLACE = 1, 2, 3, 4, 5, 6
-ALWAYS = -1
-
-
-class Fault(NamedTuple):
-    """A fault at operation ``at``, counted from 1 (0: none, they are only counted), and at ``times`` of them."""
-
-    deed: int = KILL
-    error: int = 0
-    at: int = 0
-    times: int = 1
-    kinds: int = CHANGES
-
-    def __str__(self) -> str:
-        deed = ("count", "kill", errno.errorcode.get(self.error, ""), "short", "slow", "move", "replace")[self.deed]
-        times = {1: "", ALWAYS: " and all that follow"}.get(self.times, f" and the {self.times - 1} that follow")
-        return f"{deed} at {('', 'change', 'read', 'operation')[self.kinds]} {self.at}{times}"
-
-
-NONE = Fault()
+Request = Sequence[Any]  # the name of a function in tests.faults.put_in, and its arguments
+LIMIT_S = 600  # a program that has not ended then hangs: they take seconds, minutes on a machine that is busy
 
 
 class Ended(NamedTuple):
-    """A program that ended with ``status`` (negative: by a signal), after ``count`` operations.
+    """How a program ended: the exit status of each process (negative: the signal), and all that they printed.
 
-    ``points``: those of them that differ from the ones beside them.
+    ``counts``: what the faults put into the first process counted; none where it was killed.
     """
 
-    status: int
-    count: int
-    points: list[int]
+    statuses: list[int]
+    counts: list[Any]
     said: str
+
+    @property
+    def status(self) -> int:
+        return self.statuses[0]
+
+    @property
+    def errors(self) -> list[str]:
+        return [line for line in self.said.splitlines() if line.startswith("error: ")]
+
+    @property
+    def count(self) -> int:
+        """Number of operations on files, where the first fault is one of them."""
+        return self.counts[0][0]
+
+    @property
+    def points(self) -> list[int]:
+        """Those of the operations that differ from the ones beside them."""
+        return self.counts[0][1]
 
 
 class Programs:
-    """Runs programs one after another in processes forked from one that has imported them."""
+    """Runs programs in forks of one process, which has the ``library`` of file faults preloaded."""
 
     def __init__(self, library: Path | None) -> None:
         self.library = library
-        self._log = Path(tempfile.mkdtemp()) / "said"
+        self._folder = Path(tempfile.mkdtemp())
         preload = {} if library is None else {"LD_PRELOAD": str(library)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.driver"],
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -66,37 +61,31 @@ class Programs:
             env={**os.environ, "OMP_NUM_THREADS": "1", **preload},
         )
 
-    def run(
+    def __call__(
         self,
         program: str,
-        flags: Sequence[object],
-        folder: Path,
-        fault: Fault = NONE,
+        argv: Sequence[object],
+        *faults: Request,
         processes: int = 1,
+        all_die: bool = False,
+        to_the_end: bool = False,
         **environment: str,
     ) -> Ended:
-        """Run a program, with a fault among its operations below ``folder``; of several processes, the first one's."""
-        said: dict[str, object] = {"program": program, "flags": list(map(str, flags))}
-        said |= {"log": str(self._log), "folder": str(folder)}
-        said |= {"environment": environment, "processes": processes, "port": free_port() if processes > 1 else 0}
-        print(json.dumps({**said, **fault._asdict()}), file=self._process.stdin, flush=True)
-        assert self._process.stdout is not None
-        return Ended(*json.loads(self._process.stdout.readline()), self._log.read_text(errors="replace"))
+        """Run a program with faults put into it, each of its processes by its name and arguments."""
+        for old in self._folder.iterdir():
+            old.unlink()
+        request = {"program": program, "argv": list(map(str, argv)), "faults": faults, "environment": environment}
+        request |= {"processes": processes, "all_die": all_die, "to_the_end": to_the_end, "limit_s": LIMIT_S}
+        request |= {"log": str(self._folder / "log"), "counts": str(self._folder / "counts")}
+        print(json.dumps(request), file=self._server.stdin, flush=True)
+        assert self._server.stdout is not None
+        statuses, counts = json.loads(self._server.stdout.readline())
+        logs = sorted(self._folder.glob("log.*"))
+        return Ended(statuses, counts, "".join(path.read_text(errors="replace") for path in logs))
 
     def close(self) -> None:
         """End the process that they are forked from."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        assert self._process.wait(60) == 0
-        shutil.rmtree(self._log.parent)
-
-
-def build_library(folder: Path) -> Path | None:
-    """Build ``fault_at.c``; None where it cannot be: the driver then only kills, at Python's own operations."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None or not sys.platform.startswith("linux"):
-        return None
-    library = folder / "fault_at.so"
-    command = [compiler, "-O1", "-shared", "-fPIC", "-o", str(library), str(HERE / "fault_at.c"), "-ldl"]
-    subprocess.run(command, check=True)
-    return library
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        assert self._server.wait(60) == 0
+        shutil.rmtree(self._folder)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from deeplab_fast.storage.checkpoint import CheckpointFolder
 from tests.download.test_command import archive_of, voc_files
-from tests.faults.programs import KILL, NONE, Ended, Fault, Programs
+from tests.faults.file_faults import KILL, NONE, Fault
+from tests.faults.programs import Ended, Programs
 from tests.faults.same import assert_same_files, assert_same_run, require
 
 ON_CPU = ("--device_target=CPU", "--precision=fp32")
@@ -50,8 +51,9 @@ class Subject:
 
     def run(self, programs: Programs, folder: Path, fault: Fault = NONE, below: Path | None = None) -> Ended:
         """Run it with a fault among its operations below ``below``, by default its own folder."""
-        environment = {"XDG_CACHE_HOME": f"{folder}.cache"}
-        return programs.run(self.program, self.flags(folder), below or folder, fault, **environment)
+        return programs(
+            self.program, self.flags(folder), fault.below(below or folder), XDG_CACHE_HOME=f"{folder}.cache"
+        )
 
     def start(self, folder: Path) -> None:
         """Put into the folder what is there before the program."""

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from tests.faults.file_faults import ALWAYS, CHANGES, FAIL, READS, SHORT, SLOW, Fault
 from tests.faults.plugin import Lost
-from tests.faults.programs import ALWAYS, CHANGES, FAIL, READS, SHORT, SLOW, Fault
 from tests.faults.subjects import SUBJECTS
 
 WRITE_FAULTS = {

@@ -77,3 +77,30 @@ def test_a_few_are_tried_unless_all_are_asked_for(project):
     )
     result = project.runpytest_subprocess("-p", "no:cacheprovider")
     assert re.findall(r"^(\d+): AssertionError", result.stdout.str(), re.M) == ["25", "50", "74", "99"]
+
+
+@pytest.mark.parametrize(("least", "status"), [(100, 0), (101, 1)])
+def test_fewer_cases_than_the_page_says_fail_a_whole_run(least, status, project):
+    project.makeconftest(
+        f"""
+        pytest_plugins = ["tests.faults.plugin"]
+        from pathlib import Path
+        from tests.faults import plugin
+        plugin.PAGE = Path({str(project.path)!r}) / "docs/page.md"
+        """
+    )
+    project.mkdir("docs").joinpath("page.md").write_text(f"| it | goes on | {least} | `tests/test_it.py` |\n")
+    project.makepyfile(
+        """
+        import pytest
+        @pytest.mark.fault("it")
+        def test_it(cases):
+            for i in cases.of(range(100), 5):
+                with cases.case(i): pass
+        """
+    )
+    result = project.runpytest_subprocess("--all-faults", "-p", "no:cacheprovider")
+    assert result.ret == status
+    assert ("it: 100 tried, expected 101 or more (page.md)" in result.stdout.str()) == (status == 1)
+    assert project.runpytest_subprocess("-p", "no:cacheprovider").ret == 0
+    assert project.runpytest_subprocess("--all-faults", "-p", "no:cacheprovider", "-k", "it").ret == 0

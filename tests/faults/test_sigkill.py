@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests.faults.programs import KILL, NONE, Fault
+from tests.faults.file_faults import KILL, NONE, Fault
 from tests.faults.same import assert_same_run
 from tests.faults.subjects import SUBJECTS, TRAIN, on_samples
 from tests.mindrecord_writer import write_mindrecord
@@ -53,7 +53,7 @@ def records(programs, data, tmp_path_factory):
     root = tmp_path_factory.mktemp("records")
     for part in ("train", "val"):
         flags = [f"--data_root={data}", f"--data_lst={data}/{part}.txt", f"--dst_path={root}/{part}.tar"]
-        ended = programs.run("prepare", ["records", *flags, "--num_shards=2", "--num_classes=3"], root)
+        ended = programs("prepare", ["records", *flags, "--num_shards=2", "--num_classes=3"])
         assert ended.status == 0, ended.said
     rows = []
     for line in (data / "train.txt").read_text().splitlines():
@@ -86,7 +86,8 @@ def test_what_else_a_run_keeps(name, programs, data, records, place, tmp_path, c
     processes = 2 if name == "two processes" else 1
 
     def train(folder, fault=NONE):
-        return programs.run("train", [f"--train_dir={folder}", *flags], folder, fault, processes)
+        argv = [f"--train_dir={folder}", *flags]
+        return programs("train", argv, fault.below(folder), processes=processes, all_die=True)
 
     whole = tmp_path / "whole"
     ended = train(whole)

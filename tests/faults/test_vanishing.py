@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.programs import CHANGES, MOVE, READS, REPLACE, Fault
+from tests.faults.file_faults import CHANGES, MOVE, READS, REPLACE, Fault
 from tests.faults.subjects import SUBJECTS
 
 

@@ -87,6 +87,23 @@ def test_missing_file(tmp_path):
         read_weights(tmp_path / "none.pth")
 
 
+def test_what_the_system_says_of_a_file_is_told(tmp_path, monkeypatch):
+    """The library calls whatever cannot be opened absent."""
+    path = tmp_path / "a folder.safetensors"
+    path.mkdir()
+    with pytest.raises(UserError, match=r"Is a directory\)"):
+        read_weights(path)
+    path.rmdir()
+    path.write_bytes(b"there, but not now")
+
+    def fails(path):
+        raise RuntimeError("unable to open file: Input/output error (5)")
+
+    monkeypatch.setattr("safetensors.torch.load_file", fails)
+    with pytest.raises(UserError, match="Input/output error"):
+        read_weights(path)
+
+
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
     class Evil:
         def __reduce__(self):

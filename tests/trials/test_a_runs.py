@@ -272,6 +272,16 @@ def test_a6_a_best_checkpoint_that_was_removed_is_written_again(start, folder):
     assert torch.load(folder / "best.pt", weights_only=True)["step"] == 4
 
 
+def test_a6_a_damaged_best_checkpoint_is_set_aside_before_the_run_goes_on(start, folder):
+    start("--max_steps=2")
+    (folder / "best.pt").write_bytes(b"no weights")
+    said = start("--max_steps=4")
+    assert f"{folder / 'best.pt'}: not a checkpoint that can be read" in said
+    assert said.index("it is now best.pt.damaged") < said.index("continuing from")
+    assert (folder / "best.pt.damaged").read_bytes() == b"no weights"
+    assert torch.load(folder / "best.pt", weights_only=True)["step"] == 4
+
+
 @pytest.mark.fault("a file that is torn, flipped or another")
 @pytest.mark.parametrize("damage", [lambda text: text[:-7], lambda text: b"\0" * 40 + text[40:]], ids=["cut", "zeros"])
 def test_a7_torn_lines_are_told_apart_and_the_run_ends_well(damage, start, folder, pictures):

@@ -97,6 +97,19 @@ def test_d1_a_result_cut_short_is_made_again(predict, tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", ["02.png", "02_overlay.jpg"])
+def test_d1_a_result_that_was_damaged_is_made_again_and_named(name, predict, tmp_path):
+    predict()
+    path = tmp_path / "out" / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40] + bytes([whole[-40] ^ 8]) + whole[-39:])
+    ended = predict()
+    assert ended.status == 0
+    assert f"warning: {path}: damaged; it is made again" in ended.err
+    assert "5 of them by an earlier run" in ended.out
+    assert path.read_bytes() == whole
+
+
 def test_d1_results_of_another_checkpoint_or_flag_are_not_taken_for_ours(predict, tmp_path):
     predict("--overlay=0")
     before = files(tmp_path / "out")

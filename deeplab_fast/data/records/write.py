@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_image, encode_png, exif_orientation, pillow_format
-from deeplab_fast.storage.files import open_alone, rename
+from deeplab_fast.storage.files import open_alone, rename, writing
 
 from ..pairs import check_values, decode_pair
 from ..philox import SHUFFLE, permutation
@@ -60,14 +60,10 @@ def write_records(source: Source, dst_path: str | Path, options: RecordOptions) 
     with tqdm(total=len(source), desc="records", unit="image", disable=None) as progress:
         for number, (path, samples) in enumerate(zip(paths, chosen, strict=True)):
             part = Part(dst.stem, number, options.num_shards, len(source))
-            try:
+            with writing(path):
                 indexes.append(_write_shard(source, samples.tolist(), path, part, options, progress, converted))
-            except OSError as error:
-                raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-    try:
+    with writing(dst.with_name(DATASET_FILE)):
         describe(dst, paths, indexes, options)
-    except OSError as error:
-        raise UserError(f"{dst.with_name(DATASET_FILE)}: cannot be written ({error.strerror})") from None
     if converted:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(converted.items()))
         logger.info("%s: stored as PNG, which keeps the pixels: images of %s", dst, kinds)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import default_cache, lock, lock_folder, make_folder, reason
+from deeplab_fast.storage.files import default_cache, lock, lock_folder, make_folder, writing
 from deeplab_fast.storage.partial import partial_path
 
 USED = "used"  # in each folder; whoever uses the folder shares this file's lock. It holds the bytes that are to come.
@@ -43,14 +43,11 @@ class RecordCache:
             UserError: it cannot be made.
         """
         folder = self.folder / name
-        try:
-            with lock_folder(self.folder):
-                folder.mkdir(exist_ok=True)
-                used = (folder / USED).open("a+b")
-                lock(used.fileno(), wait=True, shared=True)
-                os.utime(used.fileno())
-        except OSError as error:
-            raise UserError(f"{self.flag}: cannot be written ({reason(error)})") from None
+        with writing(self.flag), lock_folder(self.folder):
+            folder.mkdir(exist_ok=True)
+            used = (folder / USED).open("a+b")
+            lock(used.fileno(), wait=True, shared=True)
+            os.utime(used.fileno())
         return used
 
     def reserve(self, used: IO[bytes], shards: dict[str, int], text: str) -> None:
@@ -62,17 +59,14 @@ class RecordCache:
             UserError: that is not enough, or the disk has too little; says how much it takes.
         """
         own = Path(os.fsdecode(used.name)).parent
-        try:
-            with lock_folder(self.folder):
-                there = _shards_in(own)
-                total = sum((there | shards).values())
-                _promise(used, total)
-                self._make_room(own, total, text)
-                missing = sum(size for name, size in shards.items() if name not in there)
-                coming = missing - sum(_size(partial_path(own / name)) for name in shards if name not in there)
-                free = shutil.disk_usage(self.folder).free
-        except OSError as error:
-            raise UserError(f"{self.flag}: cannot be written ({reason(error)})") from None
+        with writing(self.flag), lock_folder(self.folder):
+            there = _shards_in(own)
+            total = sum((there | shards).values())
+            _promise(used, total)
+            self._make_room(own, total, text)
+            missing = sum(size for name, size in shards.items() if name not in there)
+            coming = missing - sum(_size(partial_path(own / name)) for name in shards if name not in there)
+            free = shutil.disk_usage(self.folder).free
         if free < coming:
             raise UserError(
                 f"{text}: its shards take {coming:,} bytes more, and {free:,} are free in {self.folder}; expected"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deeplab_fast.errors import UserError
+from deeplab_fast.errors import UserError, pass_on_memory
 from deeplab_fast.storage import checkpoint
 from deeplab_fast.storage.files import parse_json
 
@@ -111,6 +111,18 @@ def _in_rgb(tensors: dict[str, Tensor], channels: str, family: Family, path: Pat
     return tensors | {FIRST_CONV: weight.flip(1)}
 
 
+def _why(path: Path, error: Exception) -> str:
+    """Say why a file was not read: the library takes whatever the system says for the absence of the file."""
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except FileNotFoundError:
+        return "no such file"
+    except OSError as found:
+        return found.strerror or str(found)
+    return "it could not be opened" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+
+
 def _safetensors(path: Path) -> dict[str, Any]:
     import safetensors
     from safetensors.torch import load_file
@@ -119,9 +131,9 @@ def _safetensors(path: Path) -> dict[str, Any]:
         tensors = dict(load_file(path))
         with safetensors.safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = "no such file" if not path.exists() else str(error)
-        raise UserError(f"{path}: not a safetensors file that can be read ({reason})") from None
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        pass_on_memory(error)
+        raise UserError(f"{path}: not a safetensors file that can be read ({_why(path, error)})") from None
     if FORMAT_FACT not in facts:
         return tensors
     try:

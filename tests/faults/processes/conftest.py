@@ -1,25 +1,19 @@
 """Programs to put faults into, and a run that nothing was done to."""
 
 import filecmp
-import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from tests.conftest import REPO
+from tests.faults.programs import Ended, Programs, Request
 from tests.faults.tiny import make_tiny
 from tests.trials.conftest import save_network
 from tests.trials.samples import write_samples
 
-Fault = tuple[Any, ...]
-LIMIT_S = 240  # a program that has not ended then hangs: they take seconds, minutes on a machine that is busy
 SMALL = (
     *("--backbone=resnet18", "--crop_size=33", "--batch_size=2", "--num_classes=3", "--num_workers=1"),
     *("--device_target=CPU", "--precision=fp32", "--ema_decay=0.9", "--log_steps=1", "--max_steps=5"),
@@ -27,67 +21,31 @@ SMALL = (
 )
 
 
-class Ended(NamedTuple):
-    """How a program ended: the exit status (negative: the signal), what faults counted, and all that it printed."""
-
-    statuses: list[int]
-    counts: list[int]
-    said: str
-
-    @property
-    def status(self) -> int:
-        return self.statuses[0]
-
-    @property
-    def errors(self) -> list[str]:
-        return [line for line in self.said.splitlines() if line.startswith("error:")]
-
-
 @dataclass
-class Programs:
-    """Runs programs in forks of one process (:mod:`tests.faults.processes.forks`), on the samples of ``data``."""
+class SmallPrograms:
+    """Runs programs, and training on the samples of ``data``."""
 
-    driver: "subprocess.Popen[str]"
+    programs: Programs
     data: Path
-    logs: Path
 
-    def __call__(
-        self, program: str, argv: list[str], *faults: tuple[Any, ...], processes: int = 1, to_the_end: bool = False
-    ) -> Ended:
-        log = self.logs / "log"
-        for old in self.logs.iterdir():
-            old.unlink()
-        request = {"program": program, "argv": argv, "faults": faults, "log": str(log), "processes": processes}
-        request |= {"limit_s": LIMIT_S, "to_the_end": to_the_end}
-        print(json.dumps(request), file=self.driver.stdin, flush=True)
-        statuses, counts = json.loads(self.driver.stdout.readline())
-        return Ended(statuses, counts, "".join(path.read_text() for path in sorted(self.logs.iterdir())))
+    def __call__(self, program: str, argv: list[str], *faults: Request, **how: Any) -> Ended:
+        return self.programs(program, argv, *faults, **how)
 
-    def train(self, folder: Path, *faults: Fault, more: tuple[str, ...] = (), **how: Any) -> Ended:
+    def train(self, folder: Path, *faults: Request, more: tuple[str, ...] = (), **how: Any) -> Ended:
         lists = [f"--data_lst={self.data}/train.txt", f"--val_data_lst={self.data}/val.txt"]
         argv = [f"--train_dir={folder}", f"--data_root={self.data}", *lists, *SMALL, *more]
-        return self("train", argv, *faults, **how)
+        return self.programs("train", argv, *faults, **how)
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+def programs(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> SmallPrograms:
     """Run a program with faults put into it: ``programs("predict", argv, ("signals_at", [100, "SIGTERM"]))``."""
-    folder = tmp_path_factory.mktemp("programs")
-    (folder / "logs").mkdir()
-    data = write_samples(folder / "data", count=8, size=(48, 40))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.faults.processes.forks"]
-    driver = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPO, env=environment
-    )
-    yield Programs(driver, data, folder / "logs")
-    assert driver.stdin is not None
-    driver.stdin.close()
-    assert driver.wait(60) == 0
+    data = write_samples(tmp_path_factory.mktemp("programs") / "data", count=8, size=(48, 40))
+    return SmallPrograms(programs, data)
 
 
 @pytest.fixture(scope="session")
-def whole_run(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole_run(programs: SmallPrograms, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a training run that nothing was done to."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     ended = programs.train(folder)
@@ -96,7 +54,7 @@ def whole_run(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
-def goes_on(programs: Programs, whole_run: Path) -> Callable[[Path], None]:
+def goes_on(programs: SmallPrograms, whole_run: Path) -> Callable[[Path], None]:
     """Give the same command again, and compare what it leaves with the run that nothing was done to."""
     from tests.faults.same import assert_same_run
 
@@ -109,7 +67,7 @@ def goes_on(programs: Programs, whole_run: Path) -> Callable[[Path], None]:
 
 
 @pytest.fixture(scope="session")
-def commands(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def commands(programs: SmallPrograms, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Programs by name, each with the flags of a small case; the last one names what is to be written."""
     folder = tmp_path_factory.mktemp("given")
     with pytest.MonkeyPatch.context() as patch:

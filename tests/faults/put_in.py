@@ -17,6 +17,7 @@ from deeplab_fast import signals
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import extension
 from deeplab_fast.training import step as step_module
+from tests.faults import file_faults
 
 ERRORS = {
     "MemoryError": MemoryError,
@@ -51,8 +52,12 @@ def every_signal_counts():
 
 def on_rank(rank, name, *arguments):
     """Put a fault into one process of several."""
-    if os.environ.get("RANK", "0") == str(rank):
-        globals()[name](*arguments)
+    return globals()[name](*arguments) if os.environ.get("RANK", "0") == str(rank) else None
+
+
+def files(folder, *fault):
+    """Let an operation on files below a folder fail; counts them."""
+    return file_faults.strike(folder, file_faults.Fault(*fault))
 
 
 def _before(where, number, act):
