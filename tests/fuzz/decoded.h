@@ -14,6 +14,9 @@ namespace deeplab_fast {
 
 constexpr int64_t kMaxDecoded = 1 << 18;  // pixels: larger images take too long to decode a million times
 
+// What the decoders are given: less than by default, since rows take memory with their width.
+inline const DecodeRules kRules{true, 1 << 22};
+
 [[noreturn]] inline void finding(const std::string& text) {
   std::fprintf(stderr, "FINDING: %s\n", text.c_str());
   std::abort();
@@ -53,7 +56,7 @@ inline Outcome decode(Decoder& decoder, const uint8_t* data, size_t bytes, int c
   try {
     const Size size = decoder.open(data, bytes);
     if (size.height < 1 || size.width < 1) finding("an image without pixels");
-    if (int64_t{size.height} * size.width > DecodeRules{}.max_pixels) finding("an image beyond the limit");
+    if (int64_t{size.height} * size.width > kRules.max_pixels) finding("an image beyond the limit");
     if (int64_t{size.height} * size.width > kMaxDecoded) return outcome;
     const Window window = whole ? Window{0, size.height, 0, size.width} : window_of(data, bytes, size);
     const size_t rows = window.bottom - window.top, columns = channels * (window.right - window.left);

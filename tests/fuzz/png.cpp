@@ -136,12 +136,13 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t bytes, size_t ma
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   using namespace deeplab_fast;
   const Bounded bounded(4.0, 64);  // eight decodes of at most kMaxDecoded pixels
-  check_windows(*make_image_decoder(), data, bytes, 3, true);
-  check_windows(*make_label_decoder(), data, bytes, 1, true);
-  const auto fast = make_fast_label_decoder();
+  check_windows(*make_image_decoder(kRules), data, bytes, 3, true);
+  check_windows(*make_label_decoder(kRules), data, bytes, 1, true);
+  const auto fast = make_fast_label_decoder(kRules.max_pixels);
   if (!fast->takes(data, bytes)) return 0;
   const Outcome quick = check_windows(*fast, data, bytes, 1, true);
-  const Outcome usual = check_windows(*make_png_decoder(Content::label), data, bytes, 1, true);
+  const Outcome usual =
+      check_windows(*make_png_decoder(Content::label, kRules.max_pixels), data, bytes, 1, true);
   if (quick.decoded && usual.decoded && quick.decoded->pixels != usual.decoded->pixels) {
     finding("the two label decoders give different pixels");
   }
