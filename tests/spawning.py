@@ -1,6 +1,7 @@
-"""Processes that call a function of a test, forked from one that has imported what they need."""
+"""Processes that call a function of a test, forked from one that has imported what they need; ports to meet at."""
 
 import multiprocessing
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -15,3 +16,10 @@ def in_processes(function: Callable[..., None], *args: Any, count: int = 2) -> N
     """
     multiprocessing.set_forkserver_preload(["tests.conftest", "deeplab_fast.training.fit"])
     mp.start_processes(function, args, nprocs=count, start_method="forkserver")
+
+
+def free_port() -> int:
+    """Return a port that nothing listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

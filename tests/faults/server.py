@@ -28,7 +28,7 @@ from deeplab_fast.cli import run
 from deeplab_fast.prepare import published
 from tests.faults import put_in
 from tests.faults.tiny import make_tiny
-from tests.trials.processes import free_port
+from tests.spawning import free_port
 
 IMPORTED_LATE = (
     *("torch._dynamo", "torch.utils.tensorboard", "torch.distributed", "tensorboard.plugins.hparams.plugin_data_pb2"),

@@ -17,8 +17,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.runtime import precision
 from deeplab_fast.training import fit
 from tests.faults.tiny import make_tiny
-from tests.integration.test_distributed import free_port
-from tests.spawning import in_processes
+from tests.spawning import free_port, in_processes
 from tests.trials.samples import small, write_samples
 
 NEWEST = "deeplab_v3_s16-1_1.pt"

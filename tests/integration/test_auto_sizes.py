@@ -12,8 +12,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.training import auto_sizes, fit
 from deeplab_fast.training.auto_sizes import batch_within, crop_within
 from tests.faults.tiny import make_tiny
-from tests.integration.test_distributed import free_port
-from tests.spawning import in_processes
+from tests.spawning import free_port, in_processes
 from tests.trials.samples import CLASSES, write_samples
 
 FLAGS = (

@@ -8,7 +8,6 @@ that were trained for a moment, as real runs start from pretrained ones.
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -32,7 +31,7 @@ from deeplab_fast.distributed import World, process_group
 from deeplab_fast.model import build_model
 from deeplab_fast.training.state import build_state, connected
 from deeplab_fast.training.step import train_step
-from tests.spawning import in_processes
+from tests.spawning import free_port, in_processes
 
 CPU = torch.device("cpu")
 FLAGS = [
@@ -108,12 +107,6 @@ def test_without_sync_bn_the_saved_weights_are_what_was_evaluated(builtin, pretr
     run_cli("eval", f"--ckpt_path={tmp_path / 'best.pt'}", "--device_target=CPU", "--batch_size=2", *data)
     again = json.loads((tmp_path / "metrics-best-val.json").read_text())
     assert again["miou"] == pytest.approx(found[-1]["miou"], abs=1e-6)
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @contextmanager

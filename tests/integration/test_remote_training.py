@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from deeplab_fast.training import fit
 from tests.data.remote_records import SHARDS, as_served, flags, outcome, trained, write_sets
 from tests.faults.tiny import make_tiny
 from tests.file_server import Answer, serving
+from tests.spawning import free_port
 
 REPO = Path(__file__).parent.parent.parent
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -179,17 +179,11 @@ def environment(**more):
     return kept | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"} | more
 
 
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return str(listening.getsockname()[1])
-
-
 def test_two_processes_share_the_cache(server, sets, tmp_path):
     runs = {"disk": (f"{sets}/train.tar", f"{sets}/val.tar"), "server": urls(server)}
     shared = (tmp_path / "cache", "--batch_size=2", "--is_distributed=True", "--num_workers=0")
     arguments = ["|".join(map(str, flags(tmp_path / name, *files, *shared))) for name, files in runs.items()]
-    command = [sys.executable, "-c", TWO_RUNS, free_port(), free_port(), *arguments]
+    command = [sys.executable, "-c", TWO_RUNS, str(free_port()), str(free_port()), *arguments]
     world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     processes = [
         subprocess.Popen(

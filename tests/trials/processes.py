@@ -2,13 +2,13 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from tests.spawning import free_port
 from tests.trials.samples import small
 
 REPO = Path(__file__).parent.parent.parent
@@ -43,13 +43,6 @@ def start_all(
         )
         for place in ([{}] if launcher else places)
     ]
-
-
-def free_port() -> int:
-    """Return a port that nothing listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def child_of_rank(parent: int, rank: int) -> int:
