@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from ..storage.files import replace_file
@@ -20,7 +20,12 @@ _HEAD = 4096  # characters in which a page names its subject
 
 def render(template: str, **facts: Any) -> str:
     """Fill in a template of ``assets/``; all text is escaped."""
-    return _environment().get_template(template).render(**facts)
+    return compiled(template).render(**facts)
+
+
+def compiled(template: str) -> Template:
+    """Return a template of ``assets/``, compiled once."""
+    return _environment().get_template(template)
 
 
 @cache

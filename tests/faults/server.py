@@ -26,6 +26,7 @@ from PIL import Image
 from deeplab_fast import Segmenter, eval, export, predict, prepare, train
 from deeplab_fast.cli import run
 from deeplab_fast.prepare import published
+from deeplab_fast.report import page
 from tests.faults import put_in
 from tests.faults.tiny import make_tiny
 from tests.spawning import free_port
@@ -118,6 +119,8 @@ def main():
     torch.set_num_threads(1)
     make_tiny()
     Image.init()
+    for template in page.ASSETS.glob("*.html"):
+        page.compiled(template.name)
     for name in IMPORTED_LATE:
         importlib.import_module(name)
     for line in sys.stdin:
