@@ -28,7 +28,10 @@ constexpr size_t kMostOpen = 256;  // a process may often open only 1024 files
 
 }  // namespace
 
-OpenFile::OpenFile(const std::string& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+OpenFile::OpenFile(const std::string& path) : fd_(-1) {
+  do {
+    fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  } while (fd_ < 0 && errno == EINTR);
   if (fd_ < 0) fail();
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from ..storage.files import replace_file
+from ..storage.files import raise_if_broken, replace_file
 from . import chart
 
 ASSETS = Path(__file__).parent / "assets"
@@ -57,11 +57,16 @@ def write_page(path: Path, page: str) -> None:
 
 
 def subject_of(path: Path) -> str | None:
-    """Return what a page of this program says that it is of; None where the file is another."""
+    """Return what a page of this program says that it is of; None where the file is another.
+
+    Raises:
+        UserError: the system cannot read it.
+    """
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             found = _SUBJECT.search(file.read(_HEAD))
-    except OSError:
+    except OSError as error:
+        raise_if_broken(path, error)
         return None
     return html.unescape(found[1]) if found else None
 

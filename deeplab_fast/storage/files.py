@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import re
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import UserError
+
+logger = logging.getLogger("deeplab_fast")
 
 _PARTIAL = re.compile(r"\.(?P<stem>.+)\.\d+\.partial(?P<suffix>\.[^.]+)?")
 ROOM = 1 << 16  # bytes tried: more than the figures of an evaluation take
@@ -113,13 +116,16 @@ def _remove_left(folder: Path) -> None:
     _tidied.add(folder)
     with suppress(OSError):  # its folder cannot be read: what is to be written will tell
         for path in [path for path in folder.iterdir() if unfinished(path.name)]:
-            with suppress(OSError):  # another process is writing it, or has just ended
+            try:
                 descriptor = os.open(path, os.O_RDWR)
                 try:
                     if lock(descriptor, wait=False):
                         path.unlink()
                 finally:
                     os.close(descriptor)
+            except OSError as error:  # others: another process is writing it, or has just ended
+                if error.errno in _LOSES:
+                    logger.warning("%s: left by a program that was killed; not removed (%s)", path, reason(error))
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -229,7 +235,7 @@ def open_alone(path: Path) -> Iterator[IO[bytes]]:
         if not is_at(file.fileno(), path):  # it was given its final name just now
             raise UserError(f"{path}: another process is writing it")
         try:
-            file.truncate(0)
+            os.ftruncate(file.fileno(), 0)  # which is asked again where a signal interrupts it, not so file.truncate
             yield file
         except BaseException:
             with suppress(OSError):

@@ -74,7 +74,7 @@ class Partial:
             self.file.flush()
         except OSError as error:
             with suppress(OSError):
-                self.file.truncate(self.came)
+                os.ftruncate(self.file.fileno(), self.came)
             raise UserError(f"{self.path}: cannot be written ({reason(error)})") from None
         self.came += len(data)
 
@@ -92,8 +92,8 @@ class Partial:
     def drop(self) -> None:
         """Remove the bytes that came."""
         _about(self.path).unlink(missing_ok=True)
-        self.file.seek(0)
-        self.file.truncate()
+        self.file.seek(0)  # and brings what is in its buffer to the file
+        os.ftruncate(self.file.fileno(), 0)
         self.came, self.url, self.validator, self.total = 0, "", "", None
 
     def finish(self, path: Path) -> None:

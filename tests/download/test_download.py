@@ -233,7 +233,7 @@ def test_a_disk_that_fills_keeps_what_came(server, tmp_path, monkeypatch):
                 "F", (), {"write": lambda _, data: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left"))}
             )
             self.file, file = full(), self.file
-            self.file.truncate = file.truncate
+            self.file.fileno = file.fileno
         whole(self, data)
 
     monkeypatch.setattr(partial.Partial, "add", add)

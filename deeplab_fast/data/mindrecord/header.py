@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import parse_json
+from deeplab_fast.storage.files import parse_json, raise_if_broken
 
 from ..lists import is_text
 
@@ -48,11 +48,16 @@ class Header:
 
 
 def is_mindrecord(path: Path) -> bool:
-    """Tell from its first bytes whether a file is a MindRecord; none of a tar file's are such."""
+    """Tell from its first bytes whether a file is a MindRecord; none of a tar file's are such.
+
+    Raises:
+        UserError: the system cannot read it.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(LENGTH.size + 1)
-    except OSError:
+    except OSError as error:
+        raise_if_broken(path, error)
         return False
     return len(start) == LENGTH.size + 1 and start[-1:] == b"{" and LENGTH.unpack(start[:-1])[0] <= _MOST_JSON
 

@@ -104,7 +104,7 @@ def _size(path: Path) -> int:
 
 
 def _promise(used: IO[bytes], total: int) -> None:
-    used.truncate(0)
+    os.ftruncate(used.fileno(), 0)
     used.write(str(total).encode())
     used.flush()
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import replace_file
+from deeplab_fast.storage.files import raise_if_broken, replace_file
 
 from .protobuf import LENGTH, VARINT, Damaged, Field, encode_bytes, encode_varint, fields_of
 
@@ -55,11 +55,16 @@ class _Value:
 
 
 def is_mindspore(path: Path) -> bool:
-    """Tell from its first byte whether a file may be MindSpore's; neither zip files nor pickles begin so."""
+    """Tell from its first byte whether a file may be MindSpore's; neither zip files nor pickles begin so.
+
+    Raises:
+        UserError: the system cannot read it.
+    """
     try:
         with path.open("rb") as file:
             return file.read(1) == _VALUE
-    except OSError:
+    except OSError as error:
+        raise_if_broken(path, error)
         return False
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deeplab_fast.errors import UserError, pass_on_memory
 from deeplab_fast.storage import checkpoint
-from deeplab_fast.storage.files import parse_json
+from deeplab_fast.storage.files import parse_json, reason
 
 from .families import TORCHVISION, Family, family_of
 from .match import group_names
@@ -111,29 +111,21 @@ def _in_rgb(tensors: dict[str, Tensor], channels: str, family: Family, path: Pat
     return tensors | {FIRST_CONV: weight.flip(1)}
 
 
-def _why(path: Path, error: Exception) -> str:
-    """Say why a file was not read: the library takes whatever the system says for the absence of the file."""
-    try:
-        with path.open("rb") as file:
-            file.read(1)
-    except FileNotFoundError:
-        return "no such file"
-    except OSError as found:
-        return found.strerror or str(found)
-    return "it could not be opened" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-
-
 def _safetensors(path: Path) -> dict[str, Any]:
-    import safetensors
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError
 
     try:
-        tensors = dict(load_file(path))
-        with safetensors.safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        try:
+            tensors, facts = _tensors_and_facts(path)
+        except (OSError, RuntimeError) as error:  # whatever the system says: the library calls much of it absent
+            pass_on_memory(error)
+            with path.open("rb") as file:
+                file.read(1)
+            tensors, facts = _tensors_and_facts(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
         pass_on_memory(error)
-        raise UserError(f"{path}: not a safetensors file that can be read ({_why(path, error)})") from None
+        why = reason(error) if isinstance(error, OSError) else " ".join(str(error).split())
+        raise UserError(f"{path}: not a safetensors file that can be read ({why})") from None
     if FORMAT_FACT not in facts:
         return tensors
     try:
@@ -141,3 +133,12 @@ def _safetensors(path: Path) -> dict[str, Any]:
     except ValueError:
         raise UserError(f"{path}: damaged configuration: its metadata hold no JSON") from None
     return {"format": facts[FORMAT_FACT], "model": tensors, "config": config, "names": names}
+
+
+def _tensors_and_facts(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    tensors = dict(load_file(path))
+    with safe_open(path, framework="pt") as file:
+        return tensors, file.metadata() or {}
