@@ -50,6 +50,18 @@ def test_all_ignored_is_zero_and_not_nan(config):
     assert not logits.grad.any()
 
 
+def test_pixels_whose_class_weighs_nothing_count_for_nothing():
+    """Label smoothing gives even them a loss, and there is nothing to divide it by."""
+    config = LossConfig(class_weights=(0.0, 2.0, 1.0), label_smoothing=0.1)
+    criterion = build_criterion(3, LossOptions(255, False, torch.device("cpu")), config)
+    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+    labels = torch.zeros(1, 5, 5, dtype=torch.uint8)
+    loss = criterion.share(logits, labels, criterion.normaliser(labels))
+    loss.backward()
+    assert loss == 0
+    assert (logits.grad == 0).all()
+
+
 @pytest.mark.parametrize("min_kept", [1, 500, 10**6])
 def test_ohem(min_kept):
     """Against the definition, over sorted per-pixel losses."""

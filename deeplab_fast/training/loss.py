@@ -1,5 +1,6 @@
 """Training losses, as shares: the loss of a step is the sum of its micro-batches' and processes' shares."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,8 +9,6 @@ from torch import Tensor
 
 from ..config import LossConfig
 from ..ops import NO_LABEL, label_weight, upsample_ce, upsample_ce_per_pixel
-
-_TINY = 1e-30  # divides 0 to 0 where no pixel counts
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,16 @@ class BadLabels:
         return count, largest
 
 
+def _over(total: Tensor, weight: Tensor) -> Tensor:
+    """Divide (scalars); 0 where nothing weighs anything: label smoothing gives even such pixels a loss."""
+    return total / weight.masked_fill(weight == 0, math.inf)
+
+
 class CrossEntropy:
     """Mean over all labelled pixels of the step, over micro-batches and processes alike.
 
     With class weights the mean is weighted, as ``torch.nn.CrossEntropyLoss``. A step without any
-    labelled pixel has loss 0.
+    labelled pixel that weighs something has loss 0.
     """
 
     def __init__(self, num_classes: int, options: LossOptions, config: LossConfig) -> None:
@@ -86,7 +90,7 @@ class CrossEntropy:
             options.align_corners,
             options.fused,
         )
-        return found.total / divisor.clamp(min=_TINY)
+        return _over(found.total, divisor)
 
 
 class OnlineHardExamples:
@@ -113,7 +117,7 @@ class OnlineHardExamples:
         options = self.options
         hard = self.keep_hard(logits, labels)
         found = upsample_ce(logits, hard, None, options.ignore_label, 0.0, options.align_corners, options.fused)
-        return found.total / found.weight.clamp(min=_TINY) / divisor
+        return _over(found.total, found.weight) / divisor
 
     def keep_hard(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return ``labels`` ``[N, H, W]`` with every easy pixel set to the ignore label."""

@@ -1,6 +1,7 @@
 """Configurations drawn at random: a step computes what a plain one in double precision does."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -79,10 +80,11 @@ def batches_of(config, labels, generator):
 
 
 class Plain:
-    """The same training in torch's own words and double precision."""
+    """The same training in torch's own words, with weights of a type; ``bf16``: the network under autocast."""
 
-    def __init__(self, model, config, total_steps):
-        self.model, self.config, self.total_steps, self.step = copy.deepcopy(model).double(), config, total_steps, 0
+    def __init__(self, model, config, total_steps, dtype, bf16=False):
+        self.model, self.config, self.total_steps, self.step = copy.deepcopy(model).to(dtype), config, total_steps, 0
+        self.dtype, self.bf16 = dtype, bf16
         norms = {id(p) for m in self.model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters(False)}
         groups = [
             {"params": [p for p in self.model.parameters() if id(p) not in norms]},
@@ -95,12 +97,18 @@ class Plain:
             groups, lr=1.0, momentum=config.momentum, weight_decay=config.weight_decay, foreach=False
         )
         self.average = [p.detach().clone() for p in self.model.parameters()]
-        self.weights = torch.tensor(config.class_weights, dtype=torch.float64) if config.class_weights else None
+        self.weights = torch.tensor(config.class_weights, dtype=dtype) if config.class_weights else None
 
     def _loss(self, images, labels, reduction):
-        mean, std = (torch.tensor(v).double().view(3, 1, 1) for v in (self.config.mean_rgb, self.config.std_rgb))
-        x = (images.permute(0, 3, 1, 2).double() - mean) / std
-        logits = F.interpolate(self.model(x), labels.shape[1:], mode="bilinear", align_corners=self.model.align_corners)
+        mean, std = (
+            torch.tensor(v, dtype=self.dtype).view(3, 1, 1) for v in (self.config.mean_rgb, self.config.std_rgb)
+        )
+        x = (images.permute(0, 3, 1, 2).to(self.dtype) - mean) / std
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            scores = self.model(x)
+        logits = F.interpolate(
+            scores.to(self.dtype), labels.shape[1:], mode="bilinear", align_corners=self.model.align_corners
+        )
         return F.cross_entropy(
             logits, labels.long(), self.weights, ignore_index=self.config.ignore_label, reduction=reduction,
             label_smoothing=self.config.label_smoothing,
@@ -113,9 +121,9 @@ class Plain:
         counted = truth[truth != self.config.ignore_label]
         weight = len(counted) if self.weights is None else self.weights[counted].sum().item()
         self.optimiser.zero_grad()
-        loss = torch.zeros((), dtype=torch.float64)
+        loss = torch.zeros((), dtype=self.dtype)
         for batch in batches:
-            share = self._loss(batch.images, batch.labels, "sum") / (weight or 1)
+            share = self._loss(batch.images, batch.labels, "sum") / (weight or math.inf)
             share.backward()
             loss += share.detach()
         if self.config.clip_grad_norm:
@@ -127,6 +135,11 @@ class Plain:
         return loss.item()
 
 
+def farthest(a, b):
+    """The largest distance of two lists of numbers, each in the size of the second."""
+    return max(abs(x - y) / max(abs(y), 1e-6) for x, y in zip(a, b, strict=True))
+
+
 def relative(a, b):
     """Distance of two lists of tensors in the length of the second."""
     a, b = (torch.cat([t.detach().double().flatten() for t in tensors]) for tensors in (a, b))
@@ -135,8 +148,11 @@ def relative(a, b):
 
 @FAULT
 def test_a_step_is_a_plain_step(tiny, cases):
-    """Losses, weights, average: fp32 to its rounding, bf16 to its own."""
+    """Losses, weights, average: fp32 to its rounding, bf16 to its own.
 
+    BatchNorm over the few values of a small crop magnifies rounding a hundredfold: torch's own step in that precision
+    tells by how much.
+    """
     refused = []
 
     @settings_of(cases, quick=12, every=150)
@@ -151,19 +167,23 @@ def test_a_step_is_a_plain_step(tiny, cases):
         try:
             validate_train(config)
             model = build_model(config)
-            plain = Plain(model, config, 100)
+            plain = Plain(model, config, 100, torch.float64)
+            usual = Plain(model, config, 100, torch.float32, config.precision == "bf16")
             schedule = Schedule(200, config.batch_size, 1, accumulate=config.accumulate_steps)
             state = build_state(config, model, CPU, World(), schedule)
             state.network.train()
             plain.model.train()
+            usual.model.train()
             found = [train_step(state, group).item() for group in groups]
         except UserError as error:
             event("refused")
             refused.append(str(error))
             return
-        expected = [plain.do(group) for group in groups]
+        expected, rounded = ([one.do(group) for group in groups] for one in (plain, usual))
         event(config.precision)
         loss_error, weight_error = (1e-4, 1e-4) if config.precision == "fp32" else (0.05, 0.02)
+        loss_error = max(loss_error, 8 * farthest(rounded, expected))
+        weight_error = max(weight_error, 8 * relative(usual.model.parameters(), plain.model.parameters()))
         assert found == pytest.approx(expected, rel=loss_error, abs=1e-5)
         assert relative(state.model.parameters(), plain.model.parameters()) < weight_error
         if config.ema_decay:
