@@ -8,11 +8,12 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from deeplab_fast import cli
+from deeplab_fast import cli, train
 from deeplab_fast.config import ModelConfig
 from deeplab_fast.model import build_model
+from deeplab_fast.training import fit
 from tests.faults.tiny import make_tiny
-from tests.trials.samples import CLASSES, write_samples
+from tests.trials.samples import CLASSES, small, write_samples
 
 
 @pytest.fixture
@@ -32,6 +33,38 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What the program says, at the level that users see."""
     caplog.set_level(logging.INFO, logger="deeplab_fast")
     return caplog
+
+
+@pytest.fixture
+def without_pictures(request, monkeypatch):
+    """Write no report, which takes longer than the run, but for tests that ask for ``pictures``."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(fit, "write_report", lambda folder, *_, **__: folder / "report")
+
+
+@pytest.fixture
+def pictures():
+    """Let the run write its report."""
+
+
+@pytest.fixture
+def start(samples, tmp_path, caplog):
+    """Train in ``tmp_path/run`` with validation: two steps an epoch; returns the log."""
+
+    def one(*flags):
+        data = [f"--data_root={samples}", f"--data_lst={samples}/train.txt", f"--val_data_lst={samples}/val.txt"]
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "deeplab_fast"):
+            train.main(small(f"--train_dir={tmp_path}/run", "--crop_size=33", *data, *flags))
+        return caplog.text
+
+    return one
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of that run."""
+    return tmp_path / "run"
 
 
 def save_network(path, seed):
