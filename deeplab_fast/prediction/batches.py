@@ -13,7 +13,7 @@ from ..data.sources import read_bytes
 from ..errors import UserError, is_out_of_memory
 from ..evaluation.scored import ScoredImage
 from ..ops import decode_image
-from ..storage.mask_folder import content_digest
+from ..storage.result_files import content_digest
 from .inputs import Item
 from .network import Network
 from .remote_image import RemoteImage

@@ -12,7 +12,8 @@ from ..config.urls import is_url
 from ..data.folders import IMAGE_SUFFIXES, find_files, is_hidden
 from ..data.lists import line_fields, read_lines
 from ..errors import UserError
-from ..storage.mask_folder import results_among, target_files
+from ..storage.mask_folder import results_among
+from ..storage.result_files import target_files
 from ..storage.video_files import INSTALL, VIDEO_SUFFIXES, can_read_videos, is_video
 from .remote_image import RemoteImage
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..data.sources import read_bytes
 from ..ops import Decoding, decode_label
 from ..storage.files import replace_file, write_json
-from ..storage.mask_folder import target_files
+from ..storage.result_files import target_files
 from .areas import count_pixels
 from .inputs import Item
 from .outline import outline

@@ -2,49 +2,42 @@
 
 ``predict.json`` says what made the folder's results. Each mask carries a mark of the same and of its image's content:
 a result is done where the mark is that of this checkpoint, these flags and this image, and its files are as they were
-written: the mask has checksums, and holds digests of those beside it. A video's result is the same with other files:
-its mask is the video of its classes, and its files are done where nothing is cut off.
+written (:mod:`.result_files`). A video's result is the same with other files: its mask is the video of its classes.
 """
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
-from ..errors import UserError, pass_on_memory
-from .files import make_folder, parse_json, raise_if_broken, read_json, reason, replace_file, write_json
+from ..errors import UserError
+from .files import make_folder, read_json, reason, replace_file, write_json
 from .image_files import save_image
 from .provenance import differences
-from .video_files import is_cut_short, is_video, read_comment
+from .result_files import (
+    DIGESTS,
+    MARK,
+    content_digest,
+    file_digest,
+    find_damage,
+    is_beginning,
+    read_mark,
+    target_files,
+)
+from .video_files import is_video
 
 logger = logging.getLogger("deeplab_fast")
 
 DESCRIPTION_FILE = "predict.json"
-_MARK = "deeplab_fast"  # keyword of the PNG's text; a video's comment begins with it
-_DIGESTS = "deeplab_fast digests"  # another: JSON, the SHA-256 of each file beside the mask by its kind
-_PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
-_PNG_END, _JPEG_END = b"\0\0\0\0IEND\xaeB`\x82", b"\xff\xd9"
-_ZIP_END = b"PK\5\6"  # of the record that a zip file without a comment ends with
-_ZIP_END_SIZE = 22
-
-# Files beside the classes, by kind: what their names end with.
-BESIDE = {"overlay": "_overlay.jpg", "probabilities": "_probabilities.npz", "probability": "_probability.png"}
-_OF_VIDEO = {"classes": "_classes.mov", "overlay": ".mp4"}
-
-
-def target_files(stem: Path, beside: Sequence[str] = (), of_video: bool = False) -> list[Path]:
-    """Return the files of one result: the classes, then those of the kinds in ``beside``."""
-    ends = _OF_VIDEO if of_video else {"classes": ".png", **BESIDE}
-    return [stem.with_name(f"{stem.name}{ends[kind]}") for kind in ("classes", *beside)]
 
 
 def read_provenance(root: Path) -> dict[str, Any] | None:
@@ -63,21 +56,6 @@ def read_provenance(root: Path) -> dict[str, Any] | None:
         raise UserError(f"{path}: cannot be read ({reason(error)})") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: does not say what made the results here; expected another --output") from None
-
-
-def content_digest(image: bytes) -> str:
-    """Return what a mark says of the content of an image file."""
-    return hashlib.sha256(image).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Return :func:`content_digest` of a file, however large.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -109,9 +87,9 @@ class MaskFolder:
         Empty if it is not so. ``is_ours``: the folder is described as holding such results, so a mask cut short is one
         of them.
         """
-        found, expected = _read_mark(mask).split(), self.mark(digest).split()
+        found, expected = read_mark(mask).split(), self.mark(digest).split()
         if len(found) != 2:
-            return "" if is_ours and _is_cut_short(mask) else "is no result of this program"
+            return "" if is_ours and is_beginning(mask) else "is no result of this program"
         if found[0] != expected[0]:
             return "is the result of another checkpoint or other flags"
         return "" if found[1] == expected[1] else "is the result of another image, or of this one before it was changed"
@@ -129,13 +107,13 @@ class MaskFolder:
         """
         mask_file, *others = target_files(self.root / stem, list(beside))
         text = PngInfo()
-        text.add_text(_MARK, self.mark(digest))
+        text.add_text(MARK, self.mark(digest))
         digests = {}
         for kind, path in zip(beside, others, strict=True):
             with replace_file(path, durable=False) as partial:
                 beside[kind](partial, text)
                 digests[kind] = file_digest(partial)
-        text.add_text(_DIGESTS, json.dumps(digests))
+        text.add_text(DIGESTS, json.dumps(digests))
         with replace_file(mask_file, durable=False) as partial:
             save_image(mask, partial, pnginfo=text)
 
@@ -154,105 +132,7 @@ class MaskFolder:
 
     def comment(self, digest: str) -> str:
         """Return what a video's files hold as their comment: the mark."""
-        return f"{_MARK} {self.mark(digest)}"
-
-
-def _ends_with(path: Path, end: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(end), os.SEEK_END)
-            return file.read() == end
-    except OSError as error:  # missing, or shorter than that
-        pass_on_memory(error)
-        raise_if_broken(path, error)
-        return False
-
-
-def _is_whole(path: Path) -> bool:
-    """Tell whether a file of a result, of whatever kind, is there from beginning to end.
-
-    Raises:
-        UserError: the system cannot read it.
-    """
-    if is_video(path):
-        return bool(_read_mark(path)) and not is_cut_short(path)
-    if path.suffix != ".npz":
-        return _ends_with(path, _PNG_END if path.suffix == ".png" else _JPEG_END)
-    try:
-        with path.open("rb") as file:
-            file.seek(-_ZIP_END_SIZE, os.SEEK_END)
-            return file.read(len(_ZIP_END)) == _ZIP_END
-    except OSError as error:
-        pass_on_memory(error)
-        raise_if_broken(path, error)
-        return False
-
-
-def _not_as_written(targets: Sequence[Path], kinds: Sequence[str]) -> Path | None:
-    """Return the first file of an image's result that is missing or damaged; ``targets``: the mask, then ``kinds``.
-
-    A mask of before there were digests in it tells nothing of the other files: they are whole where their ends are.
-
-    Raises:
-        UserError: the system cannot read one.
-    """
-    mask, *others = targets
-    try:
-        with PngImageFile(mask) as image:
-            digests = parse_json(str(image.info.get(_DIGESTS, "{}")))
-            image.verify()  # the checksums of all its parts
-        if not isinstance(digests, dict):
-            return mask
-    except Exception as error:  # whatever a damaged file makes Pillow say
-        pass_on_memory(error)
-        if isinstance(error, OSError):
-            raise_if_broken(mask, error)
-        return mask
-    if not _is_whole(mask):
-        return mask
-    for path, kind in zip(others, kinds, strict=True):
-        try:
-            if not (file_digest(path) == digests[kind] if kind in digests else _is_whole(path)):
-                return path
-        except OSError as error:
-            raise_if_broken(path, error)
-            return path
-    return None
-
-
-def _cut_short(targets: Sequence[Path]) -> Path | None:
-    """Return the first file of a video's result that is missing or cut short."""
-    return next((path for path in targets if not _is_whole(path)), None)
-
-
-def _is_cut_short(mask: Path) -> bool:
-    """Tell whether a file is the beginning of a mask, or empty: what a power cut or a full disk leaves."""
-    try:
-        if is_video(mask):
-            return mask.stat().st_size == 0 or is_cut_short(mask)
-        with mask.open("rb") as file:
-            return _PNG_BEGIN.startswith(file.read(len(_PNG_BEGIN))) and not _ends_with(mask, _PNG_END)
-    except OSError:  # a folder, a link to nothing
-        return False
-
-
-def _read_mark(mask: Path) -> str:
-    """Return the mark of a mask, or of any file of a video; empty where it has none.
-
-    Raises:
-        UserError: the system cannot read it.
-    """
-    if is_video(mask):
-        keyword, _, mark = read_comment(mask).partition(" ")
-        return mark if keyword == _MARK else ""
-    try:
-        with PngImageFile(mask) as image:  # Image.open refuses a large one
-            return str(image.info.get(_MARK, ""))
-    except Exception as error:  # whatever a damaged file makes Pillow say
-        pass_on_memory(error)
-        if isinstance(error, OSError):
-            raise_if_broken(mask, error)
-        return ""
+        return f"{MARK} {self.mark(digest)}"
 
 
 def results_among(paths: Iterable[Path], root: Path, is_root: bool = False) -> set[Path]:
@@ -276,7 +156,7 @@ def _is_described(folder: Path) -> bool:
 
 def _is_result(path: Path) -> bool:
     mask = path.with_name(f"{path.name.removesuffix('_overlay.jpg')}.png") if path.suffix == ".jpg" else path
-    return bool(_read_mark(mask))
+    return bool(read_mark(mask))
 
 
 class Readable(Protocol):
@@ -327,7 +207,7 @@ def find_results(folder: MaskFolder, images: Iterable[tuple[Readable, Path]], ov
         if why := folder.conflict(mask, digest, is_ours):
             found.conflicts.append(f"{mask} {why}")
             continue
-        damaged = _not_as_written(targets, folder.beside) if video is None else _cut_short(targets)
+        damaged = find_damage(targets, folder.beside)
         if damaged is None:
             found.done.add((given, stem))
         elif damaged.exists():

@@ -8,7 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...storage.files import reason
-from ...storage.mask_folder import MaskFolder, file_digest
+from ...storage.mask_folder import MaskFolder
+from ...storage.result_files import file_digest
 from ..batches import Loaded, Segmented, score_batch
 from ..inputs import Item
 from ..network import Network
