@@ -53,6 +53,7 @@ class Interrupted(KeyboardInterrupt):
 _OUT_OF_MEMORY = (
     *("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc"),
     *("can't start new thread", "resource temporarily unavailable"),
+    "failed to map segment",  # a library that is imported
     *("could not create a primitive", "could not execute a primitive"),  # oneDNN, for its code or its scratch space
 )
 
@@ -65,7 +66,10 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True  # torch's, by its name: nothing heavy is imported here
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+    said = str(error).lower()
+    if isinstance(error, ImportError):  # of the system's loader
+        return "static tls" not in said and any(words in said for words in _OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(words in said for words in _OUT_OF_MEMORY)
 
 
 def pass_on_memory(error: Exception) -> None:

@@ -1,6 +1,7 @@
 """Faults that a process puts into itself before a program begins; each may return what reads its count at the end."""
 
 import errno
+import faulthandler
 import functools
 import importlib
 import os
@@ -155,3 +156,8 @@ def closed_output(*streams):
     os.close(reader)
     for stream in streams:
         os.dup2(writer, stream)
+
+
+def tell_crash():
+    """Let a crash of native code say which call of Python's it was in."""
+    faulthandler.enable()
