@@ -108,7 +108,7 @@ def test_a11_a_bad_sample_of_one_process_ends_all_and_loses_no_step(samples, tmp
     index, step = met_by_rank_1(1)
     truncate(samples / f"images/{index:02}.jpg")
     statuses, said = end(start(tmp_path / "run", samples, "--train_epochs=20", "--eval_epochs=0"), 240)
-    assert statuses == [2, 2]
+    assert statuses == [2, 2], said
     errors = [line for text in said for line in text.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
     assert f"{index:02}.jpg" in errors[0]
@@ -137,7 +137,7 @@ def test_a12_a_process_that_no_longer_answers_is_named(samples, tmp_path, start)
         statuses, (stderr,) = end(processes[:1], 120)
     finally:
         processes[1].kill()
-    assert statuses == [2]
+    assert statuses == [2], stderr
     last = stderr.splitlines()[-1]
     where = f"error: rank 1 (process {processes[1].pid} on {socket.gethostname()})"
     assert last.startswith(f"{where} did not answer for 4 s (--process_timeout)")
@@ -151,7 +151,7 @@ def test_a12_a_signal_to_one_process_stops_all_and_loses_no_step(samples, tmp_pa
     wait_for_steps(tmp_path / "run", 2, processes)
     processes[1].send_signal(signal.SIGTERM)
     statuses, said = end(processes, 240)
-    assert statuses == [128 + signal.SIGTERM] * 2
+    assert statuses == [128 + signal.SIGTERM] * 2, said
     step = torch.load(tmp_path / "run/last.pt", weights_only=True)["step"]
     assert step == max(r["step"] for r in records(tmp_path / "run")) > 0
     assert f"stopped by SIGTERM at step {step}" in said[0]

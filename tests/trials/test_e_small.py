@@ -147,7 +147,7 @@ def test_e8_a_flag_that_cannot_be_is_said_once(monkeypatch, capsys):
 def test_e8_what_every_process_finds_is_said_once(samples, tmp_path):
     flags = [f"--ckpt_path={save_network(tmp_path / 'n.pt')}", f"--data_root={samples}", "--data_lst=none.txt"]
     statuses, said = two_processes("eval", *flags, "--device_target=CPU")
-    assert statuses == [2, 2]
+    assert statuses == [2, 2], said
     assert said.count("error: none.txt: No such file or directory; expected a list file") == 1
 
 
@@ -157,7 +157,7 @@ def test_e8_what_one_process_finds_ends_all_with_one_line(samples, tmp_path):
     bad.write_bytes(bad.read_bytes()[:700])
     flags = [f"--ckpt_path={save_network(tmp_path / 'n.pt')}", f"--data_root={samples}"]
     statuses, said = two_processes("eval", *flags, f"--data_lst={samples}/val.txt", "--device_target=CPU")
-    assert statuses == [2, 2]
+    assert statuses == [2, 2], said
     assert said.count("error: ") == 1
     assert f"error: {bad}: cannot be decoded" in said
     assert "Traceback" not in said
