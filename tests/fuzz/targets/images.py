@@ -12,13 +12,11 @@ from deeplab_fast.ops.input.decode_reference import (
     decode_mask,
     image_size_reference,
 )
-from deeplab_fast.ops.input.decoding import Decoding
 from deeplab_fast.ops.input.exif import exif_orientation, turned, without_orientation
 from tests.fuzz.image_seeds import jpeg, noise, png
 
-from .target import Target, plain
+from .target import DECODING, Target, plain
 
-DECODING = Decoding(max_pixels=1 << 16)
 ORIENTATION = 0x0112
 
 

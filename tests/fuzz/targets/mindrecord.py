@@ -21,7 +21,7 @@ from tests.mindrecord_writer import write_mindrecord
 
 from .parts import join, split
 from .records import check_places
-from .target import Target
+from .target import DECODING, Target
 
 SAMPLES = 8
 LENGTH = struct.Struct("<Q")
@@ -38,7 +38,7 @@ def read(data, folder):
         check_places(source, i)
         " ".join((source.key(i), *source.where(i))).encode()
         with contextlib.suppress(UserError):  # of this sample; the next one may be whole
-            decode_pair(source.read(i))
+            decode_pair(source.read(i), DECODING)
 
 
 def with_header(file, header):

@@ -20,7 +20,7 @@ from tests.fuzz.image_seeds import png
 from tests.fuzz.mutation import mutate_json
 
 from .parts import join, split
-from .target import MutateBytes, Target
+from .target import DECODING, MutateBytes, Target
 
 SAMPLES = 8
 BLOCK = 512
@@ -92,7 +92,7 @@ def read(data: bytes, folder: Path) -> None:
         check_places(source, i)
         " ".join(source.where(i)).encode()
         with contextlib.suppress(UserError):  # of this sample; the next one may be whole
-            decode_pair(source.read(i))
+            decode_pair(source.read(i), DECODING)
 
 
 # ---------------------------------------------------------------- seeds

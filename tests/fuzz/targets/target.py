@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from deeplab_fast.errors import UserError
+from deeplab_fast.ops.input.decoding import Decoding
 from tests.fuzz.bounds import measured
 from tests.fuzz.mutation import mutate_json
 
@@ -17,6 +18,7 @@ MutateBytes = Callable[[bytes, int], bytes]
 """Gives other bytes, of at most that number: libFuzzer's mutation, or :func:`tests.fuzz.mutation.mutate_bytes`."""
 
 MOST_BYTES = 8192  # of an input
+DECODING = Decoding(max_pixels=1 << 16)  # an image may take the memory of as many pixels as its file only claims
 
 
 @dataclass(frozen=True)
