@@ -203,7 +203,8 @@ def _is_lost(error: BaseException) -> bool:
     """Tell whether an exchange failed: another process has ended, or did not answer in time."""
     if isinstance(error, dist.DistError):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "Gloo", "NCCL"))
+    words = ("gloo", "Gloo", "NCCL", "Operation timed out!")  # the last of torch's own wait for an exchange
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def _lost(error: BaseException, roll: RollCall, timeout_s: float) -> BaseException:
