@@ -46,6 +46,21 @@ def unfit_labels(
     )
 
 
+def stray_labels(pixels: ArrayLike, num_classes: int, ignore_label: int) -> str | None:
+    """Return one line that says which values are neither a class nor the ignore label; None where there is none.
+
+    ``pixels`` as in :func:`unfit_labels`.
+    """
+    counts = np.asarray(pixels)
+    strays = [v for v in np.flatnonzero(counts).tolist() if v >= num_classes and v != ignore_label]
+    if not strays:
+        return None
+    return (
+        f"the labels hold {_numbers(strays)} in {int(counts[strays].sum()):,} pixels; expected 0 to {num_classes - 1}"
+        f" (--num_classes={num_classes}) or {ignore_label} (--ignore_label); 'prepare check' names the files"
+    )
+
+
 def _numbers(values: list[int], most: int = 8) -> str:
     more = f" and {len(values) - most} more" if len(values) > most else ""
     return ", ".join(map(str, values[:most])) + more

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import TrainConfig
-from ..data.labels import unfit_labels
+from ..data.labels import stray_labels, unfit_labels
 from ..data.remote import label_values
 from ..data.sources import Source
 from ..data.usable import Subset, count_labels, try_samples
@@ -81,6 +81,9 @@ def check_labels(config: TrainConfig, source: Source, names: Sequence[str]) -> N
         first = first or read
         unfit = unfit_labels(pixels, config.num_classes, config.ignore_label) or _weightless(pixels, config)
         if unfit is None:
+            strays = stray_labels(pixels, config.num_classes, config.ignore_label)
+            if strays is not None and config.on_bad_sample != "skip":  # the step that meets one would end the run
+                raise UserError(f"training data: {strays}")
             logger.info("%s", describe_classes(pixels, config, names, read, len(source)))
             return
         if read == first < len(source):

@@ -94,7 +94,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 class Table:
-    """What was tried of each fault, and what became of it; tells of each test that fails as it does."""
+    """Counts what was tried of each fault, and what became of it; tells of each test that fails as it does."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config

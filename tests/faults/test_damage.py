@@ -144,7 +144,7 @@ def test_of_records_made_again(subject, faulty, place, cases):
 
 
 def test_of_results(subject, faulty, place, cases):
-    """What ``predict`` finds done."""
+    """Damage what ``predict`` finds done."""
     one, whole = subject("predict")
     names = ["00.png", "00_overlay.jpg", "00_probabilities.npz", "predict.json", "areas.csv", "areas.json"]
     try_damage(

@@ -153,7 +153,7 @@ def test_a_step_is_a_plain_step(tiny, cases):
     BatchNorm over the few values of a small crop magnifies rounding a hundredfold: torch's own step in that precision
     tells by how much.
     """
-    refused = []
+    refused, magnified = [], []
 
     @settings_of(cases, quick=12, every=150)
     @given(step_configs())
@@ -182,8 +182,10 @@ def test_a_step_is_a_plain_step(tiny, cases):
         expected, rounded = ([one.do(group) for group in groups] for one in (plain, usual))
         event(config.precision)
         loss_error, weight_error = (1e-4, 1e-4) if config.precision == "fp32" else (0.05, 0.02)
-        loss_error = max(loss_error, 8 * farthest(rounded, expected))
-        weight_error = max(weight_error, 8 * relative(usual.model.parameters(), plain.model.parameters()))
+        usual_error = farthest(rounded, expected), relative(usual.model.parameters(), plain.model.parameters())
+        if 8 * usual_error[0] > loss_error or 8 * usual_error[1] > weight_error:
+            magnified.append(flags["crop_size"])
+            loss_error, weight_error = max(loss_error, 8 * usual_error[0]), max(weight_error, 8 * usual_error[1])
         assert found == pytest.approx(expected, rel=loss_error, abs=1e-5)
         assert relative(state.model.parameters(), plain.model.parameters()) < weight_error
         if config.ema_decay:
@@ -192,3 +194,4 @@ def test_a_step_is_a_plain_step(tiny, cases):
 
     try_one()
     assert all(line.startswith("--") for line in refused), refused
+    assert len(magnified) <= cases.tried // 10, f"BatchNorm magnified rounding in {len(magnified)} of {cases.tried}"

@@ -44,6 +44,13 @@ def test_b1_labels_of_one_class_do_not_train(samples, tmp_path):
     refuse(samples, tmp_path / "run", "training data: the labels hold class 1 alone")
 
 
+def test_b1_labels_that_are_no_class_end_the_run_before_its_first_step(samples, tmp_path):
+    relabel(samples, {2: 77}, first=3, last=4)
+    words = r"training data: the labels hold 77 in [\d,]+ pixels; expected 0 to 2 .*'prepare check' names the files"
+    refuse(samples, tmp_path / "run", words)
+    assert run(samples, tmp_path / "run", "--on_bad_sample=skip") == 0
+
+
 def test_b1_training_says_which_classes_the_labels_hold(samples, tmp_path, caplog):
     relabel(samples, {1: 2})
     caplog.set_level("INFO", "deeplab_fast")
