@@ -49,7 +49,7 @@ def unfit_labels(
 def stray_labels(pixels: ArrayLike, num_classes: int, ignore_label: int) -> str | None:
     """Return one line that says which values are neither a class nor the ignore label; None where there is none.
 
-    ``pixels`` as in :func:`unfit_labels`.
+    ``pixels[v]`` counts the pixels of label value ``v``, ``[256]`` integers.
     """
     counts = np.asarray(pixels)
     strays = [v for v in np.flatnonzero(counts).tolist() if v >= num_classes and v != ignore_label]
