@@ -181,7 +181,8 @@ CrossEntropy upsample_ce_per_pixel(const float* logits, const UpsampleShape& sha
 uint32_t crc32(const uint8_t* data, size_t size);
 uint32_t crc32_portable(const uint8_t* data, size_t size);
 
-// Bytes of a file; size -1: all of it. `checksum` is their CRC-32, or -1 where it is not known.
+// Bytes of a file from `offset`, 0 or more; size -1: all of it. `checksum` is their CRC-32, or -1 where it is
+// not known.
 struct Extract {
   int32_t file;
   int64_t offset, size, checksum;

@@ -115,6 +115,7 @@ void check_job(const Job& job, size_t files) {
   const bool is_given = job.decoded.pixels != nullptr;
   expect(is_there(job.label) && (is_given || is_there(job.image)), "a job names a file that is none");
   expect(!is_given || (job.decoded.height > 0 && job.decoded.width > 0), "an image without pixels");
+  expect(job.label.offset >= 0 && (is_given || job.image.offset >= 0), "an offset below 0");
   expect(is_share(job.draws.scale) && is_share(job.draws.top) && is_share(job.draws.left),
          "a draw is not in [0, 1)");
   expect(job.colour == nullptr || is_bounded(*job.colour), "a colour is changed by too much");

@@ -175,6 +175,11 @@ void refuse_bad_numbers(const Samples& samples) {
   refuses(jobs, kPlaces, Target{});
   jobs[1].image.file = 2 * kFiles + 1;
   refuses(jobs, kPlaces, crops.target());
+  for (Extract Job::* part : {&Job::image, &Job::label}) {
+    jobs = make_jobs(samples, 0, nullptr);
+    jobs[1].*part = {(jobs[1].*part).file, -int64_t{1} << 40, int64_t{1} << 30, -1};
+    refuses(jobs, kPlaces, crops.target());
+  }
   for (const CropOptions& options :
        {CropOptions{0, 1.0, 1.0, true, 255}, CropOptions{9, 2.0, 1.0, true, 255}}) {
     try {
