@@ -1,5 +1,8 @@
 """The tests of ``make quick``: of everything, but nothing that takes a process or interprets kernels for long.
 
+Coverage is measured in them alone, also where all are run: tracing took a third of the suite's time, and a floor that
+these reach by themselves holds for all.
+
 What is left out is told by what a test is, not by a list of names:
 
 - a test that starts a process: it, a fixture of its or a function of the tests that they call names what does so;
@@ -32,10 +35,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # of what -m and -k leave
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--quick") and not config.pluginmanager.hasplugin("_cov"):
+        return
+    chosen = choose(items)
+    others = set(items) - set(chosen)
     if config.getoption("--quick"):
-        chosen = choose(items)
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        config.hook.pytest_deselected(items=list(others))
         items[:] = chosen
+    else:
+        for item in others:
+            item.add_marker("no_cover")
 
 
 def choose(items: list[pytest.Item]) -> list[pytest.Item]:

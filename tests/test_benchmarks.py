@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic: what is called slower, what is called alike, what is drawn."""
 
 import contextlib
+import copy
 import json
 import re
 import subprocess
@@ -156,25 +157,33 @@ def test_why_a_result_is_not_shown():
     assert agreement.reason_against({"checks": [good], "deeper": {"checks": [good]}}) is None
 
 
-def bench_of(wrong):
-    """A bench of two implementations on a tiny network, one of which has no gradient."""
+@pytest.fixture(scope="module")
+def right():
+    """A bench of two implementations on a tiny network."""
     config = train_step.TrainStepConfig(backbone="resnet50", crop_size=33, num_classes=4, rounds=4)
     bench = train_step.Bench(config, "fp32", torch.device("cpu"))
     for name in ("ours", "torchvision-eager"):
         bench.add(name)
-    bench.errors[wrong] = bench.errors[wrong]._replace(gradient=1.0)
     return bench
 
 
-def test_a_peer_whose_gradient_is_wrong_is_not_timed():
-    bench = bench_of("torchvision-eager")
+def without_gradient(right, wrong):
+    """The bench with one of its implementations' gradients wrong."""
+    bench = copy.copy(right)
+    bench.built, bench.facts, bench.missing = list(right.built), copy.deepcopy(right.facts), {}
+    bench.errors = right.errors | {wrong: right.errors[wrong]._replace(gradient=1.0)}
+    return bench
+
+
+def test_a_peer_whose_gradient_is_wrong_is_not_timed(right):
+    bench = without_gradient(right, "torchvision-eager")
     assert bench.timings().keys() == {"ours"}
     assert "error of the gradient is 1.0e+00" in bench.missing["torchvision-eager"]
 
 
-def test_ours_with_a_wrong_gradient_is_an_error():
+def test_ours_with_a_wrong_gradient_is_an_error(right):
     with pytest.raises(UserError, match="ours: error of the gradient is"):
-        bench_of("ours").timings()
+        without_gradient(right, "ours").timings()
 
 
 def test_a_part_that_is_not_allowed():

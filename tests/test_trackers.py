@@ -73,6 +73,9 @@ def test_wandb_writes_its_files_into_the_folder(track, tmp_path, capfd):
     made.scalars({"train/loss": 1.0}, 1)
     made.image("val/samples", lambda: PICTURE, 1)
     made.close()
+    importlib.import_module(
+        "wandb"
+    ).teardown()  # its own process writes what it was given: a program's end waits for it
     (written,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     assert b"train/loss" in written.read_bytes()
     assert list((tmp_path / "wandb").rglob("val/samples*.png"))

@@ -208,7 +208,7 @@ def test_a_header_that_cannot_be_is_refused(change, said, tmp_path):
 def test_flips_and_cuts_are_refused_or_read_and_nothing_else(tmp_path):
     path = write_mindrecord(tmp_path / "x.mindrecord", ROWS, page_size=4096, header_size=1600)
     original, draw, said = path.read_bytes(), random.Random(1), []
-    for i in range(2000):
+    for i in range(500):
         damaged = bytearray(original)
         if i % 3 == 0:
             del damaged[draw.randrange(len(damaged)) :]
@@ -216,7 +216,7 @@ def test_flips_and_cuts_are_refused_or_read_and_nothing_else(tmp_path):
             damaged[draw.randrange(min(len(damaged), 1600) if i % 2 else len(damaged))] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
         said.append(outcome_of(path))
-    assert sum(map(bool, said)) > 700
+    assert sum(map(bool, said)) > 175
     assert not any("\n" in one for one in said)
 
 

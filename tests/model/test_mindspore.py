@@ -152,7 +152,7 @@ def outcome_of(path):
 def test_flips_and_cuts_are_refused_or_read_and_nothing_else(name, tmp_path):
     original, draw = (FILES / f"{name}.ckpt").read_bytes(), random.Random(name)
     path, said = tmp_path / "x.ckpt", []
-    for i in range(2000):
+    for i in range(500):
         damaged = bytearray(original)
         if i % 3 == 0:
             del damaged[draw.randrange(len(damaged)) :]
@@ -160,7 +160,7 @@ def test_flips_and_cuts_are_refused_or_read_and_nothing_else(name, tmp_path):
             damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
         path.write_bytes(damaged)
         said.append(outcome_of(path))
-    assert sum(map(bool, said)) > 200
+    assert sum(map(bool, said)) > 50
     assert not any("\n" in one for one in said)
 
 

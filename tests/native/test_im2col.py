@@ -46,7 +46,15 @@ def told(once):
 def compile_host(target):
     include = [f"-I{HEADERS[-1]}", f"-I{HEADERS[-1].parent / 'tools/util/include'}"]
     flags = ["-std=c++17", "-O1", "-DNDEBUG", "-Xcompiler", "-fPIC", "-shared", "--expt-relaxed-constexpr"]
-    command = ["nvcc", *flags, "-arch=sm_90a", *include, HERE / "im2col_host.cu", "-o", target]
+    command = [
+        "nvcc",
+        *flags,
+        "-gencode=arch=compute_90a,code=compute_90a",
+        *include,
+        HERE / "im2col_host.cu",
+        "-o",
+        target,
+    ]
     environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}  # nvcc does not bear the sanitizers'
     subprocess.run(command, check=True, capture_output=True, env=environment)
 
