@@ -5,25 +5,27 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads of two processes on two cores wait spinning
 
-if sys.gettrace() is not None:  # coverage is measured
-    from tests.untraced import trace_less
-
-    trace_less()
-
 import pytest
-import torch
 
-from tests.ops.interpreter import speed_up
+from tests.untraced import trace_less, untraced
+
+with untraced():
+    import torch
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # before a kernel is decorated; 'fused=on' then runs on the CPU
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton: 'fused=on' then runs on the CPU
+trace_less()
+
+from tests.ops.interpreter import speed_up
+
+if not torch.cuda.is_available():
     speed_up()
 
 REPO = Path(__file__).parent.parent
@@ -40,6 +42,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and contract & vars(item.module).keys() and "opcheck" not in item.name:
             item.add_marker("no_cover")
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # within pytest-cov's own
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure nothing where ``no_cover`` says so: in a process of xdist pytest-cov has two measurements, and stops one."""
+    if item.get_closest_marker("no_cover") is None:
+        return (yield)
+    with untraced():
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

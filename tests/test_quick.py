@@ -48,3 +48,14 @@ def calls_itself(count):
 )
 def test_what_starts_a_process_is_told_by_its_code(function, expected):
     assert names_starter(function, {}) is expected
+
+
+def test_coverage_is_measured_in_tests_of_make_quick(request):
+    if not request.config.pluginmanager.hasplugin("_cov"):
+        pytest.skip("no coverage is measured")
+    assert sys.gettrace() is not None
+
+
+@pytest.mark.no_cover
+def test_nothing_is_traced_in_the_others():
+    assert sys.gettrace() is None
