@@ -13,6 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 
+from tests.ops.interpreter import speed_up
 from tests.untraced import trace_less, untraced
 
 with untraced():
@@ -20,13 +21,9 @@ with untraced():
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton: 'fused=on' then runs on the CPU
-trace_less()
-
-from tests.ops.interpreter import speed_up
-
-if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: 'fused=on' then runs on the CPU
     speed_up()
+trace_less()
 
 REPO = Path(__file__).parent.parent
 pytest_plugins = ["tests.faults.plugin", "tests.quick", "tests.state", "pytester"]
@@ -46,7 +43,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # within pytest-cov's own
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Measure nothing where ``no_cover`` says so: in a process of xdist pytest-cov has two measurements, and stops one."""
+    """Measure nothing where ``no_cover`` says so.
+
+    In a process of pytest-xdist pytest-cov starts two measurements, and stops one of them.
+    """
     if item.get_closest_marker("no_cover") is None:
         return (yield)
     with untraced():
