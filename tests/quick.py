@@ -5,6 +5,7 @@ these reach by themselves holds for all.
 
 What is left out is told by what a test is, not by a list of names:
 
+- a test that says of itself that it takes seconds (``@pytest.mark.long``);
 - a test that starts a process: it, a fixture of its or a function of the tests that they call names what does so;
 - all but one test of each file of whole programs (by folder), and of those of a file that need kernels, which are
   interpreted where there is no GPU; whole programs with kernels.
@@ -56,7 +57,8 @@ def choose(items: list[pytest.Item]) -> list[pytest.Item]:
     for item in items:
         is_program, interpreted = runs_programs(item), needs_kernels.mark in item.iter_markers("skipif")
         groups.setdefault(item.path if interpreted and not is_program else item.path.parent, []).append(item)
-        if starts_processes(item, known) or (interpreted and is_program):
+        is_long = item.get_closest_marker("long") is not None
+        if is_long or starts_processes(item, known) or (interpreted and is_program):
             continue
         if interpreted or is_program:
             one_of.setdefault(item.path, []).append(item)

@@ -175,12 +175,14 @@ def without_gradient(right, wrong):
     return bench
 
 
+@pytest.mark.long
 def test_a_peer_whose_gradient_is_wrong_is_not_timed(right):
     bench = without_gradient(right, "torchvision-eager")
     assert bench.timings().keys() == {"ours"}
     assert "error of the gradient is 1.0e+00" in bench.missing["torchvision-eager"]
 
 
+@pytest.mark.long
 def test_ours_with_a_wrong_gradient_is_an_error(right):
     with pytest.raises(UserError, match="ours: error of the gradient is"):
         without_gradient(right, "ours").timings()

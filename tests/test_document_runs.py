@@ -117,6 +117,7 @@ def run_command(words):
     assert program.main([*arguments, *MORE.get(module.removeprefix("deeplab_fast."), [])]) in (0, None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("document", "section"), [key for key, test in RUN_BY.items() if test == HERE], ids=str)
 def test_the_blocks_of_a_section_run(folder, document, section):
     if section == "Videos":

@@ -109,7 +109,10 @@ def settings(batch_size, workers=0, classes=6):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("scales", [(1.0,), (0.5, 0.75, 1.0, 1.25, 1.75)], ids=["single", "multi"])
+@pytest.mark.parametrize(
+    "scales",
+    [pytest.param((1.0,), id="single"), pytest.param((0.5, 0.75, 1.0, 1.25, 1.75), id="multi", marks=pytest.mark.long)],
+)
 def test_equals_the_recipe_s(model, builtin, scales, flip):
     source = list_source(builtin, builtin / "val.txt")
     how = protocol(97, scales, flip)

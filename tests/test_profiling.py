@@ -86,6 +86,7 @@ def test_the_table_adds_up():
     assert "1 TFLOP/s and 100 GB/s" in table
 
 
+@pytest.mark.long
 def test_a_run_s_profile(tmp_path):
     """Nothing before the sixth step; the step computes what it did."""
     said, losses = [], []

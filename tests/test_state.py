@@ -47,6 +47,7 @@ def outcome_of(pytester, monkeypatch):
     return run
 
 
+@pytest.mark.long
 def test_what_is_left_changed_is_named(outcome_of):
     cases = "".join(f"def test_{i}(): {code}\n" for i, code in enumerate(LEFT.values()))
     outcome = outcome_of(f"{cases}def test_nothing(): pass\n")
@@ -55,5 +56,6 @@ def test_what_is_left_changed_is_named(outcome_of):
     assert all(f"left changed for the next test: {name}: " in said for name in LEFT)
 
 
+@pytest.mark.long
 def test_random_numbers_are_the_same_wherever_a_test_stands(outcome_of):
     outcome_of(DRAWN).assert_outcomes(passed=3)

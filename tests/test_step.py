@@ -104,6 +104,7 @@ def test_a_step_waits_for_nothing(options, fused):
     assert bool(launches) == (fused == "on")
 
 
+@pytest.mark.long
 def test_activations_made_again_wait_for_nothing():
     waits, again = waits_of(fused="on", recompute_activations=True)
     assert waits.found == []
@@ -141,6 +142,7 @@ def test_the_check_can_fail():
 # ---------------------------------------------------------------- compiles without a break
 
 
+@pytest.mark.long
 @needs_kernels
 @pytest.mark.parametrize("fused", ["on", "off"])
 def test_network_and_loss_compile_without_a_break(fused, monkeypatch):
@@ -213,6 +215,7 @@ class Casts(TorchDispatchMode):
         return result
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fused", ["on", "off"])
 def test_weights_are_cast_by_the_pass_of_the_update(fused):
     model = build_model(TrainConfig(**GIVEN))

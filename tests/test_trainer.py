@@ -79,6 +79,7 @@ def test_accumulation_equals_the_large_batch(builtin):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_compiled_network_gives_the_same_loss(builtin):
     plain, batches = make(builtin)
     expected = steps(plain, batches, 1)

@@ -48,6 +48,7 @@ def run_cell(source, names, monkeypatch):
         exec(compile(source, "cell", "exec"), names)
 
 
+@pytest.mark.long
 def test_the_cells_of_the_notebook_run(folder, monkeypatch, capsys):
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

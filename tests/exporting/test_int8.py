@@ -21,6 +21,7 @@ def flags(checkpoints, photos, onnx_file, monkeypatch):
     return [f"--ckpt_path={checkpoints['recipe']}", "--input_kind=uint8", "--output_kind=classes", *data]
 
 
+@pytest.mark.long
 def test_int8_is_smaller_and_stores_its_figures(flags, tmp_path, capsys, onnx_file):
     import onnx
 
@@ -40,6 +41,7 @@ def test_int8_is_smaller_and_stores_its_figures(flags, tmp_path, capsys, onnx_fi
     assert [64] in [sizes[name] for name in scales if name in sizes]  # one for each channel
 
 
+@pytest.mark.long
 def test_int8_below_its_limit_leaves_the_earlier_file(flags, tmp_path):
     path = tmp_path / "m.onnx"
     path.write_text("an earlier model")

@@ -118,6 +118,7 @@ def test_export_says_one_line(trained, tmp_path, run_cli):
     assert done.stderr == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "head"), [("onnx", "recipe"), ("pt2", "torchvision")])
 def test_export(name, head, tmp_path, capsys):
     pytest.importorskip("onnxruntime") if name == "onnx" else None

@@ -51,6 +51,7 @@ def test_fused_kernels_take_and_give_torchvision_s_weights(torchvision_segmentat
     theirs.load_state_dict(ours.state_dict())
 
 
+@pytest.mark.long
 def test_training_gradients_in_fp64(torchvision_segmentation):
     ours, theirs = twins(torchvision_segmentation)
     ours.load_state_dict(theirs.state_dict())

@@ -22,6 +22,7 @@ def stand_in(monkeypatch):
     return put_in_place(monkeypatch)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", gemm_check.KINDS)
 def test_kernels_that_agree(stand_in, kind):
     assert gemm_check.compared(CPU, kind) is None

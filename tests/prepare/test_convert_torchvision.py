@@ -35,6 +35,7 @@ def published(torchvision_segmentation, tmp_path):
     return theirs, tmp_path / "theirs.pth"
 
 
+@pytest.mark.long
 def test_torchvision_s_own_network_takes_what_came_from_it(
     published, torchvision_segmentation, tmp_path, capsys, caplog
 ):
