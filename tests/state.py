@@ -9,7 +9,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import PIL.Image
 import PIL.ImageFile
 import pytest
 import torch
+from torch import nn
 
 LOG = logging.getLogger("deeplab_fast")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
@@ -71,12 +72,54 @@ def pytest_runtest_setup() -> None:
     seed()  # before the fixtures of a module or session, which the first test that asks for them sets up
 
 
+class SharedNetworks:
+    """The networks that fixtures of a module or session return: each of several tests finds them as the first did."""
+
+    def __init__(self) -> None:
+        self._of: dict[Any, list[tuple[nn.Module, Any]]] = {}  # by fixture: each network, and its look when it was made
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, Any, Any]:
+        made = yield
+        if fixturedef.scope != "function":
+            parts = made if isinstance(made, (tuple, list)) else made.values() if isinstance(made, dict) else [made]
+            self._of[fixturedef] = [(one, look(one)) for one in parts if isinstance(one, nn.Module)]
+        return made
+
+    def pytest_fixture_post_finalizer(self, fixturedef: Any) -> None:
+        self._of.pop(fixturedef, None)
+
+    def changed(self) -> list[str]:
+        """Say of which fixtures a network looks another way now; once of each change."""
+        found = []
+        for fixture, networks in self._of.items():
+            if any(look(network) != before for network, before in networks):
+                found.append(f"a network of the fixture {fixture.argname}")
+                self._of[fixture] = [(network, look(network)) for network, _ in networks]
+        return found
+
+
+def look(network: nn.Module) -> Any:
+    """Return what changes with any of its tensors, written into or replaced, and with its mode."""
+    tensors = (*network.parameters(), *network.buffers())
+    versions = [(id(t), None if t.is_inference() else t._version) for t in tensors]
+    return versions, [module.training for module in network.modules()]
+
+
+NETWORKS = SharedNetworks()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(NETWORKS)
+
+
 @pytest.fixture(autouse=True)
 def same_state() -> Iterator[None]:
-    """Fail a test that leaves anything of ``STATE`` changed once its own fixtures are taken down."""
+    """Fail a test that leaves a shared network or any of ``STATE`` changed once its own fixtures are taken down."""
     seed()
     before = {name: read() for name, read in STATE.items()}
     yield
     after = {name: read() for name, read in STATE.items()}
     changed = [f"{name}: {difference(before[name], after[name])}" for name in STATE if after[name] != before[name]]
+    changed += NETWORKS.changed()
     assert not changed, "left changed for the next test: " + "; ".join(changed)

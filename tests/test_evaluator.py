@@ -156,6 +156,7 @@ class Watched(torch.nn.Module):
     def __init__(self, model, memory=1 << 40):
         super().__init__()
         self.model, self.memory, self.seen = model, memory, []
+        self.train(model.training)  # or it is put into the mode of a new module after evaluation
 
     def forward(self, x):
         if x.shape[0] * x.shape[2] * x.shape[3] > self.memory:

@@ -56,6 +56,28 @@ def test_what_is_left_changed_is_named(outcome_of):
     assert all(f"left changed for the next test: {name}: " in said for name in LEFT)
 
 
+SHARED = """
+import pytest, torch
+@pytest.fixture(scope="module")
+def network():
+    return torch.nn.BatchNorm1d(3).eval()
+def test_uses(network): network(torch.ones(2, 3))
+def test_mode(network): network.train()
+def test_uses_it_again(network): network.state_dict()
+def test_buffer(network): network(torch.ones(2, 3))
+def test_parameter(network): torch.nn.init.zeros_(network.weight)
+"""
+
+
+@pytest.mark.long
+def test_a_network_that_tests_share_is_left_as_it_was(outcome_of):
+    outcome = outcome_of(SHARED)
+    outcome.assert_outcomes(passed=5, errors=3)
+    said = outcome.stdout.str()
+    assert all(f"ERROR at teardown of test_{name} " in said for name in ("mode", "buffer", "parameter"))
+    assert "left changed for the next test: a network of the fixture network" in said
+
+
 @pytest.mark.long
 def test_random_numbers_are_the_same_wherever_a_test_stands(outcome_of):
     outcome_of(DRAWN).assert_outcomes(passed=3)

@@ -1,5 +1,6 @@
 """MindSpore's checkpoints: types, slices and checksums, what is damaged, names, channel order, and the way back."""
 
+import copy
 import logging
 import random
 import zlib
@@ -193,12 +194,12 @@ def write_zoo(path):
 
 
 def test_the_model_zoo_s_classifier_is_a_start_and_takes_rgb(resnet101, tmp_path, caplog):
-    tensors = write_zoo(tmp_path / "zoo.ckpt")
+    tensors, network = write_zoo(tmp_path / "zoo.ckpt"), copy.deepcopy(resnet101)
     with caplog.at_level(logging.INFO):
-        loaded = load_pretrained(resnet101, tmp_path / "zoo.ckpt")
+        loaded = load_pretrained(network, tmp_path / "zoo.ckpt")
     assert len(loaded) == 520
-    assert torch.equal(resnet101.backbone.conv1.weight, tensors["conv1.weight"])
-    assert torch.equal(resnet101.backbone.layer3[22].bn2.running_var, tensors["layer3.22.bn2.moving_variance"])
+    assert torch.equal(network.backbone.conv1.weight, tensors["conv1.weight"])
+    assert torch.equal(network.backbone.layer3[22].bn2.running_var, tensors["layer3.22.bn2.moving_variance"])
     assert "of its training, left out: moments.conv1 (1), global_step (1)" in caplog.text
     assert "heads not needed       end_point (2)" in caplog.text
     assert "BGR" not in caplog.text
