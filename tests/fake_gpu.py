@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from deeplab_fast.ops import dispatch
 from deeplab_fast.ops.conv import atrous_conv, gemm, gemm_check
-from deeplab_fast.ops.conv.triton import schedule
 from deeplab_fast.ops.triton import device_info
 from deeplab_fast.ops.upsampling import upsample_ce
 from deeplab_fast.training import state
@@ -53,7 +52,6 @@ def fake_gpu() -> Iterator[None]:
             (device_info, "architecture", lambda device: 90),
             (device_info, "has_tma", lambda device: True),
             (device_info, "multiprocessors", lambda device: 132),
-            (schedule, "_on_device", {}),
             (gemm, "missing", lambda device: None),
             (gemm_check, "disagreement", lambda device, kind: None),
             (gemm, "_is_native", lambda t: False),

@@ -1,18 +1,16 @@
 """Normalisation: the loader's uint8 images to the network's input."""
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
 from .. import extension
+from ..constants import kept
 
 
-@lru_cache(maxsize=32)
+@kept(32)
 def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Return the values on the device, copied there once: a copy at each step would wait for the device."""
-    with torch.inference_mode(False):
-        return torch.tensor(values, device=device)
+    return torch.tensor(values, device=device)
 
 
 def normalise(

@@ -1,11 +1,12 @@
 """Bilinear upsampling, and its geometry: what the ops that never make a full-resolution tensor work with."""
 
-from functools import cache, lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ..constants import kept
 
 
 def upsample(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
@@ -21,7 +22,7 @@ def positions(source: int, target: int, align_corners: bool) -> Tensor:
     return (i + 0.5) * (source / target) - 0.5
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def interpolation_matrix(
     source: int, target: int, align_corners: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
@@ -52,7 +53,7 @@ class Cells(NamedTuple):
     shares: Tensor
 
 
-@cache  # none is ever freed: a captured graph may still read it
+@kept(None)  # none is ever freed: a captured graph may still read it
 def cells(source: int, target: int, align_corners: bool, device: torch.device) -> Cells:
     """Describe one axis of bilinear interpolation by cells, the intervals between neighbouring input pixels.
 
@@ -70,5 +71,4 @@ def cells(source: int, target: int, align_corners: bool, device: torch.device) -
     shares[cell == 0] = 1.0
     shares[cell == source] = 0.0
     starts = torch.searchsorted(cell, torch.arange(source + 2))
-    with torch.inference_mode(False):
-        return Cells(starts.to(torch.int32).to(device), cell.to(torch.int32).to(device), shares.float().to(device))
+    return Cells(starts.to(torch.int32).to(device), cell.to(torch.int32).to(device), shares.float().to(device))

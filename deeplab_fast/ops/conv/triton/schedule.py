@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...constants import kept
 from ...triton.tiles import CONV_PIXELS, SHARE_OF_PEAK, ConvTile
 
 
@@ -51,7 +52,7 @@ class Source(NamedTuple):
     rate: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is made once
 class Schedule:
     """``items`` int32 ``[n, fields]`` in the order of the programs; program ``p`` takes ``starts[p] : starts[p + 1]``.
 
@@ -178,14 +179,7 @@ def weight_schedule(
     return Schedule(np.array(rows, np.int32)[order], starts, np.array(costs)[order], taps, dense)
 
 
-# For good, as the schedules above are: a CUDA graph replays the tables from where they are.
-_on_device: dict[tuple[int, torch.device], tuple[Schedule, Tensor, Tensor]] = {}
-
-
+@kept(None)  # as the schedules above are: a CUDA graph replays the tables from where they are
 def tables(schedule: Schedule, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return items ``[items, 4]`` and starts ``[programs + 1]`` on ``device``, copied there once."""
-    key = id(schedule), device
-    if key not in _on_device:
-        items, starts = (torch.from_numpy(part).to(device) for part in (schedule.items, schedule.starts))
-        _on_device[key] = schedule, items, starts
-    return _on_device[key][1:]
+    return torch.from_numpy(schedule.items).to(device), torch.from_numpy(schedule.starts).to(device)

@@ -6,13 +6,13 @@ different sizes.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...constants import kept
 from ...triton.launch import launch
 from ...triton.tiles import PIXELS, choose
 from ..upsample import cells
@@ -84,7 +84,7 @@ def resized(b_place, source, target):
     return low, tl.minimum(low + 1, source - 1), position - low.to(tl.float32)
 
 
-@lru_cache(maxsize=64)
+@kept(64)
 def _tables(
     shapes: tuple[tuple[int, int, int, int, int], ...], align_corners: bool, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,8 +96,7 @@ def _tables(
         index += [axis.cell for axis in axes]
         shares += [axis.shares for axis in axes]
         begin, place = begin + elements, place + height + width
-    with torch.inference_mode(False):
-        return torch.tensor(views, dtype=torch.int32, device=device), torch.cat(index), torch.cat(shares)
+    return torch.tensor(views, dtype=torch.int32, device=device), torch.cat(index), torch.cat(shares)
 
 
 def upsample_argmax(
