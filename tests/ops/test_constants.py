@@ -9,8 +9,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from deeplab_fast.ops.constants import kept
 from deeplab_fast.ops.input.normalise import normalise_reference
 from deeplab_fast.ops.upsampling.upsample import cells, interpolation_matrix
+from tests.ops.kernels import DEVICE
 
-CPU = torch.device("cpu")
+pytestmark = pytest.mark.gpu
+
 MODES = {
     "plain": contextlib.nullcontext,
     "inference": torch.inference_mode,
@@ -23,13 +25,13 @@ MODES = {
 def test_the_first_caller_s_mode_does_not_stay(mode):
     size = 40 + list(MODES).index(mode)  # of this test alone
     with MODES[mode]():
-        matrix = interpolation_matrix(7, size, True, torch.float32, CPU)
-        axis = cells(7, size, True, CPU)
-    x = torch.ones(7, requires_grad=True)
+        matrix = interpolation_matrix(7, size, True, torch.float32, DEVICE)
+        axis = cells(7, size, True, DEVICE)
+    x = torch.ones(7, requires_grad=True, device=DEVICE)
     (matrix @ x + axis.shares * x.sum()).sum().backward()
-    torch.testing.assert_close(matrix.sum(1), torch.ones(size))
+    torch.testing.assert_close(matrix.sum(1), torch.ones(size, device=DEVICE))
     torch.testing.assert_close(x.grad, matrix.sum(0) + axis.shares.sum())
-    assert interpolation_matrix(7, size, True, torch.float32, CPU) is matrix
+    assert interpolation_matrix(7, size, True, torch.float32, DEVICE) is matrix
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -37,7 +39,8 @@ def test_images_are_normalised_by_numbers(mode):
     std = (2.0, 2.0, float(list(MODES).index(mode) + 1))  # of this test alone
 
     def found():
-        images, extents = torch.full((1, 2, 2, 3), 7.0).to(torch.uint8), torch.tensor([[0, 2, 0, 2]])
+        images = torch.full((1, 2, 2, 3), 7, dtype=torch.uint8, device=DEVICE)
+        extents = torch.tensor([[0, 2, 0, 2]], device=DEVICE)
         return normalise_reference(images, extents, (1.0, 3.0, 5.0), std, torch.bfloat16)
 
     with MODES[mode]():
