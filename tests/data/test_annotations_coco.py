@@ -160,6 +160,7 @@ def runs(counts, size=(HEIGHT, WIDTH)):
     [
         (outline([1, 2, 3, 4]), "annotation 100: 2 points; expected at least 3"),
         (outline([1, 2, 3, 4, 5]), "annotation 100: coordinates that are no pairs"),
+        (outline([[], [], []]), "annotation 100: coordinates that are no pairs"),
         (outline(["x", 2, 3, 4, 5, 6]), "annotation 100: coordinates that are no numbers"),
         (outline([1, 2, float("nan"), 4, 5, 6]), "annotation 100: coordinate nan"),
         (outline([1, 2, float("inf"), 4, 5, 6]), "annotation 100: coordinate inf"),

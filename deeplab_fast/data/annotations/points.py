@@ -25,7 +25,7 @@ def read_points(values: Any, where: str, fewest: int = 3) -> Points:
         raise UserError(f"{where}: coordinates that are no numbers; expected x, y of each point") from None
     if points.ndim == 1 and len(points) % 2 == 0:
         points = points.reshape(-1, 2)
-    if points.size and (points.ndim != 2 or points.shape[1] != 2):
+    if points.ndim != 2 or points.shape[1] != 2:
         raise UserError(f"{where}: coordinates that are no pairs; expected x, y of each point")
     if len(points) < fewest:
         plural = "" if len(points) == 1 else "s"
