@@ -1,4 +1,4 @@
-"""What is made once is of use wherever it is asked for, whatever the first caller was in."""
+"""Ask for kept tensors in one mode and use them in another."""
 
 import contextlib
 
