@@ -55,8 +55,10 @@ def stray_labels(pixels: ArrayLike, num_classes: int, ignore_label: int) -> str 
     strays = [v for v in np.flatnonzero(counts).tolist() if v >= num_classes and v != ignore_label]
     if not strays:
         return None
+    found = int(counts[strays].sum())
+    plural = "" if found == 1 else "s"
     return (
-        f"the labels hold {_numbers(strays)} in {int(counts[strays].sum()):,} pixels; expected 0 to {num_classes - 1}"
+        f"the labels hold {_numbers(strays)} in {found:,} pixel{plural}; expected 0 to {num_classes - 1}"
         f" (--num_classes={num_classes}) or {ignore_label} (--ignore_label); 'prepare check' names the files"
     )
 
