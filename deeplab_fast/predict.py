@@ -30,7 +30,8 @@ from .runtime import (
     select_device,
     versions,
 )
-from .storage.files import check_folder
+from .storage.files import check_folder, make_folder
+from .storage.locks import SharedFolder
 from .storage.mask_folder import MaskFolder, find_results, read_provenance
 from .storage.provenance import deciding_flags, weights_digest
 
@@ -144,6 +145,53 @@ def check_kinds(items: Sequence[Item], save: Sequence[str]) -> None:
         raise UserError(f"--save={kind}: is of images alone; {video} is a video")
 
 
+def segment_all(
+    config: PredictConfig,
+    network: Network,
+    made: Products,
+    items: Sequence[Item],
+    folder: MaskFolder,
+    shared: SharedFolder,
+) -> Tally:
+    """Segment what is not done yet of ``items`` and write what ``--save`` asks for over all of them.
+
+    Others write into the folder meanwhile if what they make is made as it is here.
+
+    Raises:
+        UserError: results of others are in the way, or nothing can be written; says how far it has come.
+    """
+    found = find_results(folder, items, config.overwrite)
+    if found.conflicts and not shared.is_alone:
+        raise UserError(
+            f"--output={folder.root}: another run is writing there, whose results --overwrite=True would replace; wait"
+            " for it, or choose another --output"
+        )
+    folder.make_folders(item.stem for item in items)
+    facts = {"checkpoint": config.ckpt_path, "classes": list(network.names), "versions": versions()}
+    if not found.conflicts:
+        folder.describe(**facts)
+        shared.share()
+    tally = Tally.of(items, {item for item in items if item in found.done})
+    pending = [item for item in items if item not in tally.items]
+    again = "run again without --overwrite" if config.overwrite and not found.conflicts else "run again"
+    try:
+        segment_into(folder, network, made, pending, tally, config.batch_size)
+        masks = Masks(
+            folder.root, [item for item in items if item in tally.items], network.names, network.protocol.decoding
+        )
+        write_summaries([kind for kind in FILES if kind in config.save], masks, config.polygon_format)
+        if found.conflicts and not tally.bad:
+            folder.describe(**facts)  # not before: what was not made again yet is another's
+    except UserError as error:
+        tally.name_bad()
+        raise UserError(f"{error}; {tally}, {again} to continue") from None
+    except KeyboardInterrupt:
+        tally.name_bad()
+        print(f"{tally}, {again} to continue", file=sys.stderr)
+        raise
+    return tally
+
+
 @enough_memory("prediction", "a smaller --batch_size or --window")
 def main(argv: list[str]) -> int:
     """Segment images as the flags say; return the exit status."""
@@ -166,32 +214,13 @@ def main(argv: list[str]) -> int:
     config, network = open_network(PredictConfig, flags | {"precision": precision.name}, device)
     made = products(config, network.names)
     network = dataclasses.replace(network, keep_windows="probabilities" in config.save)
-    summaries = [kind for kind in FILES if kind in config.save]
-    over_all = tuple(name for kind in summaries for name in FILES[kind])
+    over_all = tuple(name for kind in FILES if kind in config.save for name in FILES[kind])
     folder = MaskFolder(out, provenance(config, network, made), beside, over_all)
-    found = find_results(folder, items, config.overwrite)
-    folder.make_folders(item.stem for item in items)
-    facts = {"checkpoint": config.ckpt_path, "classes": list(network.names), "versions": versions()}
-    if not found.conflicts:
-        folder.describe(**facts)
     if asked.precision == "auto":
         logger.info("speed: %s", precision)
-    tally = Tally.of(items, {item for item in items if item in found.done})
-    pending = [item for item in items if item not in tally.items]
-    again = "run again without --overwrite" if config.overwrite and not found.conflicts else "run again"
-    try:
-        segment_into(folder, network, made, pending, tally, config.batch_size)
-        done = [item for item in items if item in tally.items]
-        write_summaries(summaries, Masks(out, done, network.names, network.protocol.decoding), config.polygon_format)
-        if found.conflicts and not tally.bad:
-            folder.describe(**facts)  # not before: what was not made again yet is another's
-    except UserError as error:
-        tally.name_bad()
-        raise UserError(f"{error}; {tally}, {again} to continue") from None
-    except KeyboardInterrupt:
-        tally.name_bad()
-        print(f"{tally}, {again} to continue", file=sys.stderr)
-        raise
+    make_folder(out, f"--output={out}")
+    with SharedFolder(out, f"--output={out}") as shared:
+        tally = segment_all(config, network, made, items, folder, shared)
     before = f", {tally.before} of them by an earlier run" if tally.before else ""
     print(f"{count(tally.done, tally.noun)} segmented into {out}{before}")
     tally.name_bad()

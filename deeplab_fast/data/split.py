@@ -15,7 +15,7 @@ from .groups import check_apart, group_names
 from .held_out import draw_parts
 from .lists import list_line
 from .sources import FileSource, read_bytes
-from .written import Written, check_unwritten, digest, remove_ours, write_texts
+from .written import Written, check_unwritten, digest, open_written, remove_ours, write_texts
 
 TRAIN_LIST, VAL_LIST, TEST_LIST = "train_lst.txt", "val_lst.txt", "test_lst.txt"
 PARTS = {"train": TRAIN_LIST, "val": VAL_LIST, "test": TEST_LIST}
@@ -89,10 +89,10 @@ def write_split(
     texts[SPLIT_FILE] = _description(split, len(lines), texts, made_from)
     if output:
         make_folder(folder, f"--output={output}")
-    written = Written(folder)
-    check_unwritten(written, texts)
-    _remove_others(written, texts, split)
-    write_texts(written, texts)
+    with open_written(folder) as written:
+        check_unwritten(written, texts)
+        _remove_others(written, texts, split)
+        write_texts(written, texts)
     return {folder / PARTS[name]: len(part) for name, part in split.parts.items()}
 
 

@@ -21,7 +21,7 @@ from deeplab_fast.storage.files import make_folder
 from .classes import CLASSES_FILE, VOC
 from .grey import convert
 from .lists import list_line, read_lines, some_of
-from .written import Written, check_unwritten, write_texts
+from .written import Written, check_unwritten, open_written, write_texts
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -88,8 +88,6 @@ def write_lists(data_root: str | Path, output: str | Path = "") -> list[ListResu
     folder = Path(output or data_root)
     lists = _pairs(train, val, extra, _way(root, folder))
     texts = {name: "".join(list_line(*pair) for pair in pairs) for name, pairs in lists.items()}
-    written = Written(folder)
-    check_unwritten(written, texts)
     classes, segmentations = root / VOC_DIR / "SegmentationClass", root / SBD_DIR / "cls"
     labels = [(classes / f"{i}.png", folder / VOC_LABELS / f"{i}.png") for i in [*train, *val]]
     sbd_labels = [(segmentations / f"{i}.mat", folder / SBD_LABELS / f"{i}.png") for i in extra or ()]
@@ -97,10 +95,12 @@ def write_lists(data_root: str | Path, output: str | Path = "") -> list[ListResu
     _check_there([*images, *(source for source, _ in [*labels, *sbd_labels])])
     if output:
         make_folder(folder, f"--output={output}")
-    convert(labels, decode_label, "VOC labels", written)
-    convert(sbd_labels, sbd_label, "SBD labels", written)
-    write_texts(written, texts)
-    _write_classes(written)
+    with open_written(folder) as written:
+        check_unwritten(written, texts)
+        convert(labels, decode_label, "VOC labels", written)
+        convert(sbd_labels, sbd_label, "SBD labels", written)
+        write_texts(written, texts)
+        _write_classes(written)
     results = [ListResult(folder / name, len(pairs), FULL[name]) for name, pairs in lists.items()]
     if len(train) == FULL[TRAIN_LIST] and len(val) == FULL[VAL_LIST] and len(sbd_ids or ()) == _FULL_SBD:
         for result in results:

@@ -1,11 +1,13 @@
 """Files beside the data that this program wrote, known by their content: others are the user's and stay."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage.files import raise_if_broken, read_json, replace_file, write_json
+from deeplab_fast.storage.locks import lock_folder
 
 from .sources import read_bytes
 
@@ -62,6 +64,17 @@ class Written:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
+
+
+@contextmanager
+def open_written(root: Path) -> Iterator[Written]:
+    """Give the :class:`Written` of the folder ``root``, into which no other program writes in the meantime.
+
+    Raises:
+        UserError: one does, or the system cannot read the folder.
+    """
+    with lock_folder(root, str(root)):
+        yield Written(root)
 
 
 def check_unwritten(written: Written, texts: Mapping[str, str]) -> None:

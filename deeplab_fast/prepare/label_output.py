@@ -1,14 +1,15 @@
 """The folder of a data set that ``prepare labels`` writes: labels, and beside them their classes, counts and sheet."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from deeplab_fast.data.annotations.convert import Counts
 from deeplab_fast.data.classes import CLASSES_FILE, read_class_names
 from deeplab_fast.data.sources import read_bytes
-from deeplab_fast.data.written import Written, check_unwritten, write_texts
+from deeplab_fast.data.written import Written, check_unwritten, open_written, write_texts
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding
 from deeplab_fast.storage.files import check_folder, write_json
@@ -28,12 +29,15 @@ class OutputFolder:
     written: Written
 
     @classmethod
-    def open(cls, output: str, data_root: str, image_dir: str, source: str) -> "OutputFolder":
+    @contextmanager
+    def open(cls, output: str, data_root: str, image_dir: str, source: str) -> Iterator["OutputFolder"]:
         """Find out whether labels may go to ``output``, before any work; the root is ``data_root`` or the one above.
 
+        No other program writes into the root in the meantime.
+
         Raises:
-            UserError: the labels would be among the images or what is read, the root does not hold the images too, or
-                a file of the root is not ours.
+            UserError: there are no images, the labels would be among them or what is read, the root does not hold the
+                images too, a file of the root is not ours, or another program writes there.
         """
         labels = Path(output)
         root = Path(data_root) if data_root else labels.parent
@@ -49,13 +53,15 @@ class OutputFolder:
                 f"--output={output}: {root} does not hold both the labels and the images ({image_dir}), as a data set's"
                 f" folder must; expected --output=FOLDER/labels beside them, or --data_root={common}"
             )
+        if not images.is_dir():  # nor need the root be there then
+            raise UserError(f"--image_dir={image_dir}: no such folder")
         check_folder(labels, f"--output={output}")
         labels = root / ours.relative_to(os.path.abspath(root))
-        written = Written(root)
-        for name in (COUNTS_FILE, SHEET_FILE):
-            if os.path.lexists(root / name) and not written.is_ours(root / name):
-                raise UserError(f"{root / name}: this program did not write it; move it away and run again")
-        return cls(root, labels, written)
+        with open_written(root) as written:
+            for name in (COUNTS_FILE, SHEET_FILE):
+                if os.path.lexists(root / name) and not written.is_ours(root / name):
+                    raise UserError(f"{root / name}: this program did not write it; move it away and run again")
+            yield cls(root, labels, written)
 
     def users_classes(self) -> list[str]:
         """Return the names of a ``classes.txt`` in the root that is the user's own; where it is ours, none."""

@@ -59,12 +59,12 @@ def main(argv: list[str]) -> int:
     ):
         if not getattr(config, name):
             raise UserError(f"--{name}: missing; expected {expected}")
-    folder = OutputFolder.open(config.output, config.data_root, config.image_dir, config.input)
-    names, names_from = listed_names(config.classes), "--classes"
-    if not names and (names := folder.users_classes()):
-        names_from = str(folder.root / CLASSES_FILE)
-    labels = _with_unlabelled(config, read_label_set(config, flags, names, names_from))
-    return _convert(config, folder, labels)
+    with OutputFolder.open(config.output, config.data_root, config.image_dir, config.input) as folder:
+        names, names_from = listed_names(config.classes), "--classes"
+        if not names and (names := folder.users_classes()):
+            names_from = str(folder.root / CLASSES_FILE)
+        labels = _with_unlabelled(config, read_label_set(config, flags, names, names_from))
+        return _convert(config, folder, labels)
 
 
 def _with_unlabelled(config: LabelsConfig, labels: LabelSet) -> LabelSet:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and by one process at a time; targets known to be writable beforehand."""
+"""Files that are written whole or not at all; targets known to be writable beforehand."""
 
 import errno
 import json
@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import UserError
 
@@ -207,40 +207,6 @@ def is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep other processes that lock ``folder`` out of the block; waits for the one that is in it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        lock(descriptor, wait=True)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def open_alone(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file to write it from its start, unless another process is; where the block fails it is removed.
-
-    Raises:
-        UserError: one is.
-    """
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-        try:
-            lock(file.fileno(), wait=False)
-        except OSError:
-            raise UserError(f"{path}: another process is writing it") from None
-        if not is_at(file.fileno(), path):  # it was given its final name just now
-            raise UserError(f"{path}: another process is writing it")
-        try:
-            os.ftruncate(file.fileno(), 0)  # which is asked again where a signal interrupts it, not so file.truncate
-            yield file
-        except BaseException:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            raise
 
 
 def unfinished(name: str) -> str | None:

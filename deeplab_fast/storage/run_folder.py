@@ -1,20 +1,16 @@
 """The folder of a training run: whose it is, what lies there, and how an old run makes way for a new one."""
 
 import contextlib
-import logging
-import os
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..config import MODELS
 from ..errors import UserError
 from .checkpoint import BEST, LAST
-from .files import check_folder, is_at, lock, make_folder, reason, unfinished, writing
+from .files import check_folder, make_folder, reason, unfinished
+from .locks import lock_file
 from .log import METRICS, TIMING
-
-logger = logging.getLogger("deeplab_fast")
 
 CONFIG, LOCK = "config.json", "run.lock"
 REPORT, PAGE, EVALUATION = "report", "report.html", "evaluation.json"
@@ -39,21 +35,12 @@ def open_run_folder(folder: Path) -> None:
 def locked(folder: Path, flag: str = "train_dir") -> Iterator[None]:
     """Keep other runs out of ``folder``, which ``--flag`` names, inside the block, and remove what a killed one left.
 
-    Network file systems pass the lock (flock) on to the other hosts, but for some that have no locks: there a warning
-    says that nothing keeps a second run out.
-
     Raises:
         UserError: another run has it, says which; or it cannot be written.
     """
-    descriptor = _take_lock(folder / LOCK, flag)
-    try:
+    with lock_file(folder / LOCK, f"--{flag}={folder}"):
         _remove_unfinished(folder)
         yield
-    finally:
-        with contextlib.suppress(OSError):  # the folder may have been removed
-            (folder / LOCK).unlink(missing_ok=True)
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -64,32 +51,6 @@ def _remove_unfinished(folder: Path) -> None:
     for path in (folder / REPORT).glob(".*"):
         if unfinished(path.name) in (PAGE, EVALUATION):
             path.unlink(missing_ok=True)
-
-
-def _take_lock(path: Path, flag: str) -> int | None:
-    """Take the lock; return the descriptor that holds it, or None where the file system has no locks."""
-    while True:
-        with writing(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            has_locks = lock(descriptor, wait=False)
-        except OSError:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise UserError(
-                f"--{flag}={path.parent}: another run is writing there ({holder or 'a process'}); wait for it, or"
-                " choose another folder"
-            ) from None
-        if not has_locks:
-            os.close(descriptor)
-            logger.warning("%s: its file system has no locks; nothing keeps a second run out", path.parent)
-            return None
-        if is_at(descriptor, path):  # else the one before removed it in the meantime
-            with writing(path):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-            return descriptor
-        os.close(descriptor)
 
 
 def results_in(folder: Path) -> list[str]:

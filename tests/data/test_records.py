@@ -18,7 +18,7 @@ from deeplab_fast.data.records import (
 )
 from deeplab_fast.data.sources import UNVERIFIED, list_source
 from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import open_alone
+from deeplab_fast.storage.locks import lock_file
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
 CLASSES = ("background", "disc", "box", "triangle", "cross", "ring")
@@ -186,13 +186,13 @@ def test_checksums_can_be_left_aside(source, tmp_path):
         RecordSource(tmp_path / "voc.tar", verify="always").read(0)
 
 
-def test_two_processes_do_not_write_one_shard(source, tmp_path):
-    with open_alone(tmp_path / "voc-00000.tar.partial") as file:
-        file.write(b"the other's")
-        with pytest.raises(UserError, match=r"voc-00000\.tar\.partial: another process is writing it"):
+def test_two_processes_do_not_write_one_set(source, tmp_path):
+    with lock_file(tmp_path / "voc.lock", "the other's"):
+        with pytest.raises(UserError, match=rf"voc\.tar: another run is writing there \(process {os.getpid()} on "):
             write_records(source, tmp_path / "voc.tar", options())
-    assert (tmp_path / "voc-00000.tar.partial").read_bytes() == b"the other's"
+        assert [path.name for path in tmp_path.iterdir()] == ["voc.lock"]
     write_records(source, tmp_path / "voc.tar", options())
+    assert not (tmp_path / "voc.lock").exists()
 
 
 def test_names_with_a_second_dot_are_mentioned(source, tmp_path, caplog):

@@ -99,6 +99,17 @@ def signals_in(where, number, name):
     return _before(where, number, lambda: os.kill(os.getpid(), signal.Signals[name]))
 
 
+def waits_in(where, number, folder):
+    """Wait as a call begins: makes the file ``reached`` in ``folder``, and goes on once there is ``go_on``."""
+
+    def act():
+        (Path(folder) / "reached").touch()
+        while not (Path(folder) / "go_on").exists():
+            time.sleep(0.01)
+
+    return _before(where, number, act)
+
+
 def no_native_loader():
     """Let the reference load the samples."""
     extension.decoder = lambda: (None, "switched off")

@@ -1,5 +1,6 @@
 """Programs that write files, on data small enough to try a fault at each of their operations."""
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ TRAIN = (
 )
 NAME = "out"  # of every folder: a model card says it
 MODEL = "deeplab_v3_s16"
+_TEMPORARY = re.compile(r"\.partial|\.lock$")  # what a killed program leaves to the next one, which removes it
 SUBJECTS = (
     *("train", "train going on", "eval", "predict", "predict going on", "records", "records going on", "lists"),
     *("download", "export", "save_pretrained", "save_pretrained again"),
@@ -69,7 +71,7 @@ class Subject:
             steps = [CheckpointFolder(f, MODEL, 1).newest().content["step"] for f in (folder, self.before)]
             require(steps[0] >= steps[1], f"step {steps[0]} of {steps[1]}")
             return
-        for old in (path for path in self.before.rglob("*") if path.is_file() and ".partial" not in path.name):
+        for old in (path for path in self.before.rglob("*") if path.is_file() and not _TEMPORARY.search(path.name)):
             name = old.relative_to(self.before)
             allowed = [path.read_bytes() for path in (old, whole / name) if path.exists()]
             require((folder / name).is_file() and (folder / name).read_bytes() in allowed, name)

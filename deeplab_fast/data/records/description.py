@@ -9,7 +9,8 @@ import numpy as np
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import DEFAULT_DECODING, Decoding
-from deeplab_fast.storage.files import lock_folder, read_json, write_json
+from deeplab_fast.storage.files import read_json, write_json
+from deeplab_fast.storage.locks import lock_folder
 
 from .index import Part, ShardIndex
 from .names import set_name

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import tarfile
 import zlib
 from collections import Counter
@@ -19,7 +18,8 @@ from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_image, encode_png, exif_orientation, pillow_format
-from deeplab_fast.storage.files import open_alone, rename, writing
+from deeplab_fast.storage.files import replace_file, writing
+from deeplab_fast.storage.locks import lock_file
 
 from ..pairs import check_values, decode_pair
 from ..philox import SHUFFLE, permutation
@@ -40,7 +40,8 @@ def write_records(source: Source, dst_path: str | Path, options: RecordOptions) 
 
     Raises:
         UserError: a label's size differs from its image's, a label value is out of range, a file
-            cannot be decoded, the folder cannot be written, or holds a shard that is not ours; names the file.
+            cannot be decoded, the folder cannot be written, or holds a shard that is not ours; names the file. Or
+            another program is writing the set.
     """
     dst = Path(dst_path)
     if dst.suffix != ".tar":
@@ -51,6 +52,11 @@ def write_records(source: Source, dst_path: str | Path, options: RecordOptions) 
         dst.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--dst_path={dst}: {error.strerror}") from None
+    with lock_file(dst.with_suffix(".lock"), f"--dst_path={dst}"):
+        return _write(source, dst, options)
+
+
+def _write(source: Source, dst: Path, options: RecordOptions) -> list[Path]:
     paths = [shard_path(dst, number) for number in range(options.num_shards)]
     _refuse_others(dst, paths)
     order = permutation(options.seed, 0, len(source), SHUFFLE) if options.shuffle else np.arange(len(source))
@@ -105,14 +111,11 @@ def _write_shard(
             write_index(path, index)
         progress.update(len(samples))
         return index
-    partial = path.with_suffix(".tar.partial")
-    with open_alone(partial) as file:
-        index = replace(_pack(source, samples, file, options, progress, converted), part=part)
-        file.flush()
-        os.fsync(file.fileno())
+    with replace_file(path) as partial:
+        with partial.open("wb") as file:
+            index = replace(_pack(source, samples, file, options, progress, converted), part=part)
         index = replace(index, bytes=partial.stat().st_size, sha256=sha256_of(partial))
         write_index(path, index)  # first: a shard without an index would not be known as ours
-        rename(partial, path)
     return index
 
 

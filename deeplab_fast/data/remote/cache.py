@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from deeplab_fast.errors import UserError
-from deeplab_fast.storage.files import default_cache, lock, lock_folder, make_folder, writing
+from deeplab_fast.storage.files import default_cache, lock, make_folder, writing
+from deeplab_fast.storage.locks import lock_folder
 from deeplab_fast.storage.partial import partial_path
 
 USED = "used"  # in each folder; whoever uses the folder shares this file's lock. It holds the bytes that are to come.

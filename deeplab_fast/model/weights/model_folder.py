@@ -24,6 +24,7 @@ from deeplab_fast.storage.files import (
     replace_file,
     write_json,
 )
+from deeplab_fast.storage.locks import lock_folder
 
 from .read import WeightFile, read_weights
 from .save import save_as
@@ -108,6 +109,13 @@ def write_folder(
     """
     check_folder(folder, str(folder))
     make_folder(folder, str(folder))
+    with lock_folder(folder):  # another save waits: the files of two would be no network
+        _write(folder, tensors, config, names, card)
+
+
+def _write(
+    folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], names: Sequence[str], card: str
+) -> None:
     for name in FILES:
         check_file(folder / name, str(folder / name))
     before = read_description(folder)
