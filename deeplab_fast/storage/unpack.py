@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..errors import UserError
 from .files import lock, reason
+from .tar_members import members_of
 
 _PREFIX = ".unpacking-"
 
@@ -79,7 +80,7 @@ def _extract(archive: Path, folder: Path) -> None:
 
 def _members(tar: tarfile.TarFile, file: IO[bytes], bar: tqdm) -> Iterator[tarfile.TarInfo]:
     """Yield the archive's members in order, and let ``bar`` follow."""
-    for member in tar:
+    for member in members_of(tar):
         yield member
         bar.update(file.tell() - bar.n)
 

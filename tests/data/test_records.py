@@ -19,6 +19,7 @@ from deeplab_fast.data.records import (
 from deeplab_fast.data.sources import UNVERIFIED, list_source
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage.locks import lock_file
+from tests.fuzz.targets.records import with_size
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
 CLASSES = ("background", "disc", "box", "triangle", "cross", "ring")
@@ -360,11 +361,9 @@ def test_a_description_without_shard_names_is_refused(shard, shards):
         RecordSource(shard.with_name("x.tar"))
 
 
-def test_a_size_beyond_the_shard_is_refused(shard):
-    """In a tar header, as a base-256 number."""
-    data = bytearray(shard.read_bytes())
-    data[124:136] = b"\x80" + (1 << 70).to_bytes(11, "big")
-    shard.write_bytes(data)
+@pytest.mark.parametrize("size", [-512, 1 << 70])
+def test_a_size_below_0_or_beyond_the_shard_is_refused(size, shard):
+    shard.write_bytes(with_size(shard.read_bytes(), 0, size))
     shard.with_suffix(".idx").unlink()
     with pytest.raises(UserError, match="not a readable tar shard"):
         RecordSource(shard)

@@ -13,6 +13,7 @@ import pytest
 from deeplab_fast.errors import UserError
 from deeplab_fast.storage import unpack as module
 from deeplab_fast.storage.unpack import unpack
+from tests.fuzz.targets.records import with_size
 
 pytestmark = pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="Python 3.11.4 checks archives")
 
@@ -95,6 +96,7 @@ def cut(path):
         ("w:gz", cut, "damaged"),
         ("w", lambda path: path.write_bytes(path.read_bytes()[:700]), "damaged"),
         ("w", lambda path: path.write_bytes(b""), "damaged"),
+        ("w", lambda path: path.write_bytes(with_size(path.read_bytes(), 0, -512)), "damaged"),
         ("w", lambda path: path.write_bytes(b"<html>not found</html>" * 99), "damaged"),
         ("w", lambda path: pack(path, {"kit/y12/images/a.jpg": b""}), "holds no kit/y12/list.txt; expected"),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deeplab_fast.errors import UserError, pass_on_memory
+from deeplab_fast.storage.tar_members import members_of
 
 from .index import Entry, fits
 
@@ -60,7 +61,7 @@ def _members(shard: Path) -> Iterator[tuple[str, _Range]]:
     """Yield the name of each member of a tar file, and where its bytes are."""
     try:
         with tarfile.open(shard, "r:") as tar:
-            for member in tar:
+            for member in members_of(tar):
                 yield member.name, (member.offset_data, member.size)
             end = tar.offset
         with shard.open("rb") as file:

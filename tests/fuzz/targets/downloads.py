@@ -18,7 +18,7 @@ from deeplab_fast.storage.remote import RemoteFile
 from deeplab_fast.storage.unpack import unpack
 
 from .parts import join, split
-from .records import mend_tar, mutate_field
+from .records import mend_tar, mutate_field, with_size
 from .target import Target, mutate_parts
 
 # ---------------------------------------------------------------- answers
@@ -167,6 +167,7 @@ def archive_seeds():
     yield "absolute", tar_of(("/part/a", FILE, b""), ("../b", FILE, b""), ("part/d", HARD, "/etc/passwd"))
     yield "bomb", tar_of(("part/a", FILE, bytes(1 << 21)), mode="w:gz")
     yield "cut", tar_of(*whole, mode="w:xz")[:-20]
+    yield "loop", with_size(tar_of(*whole), 0, -512)
 
 
 TARGETS = (

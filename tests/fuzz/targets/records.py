@@ -37,6 +37,13 @@ def mend_tar(shard: bytes) -> bytes:
     return bytes(blocks)
 
 
+def with_size(shard: bytes, block: int, size: int) -> bytes:
+    """Give the header in a block another size, as a number to the base 256: one below 0, or of any length."""
+    at = block * BLOCK + 124
+    first = b"\xff" if size < 0 else b"\x80"
+    return mend_tar(shard[:at] + first + size.to_bytes(11, "big", signed=True) + shard[at + 12 :])
+
+
 def mutate_field(shard: bytes, generator: Random, mutate_bytes: MutateBytes) -> bytes:
     """A few bytes of one header field: name, mode, size, type, link, version, device, prefix."""
     blocks = [at for at in range(0, len(shard), BLOCK) if shard[at + 257 : at + 262] == b"ustar"]
@@ -162,6 +169,7 @@ def seeds():
         yield f"long-{name}", container(shard_of({f"{long}.jpg": b"", f"{long}.png": b""}, tar_format)[0])
         accent = "\u00e9" if tar_format == tarfile.PAX_FORMAT else "e"
         yield f"folder-{name}", container(shard_of({f"{accent}/a.img.png": b"", f"{accent}/a.png": b""}, tar_format)[0])
+    yield "loop", container(with_size(shard_of({"a.txt": b"", "b.txt": b""})[0], 1, -512))
     yield "lonely", container(shard_of({"a.jpg": b""})[0])
 
 
