@@ -1,6 +1,7 @@
 """The device, what makes its arithmetic repeat, and the versions that a result depends on."""
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -71,6 +72,11 @@ def restore_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> N
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for name in ("deeplab_fast", "numpy", "pillow", "triton"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

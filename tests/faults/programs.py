@@ -46,14 +46,17 @@ class Ended(NamedTuple):
 
 
 class Programs:
-    """Runs programs in forks of one process, which has the ``library`` of file faults preloaded."""
+    """Runs programs in forks of one process, which has the ``library`` of file faults preloaded.
 
-    def __init__(self, library: Path | None) -> None:
+    ``is_warm``: that process has trained and predicted, so that runs begin with memory that it has freed, too.
+    """
+
+    def __init__(self, library: Path | None, is_warm: bool = True) -> None:
         self.library = library
         self._folder = Path(tempfile.mkdtemp())
         preload = {} if library is None else {"LD_PRELOAD": str(library)}
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.server"],
+            [sys.executable, "-m", "tests.faults.server", *([] if is_warm else ["cold"])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,19 +1,23 @@
 """Programs with a tiny network, each run in forks of one process that has imported torch, with faults put into it.
 
-So a run costs what its few steps cost. Reads requests from stdin, one JSON object a line: ``program`` and its ``argv``;
-``faults``, each a function of :mod:`tests.faults.put_in` and its arguments; ``environment``; how many ``processes`` the
-run has; ``all_die``: where the first is killed, all are; ``to_the_end``: the interpreter is to end, too, which takes a
-second; ``limit_s``, after which what hangs is killed; ``log``, the file of stdout and stderr, which each process adds
-its number to; ``counts``, a file that is not there. Answers each with a line: the exit statuses (negative: the signal),
-and what each fault of the first process counted, which it writes into ``counts``.
+So a run costs what its few steps cost, without what is done once in a process. Reads requests from stdin, one JSON
+object a line: ``program`` and its ``argv``; ``faults``, each a function of :mod:`tests.faults.put_in` and its
+arguments; ``environment``; how many ``processes`` the run has; ``all_die``: where the first is killed, all are;
+``to_the_end``: the interpreter is to end, too, which takes a second; ``limit_s``, after which what hangs is killed;
+``log``, the file of stdout and stderr, which each process adds its number to; ``counts``, a file that is not there.
+Answers each with a line: the exit statuses (negative: the signal), and what each fault of the first process counted,
+which it writes into ``counts``. With the argument ``cold`` nothing was done before the first run.
 """
 
+import gc
 import importlib
 import json
 import os
 import resource
 import signal
 import sys
+import tempfile
+import threading
 import time
 import traceback
 from dataclasses import replace
@@ -22,14 +26,17 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from deeplab_fast import Segmenter, eval, export, predict, prepare, train
 from deeplab_fast.cli import run
 from deeplab_fast.prepare import published
 from deeplab_fast.report import page
 from tests.faults import put_in
+from tests.faults.subjects import ON_CPU, TRAIN, on_samples
 from tests.faults.tiny import make_tiny
 from tests.spawning import free_port
+from tests.trials.samples import write_samples
 
 IMPORTED_LATE = (
     *("torch._dynamo", "torch.utils.tensorboard", "torch.distributed", "tensorboard.plugins.hparams.plugin_data_pb2"),
@@ -115,6 +122,34 @@ def answer(request):
     return statuses, json.loads(counts.read_text()) if counts.exists() else []
 
 
+def warm():
+    """Train and predict once here, so that each run finds prepared what torch and others prepare at their first use."""
+    tqdm.set_lock(threading.RLock())  # its own is shared by forks, and stays locked where one is killed
+    with tempfile.TemporaryDirectory() as name, (Path(name) / "log").open("w+") as log:
+        outputs = {stream: os.dup(stream) for stream in (1, 2)}
+        for stream in outputs:
+            os.dup2(log.fileno(), stream)
+        data, run_folder = write_samples(Path(name) / "data"), Path(name) / "run"
+        try:
+            train.main([f"--train_dir={run_folder}", *on_samples(data), *TRAIN])
+            predict.main([f"--input={data}/images", f"--output={name}/out", f"--ckpt_path={run_folder}", *ON_CPU])
+        except BaseException:
+            log.seek(0)
+            os.write(outputs[2], log.read().encode())
+            raise
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for stream, output in outputs.items():
+                os.dup2(output, stream)
+                os.close(output)
+    if tqdm.monitor is not None:  # a thread, which a fork would not have
+        tqdm.monitor.exit()
+        tqdm.monitor = None
+    gc.collect()
+    gc.freeze()  # forks share what is there: no collection of theirs touches it
+
+
 def main():
     torch.set_num_threads(1)
     make_tiny()
@@ -123,6 +158,8 @@ def main():
         page.compiled(template.name)
     for name in IMPORTED_LATE:
         importlib.import_module(name)
+    if "cold" not in sys.argv:
+        warm()
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
 

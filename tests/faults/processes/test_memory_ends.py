@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tests.faults.plugin import Lost
-from tests.faults.processes.conftest import command
+from tests.faults.processes.conftest import SmallPrograms, command
+from tests.faults.programs import Programs
 
 MB = 1 << 20
 
@@ -86,19 +87,27 @@ def check_limited(ended, name):
         check_line(ended)
 
 
+@pytest.fixture(scope="module")
+def cold(programs):
+    """Run programs as one begins that is started alone: no memory has been freed yet that a limit would not count."""
+    cold = Programs(programs.programs.library, is_warm=False)
+    yield SmallPrograms(cold, programs.data)
+    cold.close()
+
+
 @pytest.mark.fault("a limit of the memory of a program")
 @pytest.mark.parametrize("name", ["train", "predict", "eval", "export", "prepare records"])
-def test_limits(name, programs, commands, goes_on, cases, tmp_path):
+def test_limits(name, programs, cold, commands, goes_on, cases, tmp_path):
     """From next to nothing to enough; the same command without a limit then does all."""
     limits = [round(i + math.expm1(i * math.log1p(600) / 23)) * MB for i in range(24)]
     for limit in cases.of(limits, quick=3):
         with cases.case(f"{limit // MB} MB more"):
             folder, faults = tmp_path / f"run{limit}", (("tell_crash",), ("limit_memory", limit))
             if name == "train":
-                check_limited(programs.train(folder, *faults), name)
+                check_limited(cold.train(folder, *faults), name)
                 goes_on(folder)
             else:
                 given = command(commands, name, folder)
-                check_limited(programs(*given, *faults), name)
+                check_limited(cold(*given, *faults), name)
                 ended = programs(*given)
                 assert ended.status == 0, ended.said
