@@ -69,10 +69,10 @@ def _taken(place: str, holder: str) -> UserError:
 
 
 @contextmanager
-def lock_folder(folder: Path, place: str = "") -> Iterator[None]:
+def lock_folder(folder: Path, place: str = "") -> Iterator[bool]:
     """Keep other processes that lock ``folder`` out of the block; waits for the one that is in it.
 
-    ``place``: refuses instead, with an error that begins so.
+    Gives False where the file system has no locks. ``place``: refuses instead, with an error that begins so.
 
     Raises:
         UserError: another process is in it, where this one is not to wait; or it cannot be opened.
@@ -80,10 +80,10 @@ def lock_folder(folder: Path, place: str = "") -> Iterator[None]:
     descriptor = _open(folder)
     try:
         try:
-            lock(descriptor, wait=not place)
+            has_locks = lock(descriptor, wait=not place)
         except BlockingIOError:
             raise _taken(place, "a process") from None
-        yield
+        yield has_locks
     finally:
         os.close(descriptor)
 

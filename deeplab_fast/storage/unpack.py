@@ -12,7 +12,8 @@ from typing import IO
 from tqdm import tqdm
 
 from ..errors import UserError
-from .files import lock, reason
+from .files import reason
+from .locks import lock_folder
 from .tar_members import members_of
 
 _PREFIX = ".unpacking-"
@@ -47,7 +48,7 @@ def unpack(archive: Path, part: str, root: Path, holds: Sequence[str]) -> None:
 
 def remove_left(root: Path) -> None:
     """Remove what a process that was killed while it unpacked into ``root`` left there, if it can be removed."""
-    with suppress(OSError):
+    with suppress(OSError, UserError):
         with _alone_in(root):
             pass
 
@@ -112,11 +113,8 @@ def _move(work: Path, part: Path, root: Path) -> None:
 @contextmanager
 def _alone_in(root: Path) -> Iterator[None]:
     """Keep others that unpack into ``root`` out of the block; remove what one that was killed left there."""
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
-        if lock(descriptor, wait=True):
+    with lock_folder(root) as has_locks:
+        if has_locks:
             for left in root.glob(f"{_PREFIX}*"):
                 shutil.rmtree(left, ignore_errors=True)
         yield
-    finally:
-        os.close(descriptor)
