@@ -18,6 +18,7 @@ from deeplab_fast.config import TrainConfig
 from deeplab_fast.data.sources import Source
 from deeplab_fast.errors import TrainingDiverged
 from deeplab_fast.runtime import autocast
+from deeplab_fast.storage import torch_file
 from deeplab_fast.storage.files import replace_file
 
 from .cost import Meter, Training
@@ -62,8 +63,8 @@ def train_reference(
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update()
     content = {"model": network.state_dict(), "optimizer": optimiser.state_dict(), "lr": scheduler.state_dict()}
-    with replace_file(checkpoint) as partial:
-        torch.save(content, partial)
+    with replace_file(checkpoint) as partial, partial.open("wb") as file:
+        torch_file.save(content, file)
     cost = meter.read()
     if not math.isfinite(loss):
         raise TrainingDiverged(f"the reference's last loss, of step {steps}, is {loss}; a lower --base_lr may help")

@@ -16,7 +16,8 @@ import torch
 from deeplab_fast.errors import TrainingDiverged, UserError
 from deeplab_fast.model.weights import find_weights, load_pretrained
 from deeplab_fast.runtime import seed_everything
-from deeplab_fast.storage.files import make_folder
+from deeplab_fast.storage import torch_file
+from deeplab_fast.storage.files import make_folder, replace_file
 
 from .config import IMPLEMENTATIONS, OURS, REFERENCE, CompareConfig
 from .network import ReferenceNetwork
@@ -85,7 +86,8 @@ def _run(config: CompareConfig, key: _Key, origin: dict[str, Any], found: dict[_
     with tempfile.TemporaryDirectory(dir=config.output, prefix=_SCRATCH, ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         initial = folder / "initial.pt"
-        torch.save(initial_weights(config, seed), initial)
+        with replace_file(initial) as partial, partial.open("wb") as file:
+            torch_file.save(initial_weights(config, seed), file)
         seconds = 0.0
         if implementation == OURS and config.budget == "time":
             reference = found[REFERENCE, seed]

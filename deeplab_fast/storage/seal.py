@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
+from . import torch_file
 from .files import parse_json
 
 _MARK = b"deeplab_fast.seal/1 "
@@ -38,19 +37,14 @@ class Seal:
 
 
 class _Hashing:
-    """A file that is written once from front to back, hashed on the way; keeps an error that torch would reword."""
+    """A file that is written once from front to back, and hashed on the way."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.sha = file, hashlib.sha256()
         self.last = b""  # the two bytes not hashed yet: in the end, how long the comment is
-        self.error: OSError | None = None
 
     def write(self, data: bytes | memoryview) -> int:
-        try:
-            count = self.file.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
+        count = self.file.write(data)
         view = memoryview(data).cast("B")
         if len(view) < 2:
             view = memoryview(self.last + view)
@@ -68,15 +62,10 @@ def write(content: dict[str, Any], file: IO[bytes], facts: dict[str, Any]) -> No
     """Write ``content`` as torch.save does, and seal it with ``facts``, which JSON can hold.
 
     Raises:
-        OSError: the disk is full or the like; never torch's own words for it.
+        OSError: the disk is full or the like.
     """
     hashing = _Hashing(file)
-    try:
-        torch.save(content, hashing)  # type: ignore[arg-type]
-    except RuntimeError:
-        if hashing.error is not None:
-            raise hashing.error from None
-        raise
+    torch_file.save(content, hashing)  # type: ignore[arg-type]
     text = _MARK + json.dumps(facts).encode()
     size = len(text) + len(_DIGEST) + _HEX
     if hashing.last != b"\0\0" or size > _LARGEST:

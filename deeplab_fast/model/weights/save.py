@@ -1,6 +1,5 @@
 """Write weights as a file of this program or of another; it has its name once what is read back is equal."""
 
-import io
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.runtime import quiet, versions
+from deeplab_fast.storage import torch_file
 from deeplab_fast.storage.checkpoint import WEIGHTS_FORMAT, save_atomically
 from deeplab_fast.storage.files import make_folder, replace_file
 
@@ -79,9 +79,13 @@ def _weights(tensors: Mapping[str, Tensor], config: dict[str, Any], names: list[
 
 
 def _torchvision(tensors: Mapping[str, Tensor], config: dict[str, Any], names: list[str]) -> _Writer:
-    content = io.BytesIO()  # torch's own writer says "unexpected pos" where the disk is full
-    torch.save(_named(tensors), content)
-    return lambda path: path.write_bytes(content.getbuffer())
+    named = _named(tensors)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            torch_file.save(named, file)
+
+    return write
 
 
 def _safetensors(tensors: Mapping[str, Tensor], config: dict[str, Any], names: list[str]) -> _Writer:
