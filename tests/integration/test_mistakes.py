@@ -220,7 +220,7 @@ OWN = ("--data_root=.", "--image_dir=.", "--label_dir=.")
         ("prepare", ["lits"], "prepare lits: unknown; expected one of download, labels, lists, records, check"),
         ("prepare", ["download", "voc"], "prepare download voc: unknown; expected one of voc2012, sbd or weights NAME"),
         ("prepare", ["labels"], "--input: missing; expected the labels"),
-        ("prepare", ["labels", "--input=x", "--image_dir=d/i", "--output=d/o"], "--input=x: no such file or folder"),
+        ("prepare", ["labels", "--input=x", "--image_dir=folder", "--output=o"], "--input=x: no such file or folder"),
         ("prepare", ["lists"], "--data_root: missing"),
         ("prepare", ["lists", "--data_root=.", "--group_by=folder"], "--group_by: expected with --image_dir"),
         ("prepare", ["lists", *OWN, "--split=val.txt"], "val.txt stands for the train list; expected train, val, test"),
