@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads of two processes on two cores wait spinning
+# Before torch. Threads of two processes on two cores wait spinning, and how many there are decides the rounding.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -10,6 +10,10 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+
+# DistributedDataParallel imports this, and its functions have the group of that moment as a default. After the group is
+# made they would keep it, with gloo's threads, until Python ends; one that frees a tensor then aborts the process.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 from ..errors import UserError

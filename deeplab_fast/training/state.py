@@ -282,7 +282,7 @@ def connected(state: TrainState) -> Iterator[None]:
         state.network = alone
         # Its C++ part owns the process group too, and must not be freed last: it would wait for gloo's threads under
         # Python's lock, and they for the lock, to free the tensors of the last exchange.
-        del parallel.reducer, parallel.logger
+        del parallel.reducer, parallel.logger, parallel.process_group
 
 
 def _averaging(network: nn.Module, device: torch.device) -> DistributedDataParallel:
