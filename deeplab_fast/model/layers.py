@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from deeplab_fast.ops.dispatch import check_fused
 from deeplab_fast.ops.norm.sync_batch_norm import break_graphs
 
 from .batch_norm import BatchNorm2d
@@ -89,7 +90,12 @@ class AtrousConvBNReLU(ConvNormRelu):
 
 
 def use_fused(model: nn.Module, fused: str, recompute: bool = False) -> None:
-    """Make the layers that have fused kernels use them as ``--fused`` and ``--recompute_activations`` say."""
+    """Make the layers that have fused kernels use them as ``--fused`` and ``--recompute_activations`` say.
+
+    Raises:
+        UserError: ``on``, and no kernel can run on the device that ``model`` is on.
+    """
+    check_fused(fused, next(model.parameters()).device)
     for module in model.modules():
         if isinstance(module, BatchNorm2d):
             module.fused, module.recompute = fused, recompute

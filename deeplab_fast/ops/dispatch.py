@@ -122,6 +122,16 @@ def use_kernels(op: str, fused: str, device: torch.device, unsupported: str | No
     return False
 
 
+def check_fused(fused: str, device: torch.device) -> None:
+    """Refuse ``on`` where no kernel can run on ``device``, before any work.
+
+    Raises:
+        UserError: says why.
+    """
+    if fused == "on" and (reason := missing(device)) is not None:
+        raise UserError(f"--fused=on: the kernels cannot run: {reason}")
+
+
 def log_once(op: str, reason: str) -> None:
     """Log once why ``op`` runs unfused."""
     if not torch.compiler.is_compiling() and (op, reason) not in _told:

@@ -4,12 +4,13 @@ The system's locks (flock) hold them: they end with the process, however that en
 other hosts those of a file, not those of a folder; on a file system without locks nothing keeps a second program out.
 """
 
+import contextlib
 import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,8 +20,11 @@ from .files import is_at, lock, reason, writing
 
 logger = logging.getLogger("deeplab_fast")
 
+_SILENT_S = 1.0  # of waiting: most of what is locked takes less
+_LOOK_S = 0.02
 
-@contextmanager
+
+@contextlib.contextmanager
 def lock_file(path: Path, place: str) -> Iterator[None]:
     """Keep other programs that lock the file ``path`` out of the block; it says who has it, and is removed at the end.
 
@@ -68,9 +72,9 @@ def _taken(place: str, holder: str) -> UserError:
     return UserError(f"{place}: another run is writing there ({holder}); wait for it, or choose another folder")
 
 
-@contextmanager
+@contextlib.contextmanager
 def lock_folder(folder: Path, place: str = "") -> Iterator[bool]:
-    """Keep other processes that lock ``folder`` out of the block; waits for the one that is in it.
+    """Keep other processes that lock ``folder`` out of the block; waits for the one that is in it, and says so.
 
     Gives False where the file system has no locks. ``place``: refuses instead, with an error that begins so.
 
@@ -80,12 +84,25 @@ def lock_folder(folder: Path, place: str = "") -> Iterator[bool]:
     descriptor = _open(folder)
     try:
         try:
-            has_locks = lock(descriptor, wait=not place)
+            has_locks = lock(descriptor, wait=False)
         except BlockingIOError:
-            raise _taken(place, "a process") from None
+            if place:
+                raise _taken(place, "a process") from None
+            has_locks = _wait(descriptor, folder)
         yield has_locks
     finally:
         os.close(descriptor)
+
+
+def _wait(descriptor: int, folder: Path) -> bool:
+    """Take a lock that another process has, once it is free."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < _SILENT_S:
+        time.sleep(_LOOK_S)
+        with contextlib.suppress(BlockingIOError):
+            return lock(descriptor, wait=False)
+    logger.info("%s: another process is writing there; waiting for it", folder)
+    return lock(descriptor, wait=True)
 
 
 class SharedFolder:

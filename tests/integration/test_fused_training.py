@@ -41,3 +41,4 @@ def test_on_without_kernels_is_a_clear_mistake(run_cli, tmp_path):
     assert "--fused=on: " in done.stderr
     assert "needs a CUDA GPU" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]  # nothing was begun
