@@ -301,6 +301,13 @@ def test_a_cache_that_is_a_file_is_one_line(server, tmp_path):
         opened(braces(server), tmp_path / "f")
 
 
+def note_in(path):
+    try:
+        return path.read_text()
+    except FileNotFoundError:  # of a shard that has come in the meantime
+        return ""
+
+
 def test_user_and_token_are_sent_and_never_said(server, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     server.by_path = {"/r/train-00001.tar": Answer(status=500)}
@@ -312,7 +319,7 @@ def test_user_and_token_are_sent_and_never_said(server, tmp_path, caplog):
     assert "train-00001.tar" in said
     assert set(server.users) == {"Basic bWU6c2VjcmV0"}
     assert all(path.endswith("?sig=to/ken") for path, _ in server.requests)
-    kept = "".join(path.read_text() for path in tmp_path.rglob("*") if path.suffix in (".json", ".idx"))
+    kept = "".join(note_in(path) for path in tmp_path.rglob("*") if path.suffix in (".json", ".idx"))
     for secret in ("secret", "se%63ret", "to/ken"):
         assert secret not in said + kept
     server.by_path = {}
