@@ -16,8 +16,8 @@ import torch
 from deeplab_fast.errors import TrainingDiverged, UserError
 from deeplab_fast.model.weights import find_weights, load_pretrained
 from deeplab_fast.runtime import seed_everything
-from deeplab_fast.storage import torch_file
-from deeplab_fast.storage.files import make_folder, replace_file
+from deeplab_fast.storage.checkpoint import save_atomically
+from deeplab_fast.storage.files import make_folder
 
 from .config import IMPLEMENTATIONS, OURS, REFERENCE, CompareConfig
 from .network import ReferenceNetwork
@@ -86,8 +86,7 @@ def _run(config: CompareConfig, key: _Key, origin: dict[str, Any], found: dict[_
     with tempfile.TemporaryDirectory(dir=config.output, prefix=_SCRATCH, ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         initial = folder / "initial.pt"
-        with replace_file(initial) as partial, partial.open("wb") as file:
-            torch_file.save(initial_weights(config, seed), file)
+        save_atomically(initial_weights(config, seed), initial)
         seconds = 0.0
         if implementation == OURS and config.budget == "time":
             reference = found[REFERENCE, seed]
