@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from .download import NotPublished, download
 from .halt import Halt, Halted
-from .partial import partial_path
+from .partial import forget_partial, partial_path
 from .remote import RemoteFile
 
 logger = logging.getLogger("deeplab_fast")
@@ -96,6 +96,8 @@ class _State:
     def __init__(self, files: list[Coming], advice: str) -> None:
         self.files, self.advice = files, advice
         self.missing = {number for number, file in enumerate(files) if not file.path.exists()}
+        for number in set(range(len(files))) - self.missing:
+            forget_partial(files[number].path)
         self.order = sorted(self.missing)
         self.failed: dict[int, UserError] = {}
         self.changed = threading.Condition()
