@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_label
-from deeplab_fast.storage.files import make_folder, replace_file
-from deeplab_fast.storage.image_files import save_image
+from deeplab_fast.storage.files import make_folder
+from deeplab_fast.storage.image_files import encode_image
 
 from .lists import some_of
 from .sources import read_bytes
@@ -34,28 +34,25 @@ def convert(files: Sequence[tuple[Path, Path]], read: Reader, description: str, 
         UserError: a source cannot be read, or a target cannot be written.
     """
     renewed, kept = [], []
-    try:
-        for source, target in tqdm(files, desc=description, unit="file", disable=None):
-            data = read_bytes(source)
-            made_from = digest(data)
-            there = target.is_file()
-            ours = there and written.is_ours(target)
-            if ours and written.source(target) == made_from:
+    for source, target in tqdm(files, desc=description, unit="file", disable=None):
+        data = read_bytes(source)
+        made_from = digest(data)
+        there = target.is_file()
+        was_made_from = written.source(target)
+        if was_made_from == made_from:
+            continue
+        label = read(data, str(source))
+        if there and was_made_from is None:
+            if _holds(target, label):
+                written.note(target, read_bytes(target), made_from)
                 continue
-            label = read(data, str(source))
-            if there and not ours:
-                if _holds(target, label):
-                    written.record(target, read_bytes(target), made_from)
-                    continue
-                if target.stat().st_size:
-                    kept.append(target)
-                    continue
-            if there:
-                renewed.append(target)
-            _write(target, label)
-            written.record(target, read_bytes(target), made_from)
-    finally:
-        written.save()
+            if target.stat().st_size:
+                kept.append(target)
+                continue
+        if there:
+            renewed.append(target)
+        make_folder(target.parent, str(target.parent))
+        written.write(target, bytes(encode_image(Image.fromarray(label), target.suffix)), made_from, durable=False)
     if renewed:
         logger.info("%s: %d made again, whose source changed: %s", description, len(renewed), some_of(renewed))
     if kept:
@@ -73,9 +70,3 @@ def _holds(target: Path, label: Label) -> bool:
         return np.array_equal(decode_label(read_bytes(target), str(target)), label)
     except UserError:
         return False
-
-
-def _write(target: Path, label: Label) -> None:
-    make_folder(target.parent, str(target.parent))
-    with replace_file(target, durable=False) as partial:
-        save_image(Image.fromarray(label), partial)

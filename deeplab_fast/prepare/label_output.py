@@ -1,5 +1,6 @@
 """The folder of a data set that ``prepare labels`` writes: labels, and beside them their classes, counts and sheet."""
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,11 +9,10 @@ from pathlib import Path
 
 from deeplab_fast.data.annotations.convert import Counts
 from deeplab_fast.data.classes import CLASSES_FILE, read_class_names
-from deeplab_fast.data.sources import read_bytes
 from deeplab_fast.data.written import Written, check_unwritten, open_written, write_texts
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding
-from deeplab_fast.storage.files import check_folder, write_json
+from deeplab_fast.storage.files import check_folder
 
 from .label_counts import as_json
 from .sheet import draw_sheet
@@ -82,9 +82,7 @@ class OutputFolder:
         decoding: Decoding,
     ) -> None:
         """Write the text files, ``counts.json`` and the sheet of some of the ``pairs`` of image and label."""
-        write_texts(self.written, texts)
-        write_json(self.root / COUNTS_FILE, as_json(counts, names, ignore_label))
-        draw_sheet(self.root / SHEET_FILE, pairs, names, ignore_label, decoding)
-        for name in (COUNTS_FILE, SHEET_FILE):
-            self.written.record(self.root / name, read_bytes(self.root / name))
+        counted = json.dumps(as_json(counts, names, ignore_label), indent=1) + "\n"
+        write_texts(self.written, {**texts, COUNTS_FILE: counted})
+        self.written.write(self.root / SHEET_FILE, draw_sheet(pairs, names, ignore_label, decoding))
         self.written.save()

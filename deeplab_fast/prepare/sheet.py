@@ -1,5 +1,6 @@
 """A contact sheet of labels: images, and their classes' colours over them."""
 
+import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,6 @@ from deeplab_fast.data.sources import read_bytes
 from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.palette import palette
 from deeplab_fast.ops import Decoding, decode_image, decode_label
-from deeplab_fast.storage.files import replace_file
 
 logger = logging.getLogger("deeplab_fast")
 
@@ -23,12 +23,11 @@ _OPACITY = 0.6
 
 
 def draw_sheet(
-    path: Path, pairs: Sequence[tuple[Path, Path]], names: Sequence[str], ignore_label: int, decoding: Decoding
-) -> None:
+    pairs: Sequence[tuple[Path, Path]], names: Sequence[str], ignore_label: int, decoding: Decoding
+) -> bytes:
     """Draw up to 16 of the ``pairs`` of image and label, spread over the set, with a legend of the classes shown.
 
-    Raises:
-        UserError: the sheet cannot be written.
+    Returns a PNG file. A pair that cannot be read is left off, which is logged.
     """
     import matplotlib
 
@@ -50,7 +49,7 @@ def draw_sheet(
         try:
             image, label = _small_pair(image_file, label_file, decoding)
         except UserError as error:
-            logger.warning("%s: not on the sheet: %s", path, error)
+            logger.warning("not on the sheet: %s", error)
             continue
         shown |= set(np.unique(label).tolist())
         left, right = axes.flat[2 * i], axes.flat[2 * i + 1]
@@ -63,11 +62,12 @@ def draw_sheet(
     ]
     figure.suptitle(f"{len(chosen)} of {len(pairs):,} labels")
     figure.legend(handles=patches, loc="outside lower center", ncols=max(1, min(columns, len(patches))), frameon=False)
+    drawn = io.BytesIO()
     try:
-        with replace_file(path) as partial:
-            figure.savefig(partial, dpi=100)
+        figure.savefig(drawn, format="png", dpi=100)
     finally:
         plt.close(figure)
+    return drawn.getvalue()
 
 
 def _small_pair(image_file: Path, label_file: Path, decoding: Decoding) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def save_image(image: Image.Image, path: Path, **options: Any) -> None:
-    """Write a picture in the format that the name ends in; ``options`` are those of :meth:`PIL.Image.Image.save`.
+    """Write a picture in the format that the name ends in, as :func:`encode_image` makes it.
 
     Pillow itself hands a JPEG to the system in pieces and does not ask whether all of a piece was written: on a disk
     that becomes full the file would end early, and nobody were told.
@@ -16,6 +16,11 @@ def save_image(image: Image.Image, path: Path, **options: Any) -> None:
     Raises:
         OSError: the disk is full, or the like.
     """
+    path.write_bytes(encode_image(image, path.suffix, **options))
+
+
+def encode_image(image: Image.Image, suffix: str, **options: Any) -> memoryview:
+    """Make the bytes of a file with this suffix; ``options`` are those of :meth:`PIL.Image.Image.save`."""
     encoded = io.BytesIO()
-    image.save(encoded, Image.registered_extensions()[path.suffix.lower()], **options)
-    path.write_bytes(encoded.getbuffer())
+    image.save(encoded, Image.registered_extensions()[suffix.lower()], **options)
+    return encoded.getbuffer()

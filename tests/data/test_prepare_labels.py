@@ -114,7 +114,7 @@ def test_an_image_that_is_damaged_is_left_off_the_sheet(root, caplog):
     (root / "images/2.jpg").write_bytes(data[: len(data) // 2])
     with caplog.at_level("WARNING", "deeplab_fast"):
         convert(root, "masks")
-    assert "sheet.png: not on the sheet: " in caplog.text
+    assert "not on the sheet: " in caplog.text
 
 
 def test_a_second_run_follows_its_source(root, monkeypatch):
@@ -230,7 +230,10 @@ def test_ctrl_c_leaves_whole_labels(root, monkeypatch):
         convert(root, "masks")
     assert {path.name for path in (root / "labels").iterdir()} == {"0.png", "1.png"}
     monkeypatch.setattr(conversion, "_png", encode)
-    assert len(convert(root, "masks")) == 4
+    write_mask(root / "masks/0.png", np.full((HEIGHT, WIDTH), 1, np.uint8))
+    after = convert(root, "masks")
+    assert len(after) == 4
+    assert (after["0"] == 1).all(), "its label was ours to write anew"
 
 
 def test_a_full_disk_is_one_line(root, monkeypatch):
@@ -240,5 +243,5 @@ def test_a_full_disk_is_one_line(root, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(UserError, match=r"0\.png: cannot be written \(No space left on device\)"):
+    with pytest.raises(UserError, match=r"/\S+: cannot be written \(No space left on device\)"):
         convert(root, "masks")

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from deeplab_fast import Segmenter, eval, export, predict, prepare, train
 from deeplab_fast.cli import run
 from deeplab_fast.prepare import published
+from deeplab_fast.report import __main__ as pages
 from deeplab_fast.report import page
 from tests.faults import put_in
 from tests.faults.subjects import ON_CPU, TRAIN, on_samples
@@ -40,7 +41,8 @@ from tests.trials.samples import write_samples
 
 IMPORTED_LATE = (
     *("torch._dynamo", "torch.utils.tensorboard", "torch.distributed", "tensorboard.plugins.hparams.plugin_data_pb2"),
-    *("numpy.ma", "jinja2.ext", "deeplab_fast._C", "deeplab_fast.training.fit", "deeplab_fast.report.training_page"),
+    *("matplotlib.pyplot", "matplotlib.backends.backend_agg", "numpy.ma", "jinja2.ext"),
+    *("deeplab_fast._C", "deeplab_fast.training.fit", "deeplab_fast.report.training_page"),
 )  # here once, not in each run
 CPU_S = 120  # of processor time, of one run
 
@@ -63,7 +65,7 @@ def download(argv):
 
 PROGRAMS = {
     **{module.__name__.rpartition(".")[2]: module.main for module in (train, eval, export, predict, prepare)},
-    **{function.__name__: function for function in (save_pretrained, download)},
+    **{"save_pretrained": save_pretrained, "download": download, "report": pages.main},
 }
 
 

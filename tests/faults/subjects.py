@@ -1,13 +1,17 @@
 """Programs that write files, on data small enough to try a fault at each of their operations."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from deeplab_fast.data.written import MANIFEST
 from deeplab_fast.storage.checkpoint import CheckpointFolder
-from tests.download.test_command import archive_of, voc_files
+from deeplab_fast.storage.video_files import can_read_videos
+from tests.download.test_command import archive_of, sbd_files, voc_files
 from tests.faults.file_faults import KILL, NONE, Fault
 from tests.faults.programs import Ended, Programs
 from tests.faults.same import assert_same_files, assert_same_run, require
@@ -20,10 +24,26 @@ TRAIN = (
 )
 NAME = "out"  # of every folder: a model card says it
 MODEL = "deeplab_v3_s16"
-_TEMPORARY = re.compile(r"\.partial|\.lock$")  # what a killed program leaves to the next one, which removes it
+_CHANGES = re.compile(rf"\.partial|\.lock$|^{re.escape(MANIFEST)}$")  # what killed programs leave; notes, line by line
+GOING_ON = {"predict": 0.5, "records": 0.5, "VOC lists": 0.7, "labels": 0.5, "video": 0.5}  # and where they were killed
+AGAIN = ("save_pretrained", "convert")  # where their results are there already
 SUBJECTS = (
-    *("train", "train going on", "eval", "predict", "predict going on", "records", "records going on", "lists"),
-    *("download", "export", "save_pretrained", "save_pretrained again"),
+    *(
+        "train",
+        "train going on",
+        "eval",
+        "eval of a URL",
+        "predict",
+        "records",
+        "lists",
+        "VOC lists",
+        "labels",
+        "download",
+        "export",
+    ),
+    *("save_pretrained", "convert", "report again", "comparison", *(("video",) if can_read_videos() else ())),
+    *(f"{name} going on" for name in GOING_ON if name != "video" or can_read_videos()),
+    *(f"{name} again" for name in AGAIN),
 )
 
 
@@ -36,9 +56,9 @@ def on_samples(data: Path) -> list[str]:
 class Subject:
     """A program that writes below a folder.
 
-    ``flags``: of the folder. ``inputs``: what it reads. ``begin``: puts into the folder what is there before it.
-    ``same``: raises :class:`Lost` where its results differ from those of another folder. ``bears_inputs``: it does what
-    it can without an input that cannot be read, and ends with 1.
+    ``flags``: of the folder. ``inputs``: what it reads. ``before``: what is in the folder before it. ``same``: raises
+    :class:`Lost` where its results differ from those of another folder. ``bears_inputs``: it does what it can without
+    an input that cannot be read, and ends with 1.
     """
 
     name: str
@@ -46,7 +66,6 @@ class Subject:
     flags: Callable[[Path], Sequence[object]]
     inputs: tuple[Path, ...]
     same: Callable[[Path, Path], None] = assert_same_files
-    begin: Callable[[Path], object] = lambda folder: None
     before: Path | None = None
     bears_inputs: bool = False
     wholes: dict[str, Path] = field(default_factory=dict)
@@ -71,10 +90,44 @@ class Subject:
             steps = [CheckpointFolder(f, MODEL, 1).newest().content["step"] for f in (folder, self.before)]
             require(steps[0] >= steps[1], f"step {steps[0]} of {steps[1]}")
             return
-        for old in (path for path in self.before.rglob("*") if path.is_file() and not _TEMPORARY.search(path.name)):
+        for old in (path for path in self.before.rglob("*") if path.is_file() and not _CHANGES.search(path.name)):
             name = old.relative_to(self.before)
             allowed = [path.read_bytes() for path in (old, whole / name) if path.exists()]
             require((folder / name).is_file() and (folder / name).read_bytes() in allowed, name)
+
+
+def write_inputs(root: Path, data: Path) -> Path:
+    """Write what the programs read beside the samples in ``data``, into the folder that it returns."""
+    given = root / "given"
+    shutil.copytree(data / "images", given / "images", ignore=lambda _, names: sorted(names)[4:])
+    shutil.copytree(data / "images", given / "unlabelled/images", ignore=lambda _, names: sorted(names)[2:])
+    (given / "coco.json").write_text(json.dumps(outlines_of(given / "unlabelled/images")))
+    (given / "voc.tar").write_bytes(archive_of(voc_files(), "w"))
+    for name, content in {**voc_files(), **sbd_files()}.items():
+        path = given / "voc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    if can_read_videos():
+        from tests.prediction.videos import pictures, write_video
+
+        (given / "videos").mkdir()
+        for name in "ab":
+            write_video(given / f"videos/{name}.mp4", pictures(3), audio="aac")
+    return given
+
+
+def outlines_of(images: Path) -> dict[str, Any]:
+    """COCO's content for the images: one outline in each, of two classes in turn."""
+    paths = sorted(images.iterdir())
+    outline = [8, 8, 60, 8, 60, 40, 8, 40]
+    return {
+        "images": [{"id": i, "file_name": path.name, "width": 96, "height": 80} for i, path in enumerate(paths)],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": (3, 7)[i % 2], "segmentation": [outline], "iscrowd": 0}
+            for i in range(len(paths))
+        ],
+    }
 
 
 def make_subjects(programs: Programs, root: Path, data: Path) -> dict[str, Subject]:
@@ -89,43 +142,63 @@ def make_subjects(programs: Programs, root: Path, data: Path) -> dict[str, Subje
     best = run / "best.pt"
 
     predict = ("--save=classes,overlay,probabilities,areas,polygons", *ON_CPU, f"--ckpt_path={best}")
-    images = root / "images"
-    shutil.copytree(data / "images", images, ignore=lambda _, names: sorted(names)[4:])
-    archive = root / "voc.tar"
-    archive.write_bytes(archive_of(voc_files(), "w"))
+    given = write_inputs(root, data)
+    images, videos, coco, archive = (given / name for name in ("images", "videos", "coco.json", "voc.tar"))
+    records, other = root / "records", root / "other"
+
+    def packing(part: str, folder: Path) -> list[str]:
+        flags = [f"--data_root={data}", f"--data_lst={data}/{part}.txt", f"--dst_path={folder}/a.tar"]
+        return ["records", *flags, "--num_shards=2", "--num_classes=3"]
+
+    shutil.copytree(run, other)
 
     subjects = [
         train,
         Subject("train going on", "train", train.flags, (data,), same=assert_same_run, before=begun),
         Subject("eval", "eval", lambda folder: [f"--ckpt_path={best}", f"--data_root={data}",
                 f"--data_lst={data}/val.txt", f"--report={folder}", *ON_CPU], (data, run)),
+        Subject("eval of a URL", "eval", lambda folder: [f"--ckpt_path={best}", f"--record_cache={folder}/cache",
+                f"--data_file={records.as_uri()}/a-{{00000..00001}}.tar", f"--report={folder}/report", *ON_CPU],
+                (records, run)),
         Subject("predict", "predict", lambda folder: [f"--input={images}", f"--output={folder}", *predict],
                 (images, run), bears_inputs=True),
-        Subject("records", "prepare", lambda folder: ["records", f"--data_root={data}", f"--data_lst={data}/train.txt",
-                f"--dst_path={folder}/a.tar", "--num_shards=2", "--num_classes=3"], (data,)),
+        Subject("video", "predict", lambda folder: [f"--input={videos}", f"--output={folder}", *ON_CPU,
+                f"--ckpt_path={best}"], (videos, run), bears_inputs=True),
+        Subject("labels", "prepare", lambda folder: ["labels", f"--input={coco}", f"--image_dir={folder}/images",
+                f"--output={folder}/labels"], (coco,), before=given / "unlabelled"),
+        Subject("records", "prepare", lambda folder: packing("train", folder), (data,)),
         Subject("lists", "prepare", lambda folder: ["lists", f"--data_root={data}", f"--image_dir={data}/images",
                 f"--label_dir={data}/labels", f"--output={folder}"], (data,)),
+        Subject("VOC lists", "prepare", lambda folder: ["lists", f"--data_root={folder}"], (), before=given / "voc"),
         Subject("download", "download", lambda folder: [archive, folder], (archive,)),
         Subject("export", "export", lambda folder: [f"--ckpt_path={best}", "--format=mindspore",
                 f"--output={folder}/m.ckpt"], (run,)),
         Subject("save_pretrained", "save_pretrained", lambda folder: [best, folder], (run,)),
+        Subject("convert", "prepare", lambda folder: ["convert", best, f"--output={folder}/m.safetensors",
+                "--overwrite=True"], (run,)),
+        Subject("report again", "report", lambda folder: [folder], (), before=run),
+        Subject("comparison", "report", lambda folder: [run, other, f"--output={folder}/page.html"], (run, other)),
     ]  # fmt: skip
-    for name, ready in (("predict", 0.5), ("records", 0.5), ("save_pretrained", 1.0)):
+    ended = programs("prepare", packing("val", records))
+    assert ended.status == 0, ended.said
+    for name, share in GOING_ON.items():
         one = next(subject for subject in subjects if subject.name == name)
-        before = root / f"before {name}" / NAME
-        points = one.run(programs, root / f"count {name}" / NAME).points
-        one.run(programs, before, Fault(KILL, at=points[int(ready * len(points)) - 1] if ready < 1 else 0))
-        subjects.append(
-            Subject(
-                f"{name} {'going on' if ready < 1 else 'again'}",
-                one.program,
-                one.flags,
-                one.inputs,
-                before=before,
-                bears_inputs=one.bears_inputs,
-            )
-        )
+        if name in SUBJECTS:
+            subjects.append(replace(one, name=f"{name} going on", before=killed(one, programs, root, share), wholes={}))
+    for name in AGAIN:
+        one = next(subject for subject in subjects if subject.name == name)
+        subjects.append(replace(one, name=f"{name} again", before=whole_of(one, programs, root), wholes={}))
     return {subject.name: subject for subject in subjects}
+
+
+def killed(subject: Subject, programs: Programs, root: Path, share: float) -> Path:
+    """The folder of a run of the subject that was killed at this share of its operations."""
+    folder, counted = (root / f"{what} {subject.name}" / NAME for what in ("killed", "counted"))
+    for one in (folder, counted):
+        subject.start(one)
+    points = subject.run(programs, counted).points
+    assert subject.run(programs, folder, Fault(KILL, at=points[int(share * len(points)) - 1])).status == -9
+    return folder
 
 
 def whole_of(subject: Subject, programs: Programs, root: Path) -> Path:

@@ -1,6 +1,5 @@
 """Labels of a set written as index PNG files, and what they hold counted."""
 
-import io
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +19,8 @@ from deeplab_fast.data.threads import ordered_map
 from deeplab_fast.data.written import Written
 from deeplab_fast.errors import UserError
 from deeplab_fast.ops import Decoding, image_size
-from deeplab_fast.storage.files import make_folder, replace_file
+from deeplab_fast.storage.files import make_folder
+from deeplab_fast.storage.image_files import encode_image
 
 from .label_set import ImageLabel, Label
 
@@ -67,19 +67,14 @@ def write_labels(
             _refuse_other(label, target, decoding)
     counts = Counts(len(labels))
     made = ordered_map(partial(_made, decoding=decoding), labels, num_workers, 4 * num_workers)
-    try:
-        for target, (encoded, pixels, left_out) in zip(
-            targets, tqdm(made, total=len(labels), desc="labels", unit="image", disable=None), strict=True
-        ):
-            make_folder(target.parent, str(target.parent))
-            with replace_file(target, durable=False) as partial_file:
-                partial_file.write_bytes(encoded)
-            written.record(target, encoded)
-            counts.pixels += pixels
-            counts.images += pixels > 0
-            counts.left_out += left_out
-    finally:
-        written.save()
+    for target, (encoded, pixels, left_out) in zip(
+        targets, tqdm(made, total=len(labels), desc="labels", unit="image", disable=None), strict=True
+    ):
+        make_folder(target.parent, str(target.parent))
+        written.write(target, encoded, durable=False)
+        counts.pixels += pixels
+        counts.images += pixels > 0
+        counts.left_out += left_out
     return counts
 
 
@@ -107,7 +102,7 @@ def make_label(label: ImageLabel, decoding: Decoding) -> tuple[Label, Counter[st
 
 
 def _refuse_other(label: ImageLabel, target: Path, decoding: Decoding) -> None:
-    """Raise :class:`UserError` unless the target holds this label: what a run that was killed leaves."""
+    """Raise :class:`UserError` unless the target holds this label: another one would be written over it."""
     if not target.is_file() or read_bytes(target) != _png(make_label(label, decoding)[0]):
         raise UserError(
             f"{target}: this program did not write it, and would now write something else; move it away, or choose"
@@ -116,6 +111,4 @@ def _refuse_other(label: ImageLabel, target: Path, decoding: Decoding) -> None:
 
 
 def _png(label: Label) -> bytes:
-    encoded = io.BytesIO()
-    Image.fromarray(label).save(encoded, format="PNG")
-    return encoded.getvalue()
+    return bytes(encode_image(Image.fromarray(label), ".png"))
