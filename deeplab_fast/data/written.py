@@ -14,7 +14,7 @@ from .sources import read_bytes
 
 MANIFEST = ".deeplab_fast_lists.json"
 FORMAT = "deeplab_fast.lists/2"
-_FORMER = "deeplab_fast.lists/1"  # one object, written at the end of a program
+FORMER = "deeplab_fast.lists/1"  # one object, written at the end of a program
 _HEAD = f"{json.dumps({'format': FORMAT})}\n".encode()
 
 
@@ -129,7 +129,7 @@ def _read(content: bytes) -> Iterator[tuple[str, str, str]]:
 def _read_former(content: bytes) -> list[tuple[str, str, str]]:
     try:
         found = parse_json(content)
-        if found["format"] != _FORMER:
+        if found["format"] != FORMER:
             return []
         return [(str(name), str(own), str(source)) for name, (own, source) in found["files"].items()]
     except (ValueError, KeyError, TypeError, AttributeError):

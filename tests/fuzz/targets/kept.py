@@ -4,7 +4,7 @@ import json
 
 from deeplab_fast.compare.results import kept_result
 from deeplab_fast.data.classes import read_class_names
-from deeplab_fast.data.written import MANIFEST, Written
+from deeplab_fast.data.written import FORMAT, FORMER, MANIFEST, Written, digest
 from deeplab_fast.errors import UserError
 from deeplab_fast.evaluation.metrics_file import _content
 from deeplab_fast.prediction.card import read_metrics
@@ -79,10 +79,15 @@ def run_seeds():
 
 
 def _manifest(path):
+    """Whatever there is in place of notes, what is written after them is known."""
     path.rename(path.with_name(MANIFEST))
+    (named := path.with_name("a.png")).write_bytes(b"label")
     written = Written(path.parent)
-    written.is_ours(path)
-    written.source(path)
+    written.source(named)
+    written.write(path, b"new", "source")
+    assert Written(path.parent).source(path) == "source"
+    written.save()
+    assert Written(path.parent).source(path) == "source"
 
 
 def _description(path):
@@ -119,12 +124,15 @@ def kept_seeds():
     result = {**figures, "pixel_accuracy": 1.0, "steps": 3, "images_seen": 9, "made_from": {"flags": {"a": 2}}}
     metrics = {"images": 2, "data": "x", "precision": "fp32", "pixel_accuracy": 0.5, "miou": None}
     metrics |= {"protocol": {"name": "whole"}, "provenance": {"weights": "0"}, "per_class_iou": {"a": 0.5, "b": None}}
-    files = {"a.png": ["0" * 64, "1" * 64]}
-    contents = (result, {"provenance": {"a": 1}, "images_file": "x"}, metrics, {"format": "", "files": files},
+    files = {"a.png": [digest(b"label"), "1" * 64], "x": ["0" * 64, ""]}
+    contents = (result, {"provenance": {"a": 1}, "images_file": "x"}, metrics, {"format": FORMER, "files": files},
                 {"provenance": {"weights": "0"}})  # fmt: skip
     for number, content in enumerate(contents):
         yield f"json-{number}", bytes([number]) + json.dumps(content).encode()
         yield f"nested-{number}", bytes([number]) + b"[" * 3000
+    notes = [{"format": FORMAT}, *([name, *digests] for name, digests in files.items())]
+    yield "notes", b"\3" + b"".join(json.dumps(line).encode() + b"\n" for line in notes)
+    yield "notes-torn", b"\3" + b"".join(json.dumps(line).encode() + b"\n" for line in notes)[:-9]
     yield "names", b"\5\xef\xbb\xbfbackground\r\ncaf\xc3\xa9\r\n\r\n"
     box = (24).to_bytes(4, "big") + b"ftypisom" + bytes(12)
     yield "mp4", b"\6" + box + (1).to_bytes(4, "big") + b"mdat" + (64).to_bytes(8, "big") + bytes(9)
