@@ -54,7 +54,8 @@ _OUT_OF_MEMORY = (
     *("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc"),
     *("can't start new thread", "resource temporarily unavailable"),
     "failed to map segment",  # a library that is imported
-    *("could not create a primitive", "could not execute a primitive"),  # oneDNN, for its code or its scratch space
+    # oneDNN, for its code, its scratch space, or what its cache of primitives is to hold
+    *("could not create a primitive", "could not execute a primitive", "future_error: broken promise"),
 )
 
 

@@ -29,6 +29,7 @@ def test_what_breaks_a_line_is_escaped(message, said):
     [
         (MemoryError(), True),
         (OSError(errno.ENOMEM, "no"), True),
+        (RuntimeError("std::future_error: Broken promise"), True),
         (OSError(errno.EIO, "out of memory"), False),
         (RuntimeError("DefaultCPUAllocator: not enough memory"), True),
         (RuntimeError("a size"), False),
