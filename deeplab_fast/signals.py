@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 from .errors import Interrupted
 
 _SAME_S = 1.0  # torchrun hands on to its processes what the terminal has sent them already: that is one wish
+_AGAIN_S = 0.01  # until a signal comes again that ended a finalizer alone
 _listening: list["StopRequest"] = []
 
 
@@ -47,6 +49,10 @@ class StopRequest:
         assert self.signal is not None
         self._raised, self._since = True, time.monotonic()
         raise Interrupted(self.signal)
+
+    def forget(self) -> None:
+        """Be as before a further signal stopped at once, which ended a finalizer alone."""
+        self._raised, self._since = False, 0.0
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
@@ -88,8 +94,33 @@ class Interruption:
             raise Interrupted(signal.Signals(number))
 
     def listen(self) -> None:
-        """Take the signals from now on."""
+        """Take the signals from now on.
+
+        One that comes while Python runs a finalizer ends that alone, since Python passes over all errors in them
+        (``sys.unraisablehook``): it comes again a moment later.
+        """
         _answer_by(self._interrupt)
+        say_of = sys.unraisablehook
+
+        def passed_over(what: "sys.UnraisableHookArgs") -> None:
+            if not isinstance(what.exc_value, Interrupted):
+                say_of(what)
+                return
+            self._count = 0
+            for request in _listening:
+                request.forget()
+            threading.Timer(_AGAIN_S, _send_main_thread, [what.exc_value.number]).start()
+
+        sys.unraisablehook = passed_over
+
+
+def _send_main_thread(number: signal.Signals) -> None:
+    """Send a signal to the main thread, so that it ends what that waits for."""
+    identity = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and identity is not None:
+        signal.pthread_kill(identity, number)
+    else:
+        signal.raise_signal(number)
 
 
 def interrupting_signals() -> list[signal.Signals]:

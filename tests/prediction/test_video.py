@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import signal
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 import deeplab_fast
 from deeplab_fast import predict
 from deeplab_fast.errors import Interrupted, UserError
+from deeplab_fast.signals import Interruption, interrupting_signals
 from tests.prediction.networks import picture
 
 av = pytest.importorskip("av")
@@ -245,12 +247,22 @@ def test_results_of_others_are_not_replaced(run, clip, tmp_path):
         run(tmp_path / "clip.*", out=tmp_path / "new")
 
 
+@pytest.fixture
+def listening(monkeypatch):
+    """Take signals as ``cli.run`` does, for one test."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    handlers = {number: signal.getsignal(number) for number in interrupting_signals()}
+    Interruption().listen()
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("listening")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_video_leaves_nothing_and_is_made_again(run, clip, tmp_path, monkeypatch, how, capsys):
     from deeplab_fast.prediction.video.writer import OverlayVideo
-    from deeplab_fast.signals import Interruption
 
-    Interruption().listen()  # as ``cli.run`` does
     write = OverlayVideo.write
     first = videos.write_video(tmp_path / "a.mp4", videos.pictures(3))
 
