@@ -51,7 +51,7 @@ class StopRequest:
         raise Interrupted(self.signal)
 
     def forget(self) -> None:
-        """Be as before a further signal stopped at once, which ended a finalizer alone."""
+        """Take back that a further signal stopped at once: it ended a finalizer alone."""
         self._raised, self._since = False, 0.0
 
     @contextlib.contextmanager
