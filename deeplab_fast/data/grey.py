@@ -52,7 +52,7 @@ def convert(files: Sequence[tuple[Path, Path]], read: Reader, description: str, 
         if there:
             renewed.append(target)
         make_folder(target.parent, str(target.parent))
-        written.write(target, bytes(encode_image(Image.fromarray(label), target.suffix)), made_from, durable=False)
+        written.write(target, encode_image(Image.fromarray(label), target.suffix), made_from, durable=False)
     if renewed:
         logger.info("%s: %d made again, whose source changed: %s", description, len(renewed), some_of(renewed))
     if kept:

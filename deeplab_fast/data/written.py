@@ -27,7 +27,7 @@ class Written:
 
     A note is the file's digest and that of what it was made from. It is made before the file is written, so that the
     file is known as ours wherever a program ends; where there are several of one file, that of its content holds.
-    Without notes, or where they are damaged, no file is known as ours.
+    Without a note, or where its line is damaged, a file is not known as ours.
 
     Raises:
         UserError: the system cannot read them.

@@ -96,8 +96,9 @@ class _State:
     def __init__(self, files: list[Coming], advice: str) -> None:
         self.files, self.advice = files, advice
         self.missing = {number for number, file in enumerate(files) if not file.path.exists()}
-        for number in set(range(len(files))) - self.missing:
-            forget_partial(files[number].path)
+        for number, file in enumerate(files):
+            if number not in self.missing:
+                forget_partial(file.path)
         self.order = sorted(self.missing)
         self.failed: dict[int, UserError] = {}
         self.changed = threading.Condition()

@@ -19,8 +19,8 @@ def save_image(image: Image.Image, path: Path, **options: Any) -> None:
     path.write_bytes(encode_image(image, path.suffix, **options))
 
 
-def encode_image(image: Image.Image, suffix: str, **options: Any) -> memoryview:
+def encode_image(image: Image.Image, suffix: str, **options: Any) -> bytes:
     """Make the bytes of a file with this suffix; ``options`` are those of :meth:`PIL.Image.Image.save`."""
     encoded = io.BytesIO()
     image.save(encoded, Image.registered_extensions()[suffix.lower()], **options)
-    return encoded.getbuffer()
+    return encoded.getvalue()

@@ -8,7 +8,7 @@ from deeplab_fast.data.written import FORMAT, MANIFEST, Written, digest, write_t
 
 
 def written_again(root):
-    """What another program finds."""
+    """Read what another program finds."""
     return Written(root)
 
 

@@ -111,4 +111,4 @@ def _refuse_other(label: ImageLabel, target: Path, decoding: Decoding) -> None:
 
 
 def _png(label: Label) -> bytes:
-    return bytes(encode_image(Image.fromarray(label), ".png"))
+    return encode_image(Image.fromarray(label), ".png")
