@@ -1,5 +1,7 @@
 // Batches.
 #include <cstring>
+#include <list>
+#include <utility>
 
 #include "bindings.h"
 
@@ -21,12 +23,25 @@ DecodedImage pixels_of(const Array& image) {
   return {image.data(), static_cast<int>(image.shape(0)), static_cast<int>(image.shape(1))};
 }
 
+// A loader and the Python objects whose memory its threads use. They are held here, where Python's collector
+// of cycles sees that somebody holds them, and cannot take them from a loader that is garbage before it ends.
+struct HoldingLoader {
+  struct Held {
+    int64_t ticket;
+    py::object memory;
+  };
+
+  std::list<Held> held;  // of batches not yet waited for
+  Loader loader;         // declared last: its threads end first
+};
+
 // Columns of `extracts`: file, offset, size, checksum of the image, then of the label; of `draws`: scale,
 // top, left, flip; of `colours`: 12 a job, row by row, or an empty array. `decoded`: of each job the image's
-// pixels, or an empty list. The target's addresses and the pixels are the caller's to keep alive.
-int64_t submit(Loader& loader, const Table<int64_t>& extracts, const Table<double>& draws,
+// pixels, or an empty list. `memory`: what keeps the target's addresses and these pixels alive.
+int64_t submit(HoldingLoader& holding, const Table<int64_t>& extracts, const Table<double>& draws,
                const Table<int32_t>& colours, const std::vector<int>& places, uintptr_t images,
-               uintptr_t labels, uintptr_t extents, uintptr_t samples, const std::vector<Array>& decoded) {
+               uintptr_t labels, uintptr_t extents, uintptr_t samples, const std::vector<Array>& decoded,
+               const py::object& memory) {
   const auto count = static_cast<py::ssize_t>(places.size());
   check_columns(extracts, count, 8, "extracts");
   check_columns(draws, count, 4, "draws");
@@ -48,8 +63,15 @@ int64_t submit(Loader& loader, const Table<int64_t>& extracts, const Table<doubl
   }
   const Target target{at_address<uint8_t>(images), at_address<uint8_t>(labels), at_address<int32_t>(extents),
                       at_address<Sample>(samples)};
-  const py::gil_scoped_release release;
-  return loader.submit(jobs, places, target);
+  const auto held = holding.held.insert(holding.held.end(), {-1, memory});  // before a thread can begin
+  try {
+    const py::gil_scoped_release release;
+    held->ticket = holding.loader.submit(jobs, places, target);
+  } catch (...) {
+    holding.held.erase(held);
+    throw;
+  }
+  return held->ticket;
 }
 
 const char* name_of(Fault fault) {
@@ -69,12 +91,13 @@ const char* name_of(Fault fault) {
 }
 
 // None while the batch is not finished; else its failures: (place, whose fault, text).
-py::object wait(Loader& loader, int64_t ticket, double seconds) {
+py::object wait(HoldingLoader& holding, int64_t ticket, double seconds) {
   std::vector<Failure> failures;
   {
     const py::gil_scoped_release release;
-    if (!loader.wait(ticket, seconds, &failures)) return py::none();
+    if (!holding.loader.wait(ticket, seconds, &failures)) return py::none();
   }
+  holding.held.remove_if([&](const HoldingLoader::Held& held) { return held.ticket == ticket; });
   py::list found;
   for (const Failure& failure : failures) {
     found.append(py::make_tuple(failure.index, name_of(failure.fault), py::str(failure.text)));
@@ -114,24 +137,27 @@ void bind_loader(py::module_& m) {
       arg("data"), arg("portable") = false);
   m.attr("SAMPLE_BYTES") = sizeof(Sample);
   m.def("write_samples", &write_samples, arg("samples"), arg("offsets"));
-  py::class_<Loader>(m, "Loader", "Threads that take encoded samples to batches.")
+  py::class_<HoldingLoader>(m, "Loader", "Threads that take encoded samples to batches.")
       .def(py::init([](std::vector<std::string> files, const std::vector<std::pair<int64_t, int64_t>>& stamps,
                        int crop_size, double min_scale, double max_scale, bool bicubic, int ignore_label,
                        int classes, int threads, bool apply_exif, int64_t max_pixels) {
              const CropOptions options{crop_size, min_scale, max_scale, bicubic, ignore_label};
              std::vector<Stamp> found;
              for (const auto& [size, written_ns] : stamps) found.push_back({size, written_ns});
-             return std::make_unique<Loader>(std::move(files), found, options, classes, threads,
-                                             DecodeRules{apply_exif, max_pixels});
+             const DecodeRules rules{apply_exif, max_pixels};
+             return std::unique_ptr<HoldingLoader>(
+                 new HoldingLoader{{}, Loader(std::move(files), found, options, classes, threads, rules)});
            }),
            arg("files"), arg("stamps"), arg("crop_size"), arg("min_scale"), arg("max_scale"), arg("bicubic"),
            arg("ignore_label"), arg("classes"), arg("threads"), arg("apply_exif"), arg("max_pixels"))
       .def("submit", &submit, arg("extracts"), arg("draws"), arg("colours"), arg("places"), arg("images"),
-           arg("labels"), arg("extents"), arg("samples"), arg("decoded"))
-      .def("done", &Loader::done, arg("ticket"))
+           arg("labels"), arg("extents"), arg("samples"), arg("decoded"), arg("memory"))
+      .def(
+          "done", [](HoldingLoader& holding, int64_t ticket) { return holding.loader.done(ticket); },
+          arg("ticket"))
       .def("wait", &wait, arg("ticket"), arg("seconds"))
-      .def("spent", [](const Loader& loader) {
-        const Spent spent = loader.spent();
+      .def("spent", [](const HoldingLoader& holding) {
+        const Spent spent = holding.loader.spent();
         return py::make_tuple(spent.read, spent.image, spent.label, spent.augment);
       });
 }

@@ -1,6 +1,8 @@
 """Ragged batches: the decoded pixels of a batch, finished later, are the crops that threads finish at once."""
 
+import gc
 import os
+import weakref
 import zlib
 
 import numpy as np
@@ -11,7 +13,7 @@ from deeplab_fast.data.augment import Augment, colour_matrix
 from deeplab_fast.data.philox import AUGMENT, uniform
 from deeplab_fast.data.sources import list_source
 from deeplab_fast.ops import augment_ragged, extension, normalise
-from deeplab_fast.ops.input.sample_loader import CropOptions, Jobs, Ragged, SampleLoader, ragged_room
+from deeplab_fast.ops.input.sample_loader import CropOptions, Crops, Jobs, Ragged, SampleLoader, ragged_room
 
 pytestmark = [
     pytest.mark.gpu,
@@ -59,6 +61,54 @@ def test_ragged_equals_crops(source, device, options, photometric):
         found = augment_ragged(there, 12, options, MEAN, STD, dtype)
         expected = normalise(crops.images, crops.extents, MEAN, STD, dtype).permute(0, 2, 3, 1)
         assert torch.equal(found.images.cpu(), expected)
+
+
+class Holder:
+    """An object that others can be put into, to make a cycle."""
+
+
+@pytest.fixture
+def only_young():
+    """Nothing is collected by itself, so ``gc.collect(0)`` collects what the test made, and at once."""
+    gc.disable()
+    gc.collect(0)
+    yield
+    gc.enable()
+
+
+def test_a_batch_is_not_freed_before_its_threads_have_ended(source, only_young):
+    """Not even by Python's collector of cycles, which frees what it finds in an order of its own."""
+    options, count, at_release = CropOptions(513, 3.0, 4.0, True, 255), 12, []
+    pixels = count * options.crop_size**2
+    images, extents = np.empty(3 * pixels, np.uint8), np.empty((count, 4), np.int32)
+    labels = np.full(pixels, 77, np.uint8)  # all stay: a late write is only seen
+    lent = labels.view()
+    weakref.finalize(lent, lambda: at_release.append(labels.copy())).atexit = False
+    target = Crops(  # older than the loader: the collector comes to it first
+        torch.from_numpy(images).view(count, options.crop_size, options.crop_size, 3),
+        torch.from_numpy(lent).view(count, options.crop_size, options.crop_size),
+        torch.from_numpy(extents),
+    )
+    loader = SampleLoader(source.files(), options, 256, threads=2)
+    loader.submit(jobs(source, count, True), target)
+    holder = Holder()
+    holder.itself, holder.target, holder.loader = holder, target, loader
+    del lent, target, loader, holder
+    gc.collect(0)
+    assert len(at_release) == 1
+    assert np.array_equal(labels, at_release[0])
+
+
+def test_a_batch_is_freed_once_it_was_waited_for(source):
+    options = CropOptions(33, 0.5, 2.0, True, 255)
+    loader = SampleLoader(source.files(), options, 256, threads=0)
+    target = loader.new_crops(2)
+    held = weakref.ref(target.labels)
+    ticket = loader.submit(jobs(source, 2, False), target)
+    del target
+    assert held() is not None
+    assert loader.wait(ticket) == []
+    assert held() is None
 
 
 def test_the_room_is_enough_for_any_size_and_scale():

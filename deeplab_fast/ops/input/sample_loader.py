@@ -120,7 +120,6 @@ class SampleLoader:
             **options._asdict(),
             **decoding._asdict(),
         )
-        self._targets: dict[int, tuple[Crops | Ragged, list[NDArray[np.uint8]]]] = {}  # memory that threads still use
 
     def submit(
         self,
@@ -144,8 +143,8 @@ class SampleLoader:
             extents=target.extents.data_ptr() if isinstance(target, Crops) else 0,
             samples=target.samples.data_ptr() if isinstance(target, Ragged) else 0,
             decoded=images,
+            memory=(target, images),
         )
-        self._targets[ticket] = target, images
         return ticket
 
     def done(self, ticket: int) -> bool:
@@ -160,7 +159,6 @@ class SampleLoader:
         """
         while (failures := self._loader.wait(ticket, 0.2)) is None:
             pass  # back in Python now and then, for Ctrl-C
-        del self._targets[ticket]
         found = [Failure(*failure) for failure in failures]
         if any(failure.fault == "memory" for failure in found):
             raise MemoryError("decoding a sample")
@@ -173,7 +171,6 @@ class SampleLoader:
     def close(self) -> None:
         """Drop what is not begun and wait for what is."""
         self._loader = None
-        self._targets.clear()
 
     def new_crops(self, count: int, pin: bool = False) -> Crops:
         """Allocate a batch of ``count`` crops."""
