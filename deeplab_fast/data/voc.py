@@ -4,7 +4,6 @@
 10,582 images (Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011).
 """
 
-import io
 import logging
 import os
 from collections.abc import Sequence
@@ -14,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplab_fast.errors import UserError, pass_on_memory
+from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_label
 from deeplab_fast.storage.files import make_folder
 
 from .classes import CLASSES_FILE, VOC
 from .grey import convert
 from .lists import list_line, read_lines, some_of
+from .matlab import struct_field
 from .written import Written, check_unwritten, open_written, write_texts
 
 logger = logging.getLogger("deeplab_fast")
@@ -54,22 +54,18 @@ def sbd_label(data: bytes, where: str) -> NDArray[np.uint8]:
     Raises:
         UserError: no such structure, or its segmentation is no image of whole numbers from 0 to 255.
     """
-    from scipy.io import loadmat
-
     try:
-        segmentation = np.asarray(loadmat(io.BytesIO(data))["GTcls"]["Segmentation"][0, 0])
-    except Exception as error:
-        pass_on_memory(error)
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(f"{where}: not an SBD label ({reason}); expected a GTcls structure") from None
-    if segmentation.ndim != 2 or segmentation.size == 0 or segmentation.dtype.kind not in "uif":
+        segmentation = struct_field(data, "GTcls", "Segmentation")
+    except ValueError as error:
+        raise UserError(f"{where}: not an SBD label ({error}); expected GTcls.Segmentation") from None
+    if segmentation.ndim != 2 or segmentation.size == 0:
         found = f"{segmentation.dtype} {list(segmentation.shape)}"
         raise UserError(f"{where}: not an SBD label ({found}); expected numbers in two dimensions")
     values = segmentation.astype(np.float64)
     wrong = ~((values >= 0) & (values <= 255) & (values == np.floor(values)))  # NaN fails every comparison
     if wrong.any():
         raise UserError(f"{where}: label value {values[wrong][0]:g}; expected whole numbers from 0 to 255")
-    return np.ascontiguousarray(segmentation, np.uint8)
+    return np.array(segmentation, np.uint8, order="C")
 
 
 def write_lists(data_root: str | Path, output: str | Path = "") -> list[ListResult]:
