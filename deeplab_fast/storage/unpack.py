@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from .files import reason
 from .locks import lock_folder
-from .tar_members import members_of
+from .tar_members import members_of, open_tar
 
 _PREFIX = ".unpacking-"
 
@@ -67,7 +67,7 @@ def _extract(archive: Path, folder: Path) -> None:
         ) as bar,
     ):
         try:
-            with tarfile.open(fileobj=file) as tar:
+            with open_tar(file) as tar:
                 for member in _members(tar, file, bar):
                     _check_free(folder, member.size, archive)
                     tar.extract(member, folder, filter="data")

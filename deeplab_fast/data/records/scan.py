@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deeplab_fast.errors import UserError, pass_on_memory
-from deeplab_fast.storage.tar_members import members_of
+from deeplab_fast.storage.tar_members import members_of, open_tar
 
 from .index import Entry, fits
 
@@ -60,11 +60,11 @@ def scan(shard: Path) -> list[Entry]:
 def _members(shard: Path) -> Iterator[tuple[str, _Range]]:
     """Yield the name of each member of a tar file, and where its bytes are."""
     try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in members_of(tar):
-                yield member.name, (member.offset_data, member.size)
-            end = tar.offset
         with shard.open("rb") as file:
+            with open_tar(file, "r:") as tar:
+                for member in members_of(tar):
+                    yield member.name, (member.offset_data, member.size)
+                end = tar.offset
             file.seek(end)
             mark = file.read(2 * tarfile.BLOCKSIZE)
             rest = any(any(block) for block in iter(lambda: file.read(1 << 20), b""))
