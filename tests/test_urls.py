@@ -9,6 +9,7 @@ from deeplab_fast.config import TrainConfig
 from deeplab_fast.config.origins import describe_origins
 from deeplab_fast.config.urls import is_url, public, public_fields
 from deeplab_fast.errors import UserError
+from tests.fuzz.bounds import measured
 
 SECRET = "https://me:hush@h.org:8080/d/voc-{0..3}.tar?sig=hush#hush"
 PUBLIC = "https://h.org:8080/d/voc-{0..3}.tar"
@@ -33,6 +34,15 @@ PUBLIC = "https://h.org:8080/d/voc-{0..3}.tar"
 def test_public(text, expected):
     assert public(text) == expected
     assert public(expected) == expected
+
+
+@pytest.mark.parametrize("word", ["a" * 300_000, "a-" * 150_000, "a:" * 150_000, "https://" * 40_000, "a@" * 150_000])
+def test_a_long_word_takes_no_long_time(word):
+    """Errors name what a file holds."""
+    with measured() as used:
+        public(word)
+        public(f"https://{word}")
+    assert used.seconds < 2
 
 
 def test_what_is_a_url():

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import Any
 
-_BEGIN = r"[A-Za-z][A-Za-z0-9+.-]+://"
+_BEGIN = r"[A-Za-z][A-Za-z0-9+.-]{1,31}://"  # without a limit a text of one long word is searched from each letter
 _URL = re.compile(rf"({_BEGIN})(\S*)")
 _USER = re.compile(r"[^:\[\]]+:(?![0-9]*$).*")  # what stands before a host where its password has a / or ?
 

@@ -17,6 +17,7 @@ from deeplab_fast.errors import UserError
 from deeplab_fast.ops import decode_image, extension
 from deeplab_fast.ops.input.decode import decode_image_reference
 from deeplab_fast.ops.input.sample_loader import CropOptions, Jobs, SampleLoader
+from tests.fuzz.bounds import measured
 
 NATIVE = extension.decoder()[0]
 pytestmark = pytest.mark.skipif(NATIVE is None, reason=f"no native decoder: {extension.decoder()[1]}")
@@ -85,6 +86,20 @@ def test_a_code_of_all_ones_is_refused():
     table = b"\xff\xc4\x00\x20\x00" + bytes(counts) + symbols + b"\x00"
     with pytest.raises(UserError, match="Bogus Huffman table"):
         decode_image(data[:at] + table + data[at + 33 :], "x")
+
+
+@pytest.mark.parametrize("decode", [decode_image, decode_image_reference])
+def test_a_run_of_0xff_takes_no_long_time(decode):
+    """Of what erased memory holds; such bytes may stand before any marker, and in a scan before a zero."""
+    data = jpeg()
+    scan = data.index(b"\xff\xda") + 40
+    filled = data[:scan] + b"\xff" * 300_000
+    with measured() as used:
+        for end in (b"", b"\xd0", b"\0" * 9, b"\xd9"):
+            with pytest.raises(UserError, match="cannot be decoded"):
+                decode(filled + end, "x")
+        assert np.array_equal(decode(data[:-2] + b"\xff" * 300_000 + data[-1:], "x"), decode(data, "x"))
+    assert used.seconds < 5
 
 
 def test_an_incomplete_progressive_file_is_refused_in_every_window():

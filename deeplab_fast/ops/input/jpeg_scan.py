@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .damage import Damage
 from .jpeg_codes import BROKEN, CodeTable
 
-_MARKER = re.compile(rb"\xff+[^\x00\xff]")
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
 _STUFFED = re.compile(rb"\xff+\x00")
 _PIECE = 1 << 16  # bytes looked up at once
 _LONGEST_UNIT = 10 * 64 * 4  # bytes: 10 blocks of 64 symbols of 31 bits
@@ -59,14 +59,15 @@ def check_scan(data: bytes, at: int, scan: Scan) -> int:
         if marker is None:
             raise Damage("Premature end of input file", len(data))
         count = min(scan.restart_interval or scan.units, scan.units - done)
-        bits = _Bits(_STUFFED.sub(b"\xff", data[at : marker.start()]))
+        codes = data[at : marker.start()].rstrip(b"\xff")  # any number of 0xff fill the room before a marker
+        bits = _Bits(_STUFFED.sub(b"\xff", codes))
         try:
             walk(bits, done, count)
         except Damage as damage:
             raise Damage(damage.what, at + damage.offset) from None
         done += count
         if done == scan.units:
-            return marker.start()
+            return at + len(codes)
         if marker[0][-1] != 0xD0 + restarts % 8:
             raise Damage("a restart marker is missing or out of its turn", marker.start())
         restarts += 1
