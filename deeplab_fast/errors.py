@@ -76,7 +76,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def pass_on_memory(error: Exception) -> None:
     """Raise MemoryError where memory was not enough: it says nothing of the file that was being read then."""
     if is_out_of_memory(error):
-        raise MemoryError(_first_line(error)) from None
+        raise MemoryError(first_line(error)) from None
 
 
 @contextmanager
@@ -92,11 +92,11 @@ def enough_memory(what: str, advice: str) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        said = _first_line(error)
+        said = first_line(error)
     # Not within the handler: the error holds the frames, and they what was allocated.
     raise OutOfMemory(f"{what}: out of memory ({said}); expected {advice}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return what an error says, short: torch adds advice over many lines."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

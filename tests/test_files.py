@@ -93,6 +93,16 @@ def test_json_that_is_nested_too_deeply_is_a_value_error():
             parse_json(text)
 
 
+def test_an_integer_in_json_is_within_a_floats_range():
+    """Others are none that a float can be made of, as figures of a run are for its page."""
+    most = 10**100 - 1
+    assert parse_json(f'{{"a": [{most}, {-most}]}}') == {"a": [most, -most]}
+    assert float(most) ** 3 < float("inf")
+    for digits in (101, 400, 100_000):
+        with pytest.raises(ValueError, match=f"an integer of {digits:,} digits; expected at most 100"):
+            parse_json(b'{"a": [' + b"1" * digits + b"]}")
+
+
 def test_json_from_outside_is_read_in_one_place():
     """Elsewhere a RecursionError would be forgotten; what is read there was written by the same call."""
     package = Path(files.__file__).parents[1]

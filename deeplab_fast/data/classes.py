@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplab_fast.config import ModelConfig
+from deeplab_fast.config.whole_number import whole_number
 from deeplab_fast.errors import UserError
 
 from .lists import read_lines
@@ -179,8 +180,9 @@ def class_numbers(text: str, names: Sequence[str], flag: str) -> set[int]:
     """
     numbers = set()
     for word in filter(None, (part.strip() for part in text.split(","))):
-        if word.isdecimal() and int(word) < len(names):
-            numbers.add(int(word))
+        number = whole_number(word)
+        if number is not None and number < len(names):
+            numbers.add(number)
         elif word in names:
             numbers.add(names.index(word))
         else:

@@ -16,7 +16,8 @@ import torch.distributed as dist
 import torch.distributed.nn.functional
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..config.whole_number import environment_number
+from ..errors import UserError, first_line
 from .roll_call import RollCall
 
 # Exchanges of what the hosts know, not the devices: small, over gloo, and nothing waits for a GPU. None: the default
@@ -119,11 +120,18 @@ class World:
 
 
 def world_from_environment() -> World:
-    """Read torchrun's environment; one process where there is none."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    return (
-        World(int(os.environ.get("RANK", "0")), size, int(os.environ.get("LOCAL_RANK", "0"))) if size > 1 else World()
-    )
+    """Read torchrun's environment; one process where there is none.
+
+    Raises:
+        UserError: a variable of it is no such number.
+    """
+    size = environment_number("WORLD_SIZE", 1, least=1)
+    if size == 1:
+        return World()
+    rank = environment_number("RANK", 0)
+    if rank >= size:
+        raise UserError(f"RANK={rank}: expected a number below WORLD_SIZE={size}")
+    return World(rank, size, environment_number("LOCAL_RANK", 0))
 
 
 @contextmanager
@@ -180,7 +188,7 @@ def _meet(world: World, timeout_s: float) -> dist.Store:
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"rank {world.rank} of {world.size} does not meet the others within {timeout_s:g} s (--process_timeout):"
-            f" {_first_line(error)}"
+            f" {first_line(error)}"
         ) from None
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return dist.PrefixStore(f"attempt_{attempt}", store)
@@ -222,11 +230,7 @@ def _lost(error: BaseException, roll: RollCall, timeout_s: float) -> BaseExcepti
         return SystemExit(2)
     again = "what was saved stands: give the same command again to continue"
     if not missing.ranks:
-        return UserError(f"the processes lost their connection ({_first_line(error)}); {again}")
+        return UserError(f"the processes lost their connection ({first_line(error)}); {again}")
     waited = f"did not answer for {timeout_s:g} s (--process_timeout)"
     what = waited if missing.timed_out else "ended without a word"
     return UserError(f"{' and '.join(missing.ranks)} {what}, so all processes end; {again}")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

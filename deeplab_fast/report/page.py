@@ -1,6 +1,7 @@
 """A page: templates filled in, and the file that they become."""
 
 import html
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -83,7 +84,7 @@ def number(value: float | None, digits: int = 0) -> str:
 
 def duration(seconds: float | None) -> str:
     """Return ``2 h 05 min``, ``3 min 20 s`` or ``4.2 s``; a dash where there is none."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return NONE
     if seconds < 60:
         return f"{seconds:.1f} s"

@@ -3,12 +3,12 @@
 import contextlib
 import functools
 import importlib.metadata
-import os
 import platform
 from typing import TypeVar
 
 import torch
 
+from ..config.whole_number import environment_number
 from ..errors import UserError
 
 M = TypeVar("M", bound=torch.nn.Module)
@@ -25,7 +25,7 @@ def select_device(target: str, local_rank: int = 0) -> torch.device:
         raise UserError("--device_target=GPU: no CUDA GPU is usable here; see python -m deeplab_fast.runtime")
     if target == "CPU" or not available:
         return torch.device("cpu")
-    processes = max(local_rank + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # each of them finds the same
+    processes = max(local_rank + 1, environment_number("LOCAL_WORLD_SIZE", 1, least=1))  # each of them finds the same
     if processes > torch.cuda.device_count():
         raise UserError(f"torchrun started more processes than the {torch.cuda.device_count()} GPUs of this host")
     device = torch.device("cuda", local_rank)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from ..config.whole_number import environment_number
+
 _MEMINFO = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # of a container
@@ -19,7 +21,7 @@ def usable_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] * 9 // 10
-    return host_memory() // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return host_memory() // 2 // environment_number("LOCAL_WORLD_SIZE", 1, least=1)
 
 
 def host_memory() -> int:

@@ -17,6 +17,7 @@ from ..errors import UserError
 logger = logging.getLogger("deeplab_fast")
 
 _PARTIAL = re.compile(r"\.(?P<stem>.+)\.\d+\.partial(?P<suffix>\.[^.]+)?")
+_MOST_DIGITS = 100  # of an integer in JSON: a product of three of them is still within a float's range
 ROOM = 1 << 16  # bytes tried: more than the figures of an evaluation take
 _tidied: set[Path] = set()  # folders in which this process has looked for what others left
 _BROKEN = (errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE)
@@ -132,12 +133,19 @@ def parse_json(text: str | bytes) -> Any:
     """Return what JSON holds; all JSON from outside is read here.
 
     Raises:
-        ValueError: it is no JSON, or nested more deeply than Python reads.
+        ValueError: it is no JSON, nested more deeply than Python reads, or holds an integer that no float comes near.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_integer)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _integer(digits: str) -> int:
+    count = len(digits.lstrip("-"))
+    if count > _MOST_DIGITS:
+        raise ValueError(f"an integer of {count:,} digits; expected at most {_MOST_DIGITS}")
+    return int(digits)
 
 
 def read_json(path: Path) -> Any:

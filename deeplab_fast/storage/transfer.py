@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from tqdm import tqdm
 
 from ..config.urls import public
+from ..config.whole_number import whole_number
 from .files import reason
 from .object_store import OBJECT_SCHEMES, StoredObject, StoreError
 from .partial import Partial
@@ -126,15 +127,14 @@ def _check_continued(headers: Any, partial: Partial) -> None:
     unit, _, rest = headers.get("Content-Range", "").partition(" ")
     begin, total = rest.partition("-")[0], rest.rpartition("/")[2]
     known = partial.total is not None and total.isdecimal()
-    if unit.lower() != "bytes" or begin != str(partial.came) or (known and int(total) != partial.total):
+    if unit.lower() != "bytes" or begin != str(partial.came) or (known and whole_number(total) != partial.total):
         partial.drop()
         raise TransferFailed("answers with other bytes than those asked for", may_pass=True)
 
 
 def _begin(url: str, headers: Any, remote: RemoteFile, partial: Partial) -> None:
     """Make room for the whole file; raise :class:`TransferFailed` where it has another size than it may have."""
-    length = headers.get("Content-Length", "")
-    total = int(length) if length.isdecimal() else None
+    total = whole_number(headers.get("Content-Length", ""))
     if remote.size is not None and total is not None and total != remote.size:
         raise TransferFailed(f"has {total:,} bytes; expected {remote.size:,}", may_pass=False)
     if remote.most is not None and total is not None and total > remote.most:

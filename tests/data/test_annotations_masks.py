@@ -108,6 +108,7 @@ def test_transparent_colours_are_refused_and_opaque_ones_read(root):
     [
         ("0 0 0\n", "line 1: '0 0 0'; expected lines"),
         ("0 0 0 a\n1 2 300 b\n", "line 2: 256; expected colours of 0 to 255"),
+        ("0 0 0 a\n0 " + "1" * 5000 + " 0 b\n", "line 2: '0 1111"),
         ("0 0 0 a\n#000000 b\n", "colour 0 0 0 has two classes"),
         ("# nothing\n", "no class"),
         ("", "no class"),

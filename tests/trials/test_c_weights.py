@@ -236,6 +236,7 @@ KINDS = {
     "whole numbers": (KEY, lambda w: w.to(torch.int8), "is of type int8; expected float32"),
     "bool": (KEY, lambda w: w > 0, "is of type bool; expected float32"),
     "8 bit": (KEY, lambda w: w.to(torch.float8_e4m3fn), "is of type float8_e4m3fn; expected float32"),
+    "65 dimensions": (KEY, lambda w: w.reshape(*w.shape, *[1] * 61), "has 65 dimensions; expected at most 4"),
     "NaN": (KEY, lambda w: w * float("nan"), "holds NaN or infinity"),
     "too large": (KEY, lambda w: w.double() * 1e300, "holds NaN or infinity"),
     "variance": ("backbone.bn1.running_var", negative, "holds a variance below 0"),

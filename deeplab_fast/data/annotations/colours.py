@@ -19,7 +19,7 @@ from .label_set import ImageLabel, Label, LabelSet
 from .numbering import IGNORED, check_names
 
 EXPECTED = "lines 'R G B name' or '#rrggbb name'"
-_LINE = re.compile(r"(?:#(?P<hex>[0-9a-fA-F]{6})|(?P<rgb>\d+[,\s]+\d+[,\s]+\d+))[,\s]+(?P<name>\S.*)")
+_LINE = re.compile(r"(?:#(?P<hex>[0-9a-fA-F]{6})|(?P<rgb>\d{1,9}[,\s]+\d{1,9}[,\s]+\d{1,9}))[,\s]+(?P<name>\S.*)")
 _NO_CLASS = -1
 
 Colour = tuple[int, int, int]

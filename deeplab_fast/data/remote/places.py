@@ -12,7 +12,7 @@ from deeplab_fast.storage.object_store import OBJECT_SCHEMES
 from deeplab_fast.storage.remote import SCHEMES
 
 _MOST = 1 << 20  # shards of a set
-_RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
+_RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
 _FITTING = "%/:=&?~#+!$,;'@()*[]"  # kept as they are in a URL
 
 

@@ -11,6 +11,7 @@ from deeplab_fast.errors import UserError
 _CONVERTED = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _COUNT = "num_batches_tracked"
 _MOST_EXPANDED = 1 << 24  # bytes
+_MOST_DIMENSIONS = 4  # of a weight; torch counts with no more than 64
 
 
 def shape(tensor: Tensor) -> str:
@@ -56,6 +57,8 @@ def _reason_against(key: str, tensor: Tensor) -> str | None:
     if tensor.is_nested or tensor.layout != torch.strided:
         kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
         return f"is a {kind} tensor; expected a dense one (save tensor.to_dense())"
+    if tensor.dim() > _MOST_DIMENSIONS:
+        return f"has {tensor.dim()} dimensions; expected at most {_MOST_DIMENSIONS}"
     if tensor.is_quantized:
         return f"is quantised ({_type(tensor)}); expected the floating-point weights from before"
     if tensor.is_complex():
