@@ -2,6 +2,7 @@
 
 import logging
 import mmap
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deeplab_fast.errors import UserError
+from tests.fuzz import grow
 from tests.fuzz.make_seeds import SEEDS
 from tests.fuzz.run import NAMES, NATIVE
 from tests.fuzz.soak import attack
@@ -70,6 +72,26 @@ def test_seeds_of_the_native_targets_are_read_or_refused(kind, tmp_path):
 def test_mutated_seeds_are_read_or_refused(target, tmp_path):
     findings = list(attack(target, tmp_path, SECONDS, seed=1, inputs=INPUTS))
     assert not findings, "\n".join(f"{data!r}: {wrong}" for data, wrong in findings[:3])
+
+
+@pytest.mark.parametrize(
+    "target", [target for name, target in TARGETS.items() if name not in grow.LEFT_OUT], ids=lambda target: target.name
+)
+def test_large_inputs_take_a_time_in_proportion(target, tmp_path):
+    findings = list(grow.attack(target, tmp_path, SECONDS, seed=1, inputs=INPUTS))
+    assert not findings, "\n".join(findings[:3])
+
+
+def test_time_that_grows_with_the_square_is_a_finding(tmp_path):
+    def searches(data, folder):
+        re.search(rb"1+x", data)
+
+    def reads(data, folder):
+        re.search(rb"1x", data)
+
+    target = replace(TARGETS["palettes"], read=searches, seeds=lambda: iter([("a", b"1")]))
+    assert "s for four times as much" in "".join(grow.attack(target, tmp_path, 60, seed=1, inputs=40))
+    assert not list(grow.attack(replace(target, read=reads), tmp_path, 60, seed=1, inputs=40))
 
 
 def test_what_is_wrong_is_a_finding(tmp_path):

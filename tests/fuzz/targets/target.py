@@ -49,16 +49,17 @@ def check(target: Target, data: bytes, folder: Path) -> None:
     """
     if target.name not in _warm:
         _warm.add(target.name)
-        _read(target, next(target.seeds())[1], folder)
+        read_or_refuse(target, next(target.seeds())[1], folder)
     with measured() as used:
-        _read(target, data, folder)
+        read_or_refuse(target, data, folder)
     if used.seconds > target.cpu_seconds:
         raise AssertionError(f"took {used.seconds:.1f} s of CPU time; expected at most {target.cpu_seconds:g} s")
     if used.megabytes > target.megabytes:
         raise AssertionError(f"took {used.megabytes:.0f} MB; expected at most {target.megabytes:g} MB")
 
 
-def _read(target: Target, data: bytes, folder: Path) -> None:
+def read_or_refuse(target: Target, data: bytes, folder: Path) -> None:
+    """Read an input in a folder emptied for it; raises all but a refusal in one line of text that can be printed."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
