@@ -30,9 +30,10 @@ from tqdm import tqdm
 
 from deeplab_fast import Segmenter, eval, export, predict, prepare, train
 from deeplab_fast.cli import run
-from deeplab_fast.prepare import published
+from deeplab_fast.prepare import published, sheet
 from deeplab_fast.report import __main__ as pages
 from deeplab_fast.report import page
+from deeplab_fast.storage.video_files import can_read_videos
 from tests.faults import put_in
 from tests.faults.subjects import ON_CPU, TRAIN, on_samples
 from tests.faults.tiny import make_tiny
@@ -44,6 +45,7 @@ IMPORTED_LATE = (
     *("matplotlib.pyplot", "matplotlib.backends.backend_agg", "numpy.ma", "jinja2.ext"),
     *("deeplab_fast._C", "deeplab_fast.training.fit", "deeplab_fast.report.training_page"),
 )  # here once, not in each run
+IMPORTED_BY_SOME = ("pycocotools.mask", "safetensors.torch", *(("av",) if can_read_videos() else ()))
 CPU_S = 120  # of processor time, of one run
 
 
@@ -126,6 +128,9 @@ def answer(request):
 
 def warm():
     """Train and predict once here, so that each run finds prepared what torch and others prepare at their first use."""
+    for name in IMPORTED_BY_SOME:
+        importlib.import_module(name)
+    sheet.MOST = 1  # drawing it is most of what a run of prepare labels costs
     tqdm.set_lock(threading.RLock())  # its own is shared by forks, and stays locked where one is killed
     with tempfile.TemporaryDirectory() as name, (Path(name) / "log").open("w+") as log:
         outputs = {stream: os.dup(stream) for stream in (1, 2)}

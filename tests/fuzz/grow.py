@@ -2,7 +2,8 @@
 
 What takes time that grows with the square of the input, as regular expressions can, does not show in eight kilobytes. A
 finding is an input of 128 KB that takes half a second, and more than eight times as long as one whose piece is repeated
-a quarter as often; what :mod:`.soak` finds is one, too. ``--seconds`` are of CPU time, of each target.
+a quarter as often, or sixteen times the memory that eight kilobytes may; what :mod:`.soak` finds is one, too.
+``--seconds`` are of CPU time, of each target.
 """
 
 import argparse
@@ -17,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+from .bounds import measured
 from .targets import TARGETS
-from .targets.target import Target, read_or_refuse
+from .targets.target import MOST_BYTES, Target, read_or_refuse
 
 LARGE = 1 << 17  # bytes
 # torch.load searches what it says of a name that it refuses in time that grows with the square of the name's length.
@@ -70,14 +72,17 @@ def grown(target: Target, data: bytes, seed: str, size: int) -> bytes:
 
 
 def seconds_of(target: Target, data: bytes, folder: Path) -> float:
-    """Return the CPU time that an input takes; raises what a target may not."""
-    begin = time.process_time()
-    try:
-        with at_most(MOST_S):
-            read_or_refuse(target, data, folder)
-    except TooSlow:
-        return MOST_S
-    return time.process_time() - begin
+    """Return the CPU time that an input takes; raises what a target may not, and where it takes too much memory."""
+    with measured() as used:
+        try:
+            with at_most(MOST_S):
+                read_or_refuse(target, data, folder)
+        except TooSlow:
+            return MOST_S
+    most = target.megabytes * LARGE / MOST_BYTES
+    if used.megabytes > most:
+        raise AssertionError(f"took {used.megabytes:.0f} MB; expected at most {most:g} MB")
+    return used.seconds
 
 
 def attack(target: Target, folder: Path, seconds: float, seed: object, inputs: int | None = None) -> Iterator[str]:
