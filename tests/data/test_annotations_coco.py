@@ -79,6 +79,15 @@ def test_outlines_are_cut_at_the_image(root):
     assert not converted(root, outline([-9, -9, -5, -9, -5, -5]), outline([1e8, 0, 1e8, 9, 2e8, 9]))["a"].any()
 
 
+def test_an_outline_that_goes_to_and_fro_for_ever_is_refused(root):
+    """pycocotools takes memory for each pixel along it."""
+    to_and_fro = [-1e6, 0, 1e6, 10] * 200
+    converted(root, outline(to_and_fro))
+    write(root / "coco.json", content(outline(to_and_fro * 5)))
+    said = refused(root, "coco.json")
+    assert "annotation 100: an outline of 16,704,000 pixels; expected at most 4,194,304" in said
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_run_lengths_are_read_exactly(root, compressed):
     expected = np.random.default_rng(2).integers(0, 9, (HEIGHT, WIDTH)) > 6

@@ -84,7 +84,9 @@ def _shapes(annotation: dict[str, Any], value: int, size: _Size, where: str) -> 
     """Return what draws an annotation: outlines, or run lengths, in an image of this (height, width)."""
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, list) and segmentation:
-        return [partial(fill_polygon, points=read_points(part, where), value=value) for part in segmentation]
+        return [
+            partial(fill_polygon, points=read_points(part, where), value=value, where=where) for part in segmentation
+        ]
     if not isinstance(segmentation, dict):
         raise UserError(f"{where}: no 'segmentation'; expected outlines or run lengths (a box alone is no label)")
     if segmentation.get("size") != list(size):

@@ -87,7 +87,7 @@ def _draw(shape: Element, where: str, numbering: Numbering) -> Draw:
     if shape.tag == "mask":
         return _mask(shape, named, value)
     points = _corners(shape, named) if shape.tag == "box" else _outline(shape, named)
-    return partial(fill_polygon, points=points, value=value)
+    return partial(fill_polygon, points=points, value=value, where=named)
 
 
 def _outline(shape: Element, where: str) -> Points:
