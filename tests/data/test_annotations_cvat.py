@@ -161,6 +161,10 @@ ENTITY = '<!DOCTYPE a [<!ENTITY x "aaaa"><!ENTITY y "&x;&x;&x;">]>'
             document('<mask label="car" rle="1" left="0" top="0" width="99999" height="99999"/>'),
             "99999x99999 pixels at",
         ),
+        (
+            document('<mask label="car" rle="900000000" left="0" top="0" width="30000" height="30000"/>'),
+            "a mask of 30000x30000 pixels; expected one in the image",
+        ),
         (document(box("car", (1, 1, 2, 2)).replace('z_order="0"', 'z_order="0.5"')), "z_order=0.5; expected a whole"),
     ],
 )

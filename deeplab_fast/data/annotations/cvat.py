@@ -15,14 +15,15 @@ from deeplab_fast.errors import UserError
 from .coco_polygon import fill_polygon, require_pycocotools
 from .documents import attribute, numeric_attribute, read_xml, shown, whole_attribute
 from .image_index import Described, ImageIndex, labels_of
-from .label_set import Draw, LabelSet, drawn
+from .label_set import Draw, Label, LabelSet, drawn
 from .numbering import Numbering, number_labels
 from .points import FARTHEST, Points, read_points
-from .runs import fill_runs, read_runs
+from .runs import Runs, fill_runs, read_runs
 
 EXPECTED = "XML of 'CVAT for images 1.1'"
 _AREAS = ("polygon", "box", "mask")
 _NO_SHAPES = ("tag",)  # of the whole image
+_MOST_OF_IMAGE = 16  # times its pixels, of a mask that hangs over it; each takes memory
 
 
 def read_cvat(
@@ -118,4 +119,11 @@ def _mask(shape: Element, where: str, value: int) -> Draw:
     except ValueError:
         raise UserError(f"{where}: 'rle' is no list of whole numbers") from None
     runs = read_runs(counts, width * height, where)
-    return partial(fill_runs, runs=runs, value=value, top=top, left=left, height=height, width=width, order="C")
+    return partial(_fill_mask, runs=runs, value=value, top=top, left=left, height=height, width=width, where=where)
+
+
+def _fill_mask(label: Label, runs: Runs, value: int, top: int, left: int, height: int, width: int, where: str) -> None:
+    """Put ``value`` where runs ``[N]`` of the box at ``top``, ``left`` are 1; what hangs over ``[H, W]`` is cut off."""
+    if width * height > _MOST_OF_IMAGE * label.size:
+        raise UserError(f"{where}: a mask of {width}x{height} pixels; expected one in the image")
+    fill_runs(label, runs, value, top, left, height, width, order="C")
