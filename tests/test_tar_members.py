@@ -12,6 +12,7 @@ import pytest
 
 from deeplab_fast.data.records.scan import scan
 from deeplab_fast.errors import UserError
+from deeplab_fast.storage.checkpoint import load
 from deeplab_fast.storage.tar_members import members_of, open_tar
 from deeplab_fast.storage.unpack import unpack
 from tests.fuzz.bounds import measured
@@ -116,6 +117,14 @@ def test_headers_before_headers_end_in_an_error():
     """tarfile calls itself for each."""
     with pytest.raises(RecursionError):
         read(pax(b"9 a=bcde\n") * 3000 + AFTER)
+
+
+def test_an_archive_is_no_checkpoint(tmp_path):
+    """torch.load would look for what its version 0.1 wrote."""
+    (tmp_path / "a.pth").write_bytes(pax(b"1" * 100_000) + AFTER)
+    with measured() as used, pytest.raises(UserError, match=r"a\.pth: not a checkpoint that can be read \(damaged, "):
+        load(tmp_path / "a.pth")
+    assert used.seconds < 1
 
 
 def test_a_refused_archive_is_named_in_one_line(tmp_path):

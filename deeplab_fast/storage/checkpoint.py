@@ -69,6 +69,7 @@ def load(path: Path, device: str | torch.device = "cpu", allow: Sequence[Any] = 
     """
     try:
         sealed = seal.check(path)
+        _check_kind(path)
         known = torch.serialization.get_safe_globals()  # they would be taken out at the end of the block
         with torch.serialization.safe_globals([one for one in allow if one not in known]):
             content = torch.load(path, map_location=device, weights_only=True)
@@ -85,6 +86,16 @@ def load(path: Path, device: str | torch.device = "cpu", allow: Sequence[Any] = 
     if sealed is None and content.get("format") in (FORMAT, WEIGHTS_FORMAT):
         raise UnreadableFile(f"{path}: damaged (its digest is missing)")
     return content
+
+
+def _check_kind(path: Path) -> None:
+    """Raise ValueError where a file begins neither as a zip file nor as a pickle; torch would try it as a tar archive.
+
+    It did write such, up to its version 0.1. The time that tarfile takes to read one has no bounds.
+    """
+    with path.open("rb") as file:
+        if not file.read(4).startswith((b"PK\3\4", b"\x80")):
+            raise ValueError
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
