@@ -87,7 +87,7 @@ def test_whole_archives_are_read_as_tarfile_reads_them(tar_format, packed):
 def test_pax_headers_that_are_none_are_refused_at_once(content, packed):
     with measured() as used, pytest.raises(tarfile.ReadError, match="a damaged pax header at byte 0"):
         read(pax(content) + AFTER, packed)
-    assert used.seconds < 1
+    assert used.seconds < 5
 
 
 def test_a_pax_header_of_many_records_takes_little_time():
@@ -124,7 +124,7 @@ def test_an_archive_is_no_checkpoint(tmp_path):
     (tmp_path / "a.pth").write_bytes(pax(b"1" * 100_000) + AFTER)
     with measured() as used, pytest.raises(UserError, match=r"a\.pth: not a checkpoint that can be read \(damaged, "):
         load(tmp_path / "a.pth")
-    assert used.seconds < 1
+    assert used.seconds < 5
 
 
 def test_a_refused_archive_is_named_in_one_line(tmp_path):

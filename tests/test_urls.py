@@ -42,7 +42,7 @@ def test_a_long_word_takes_no_long_time(word):
     with measured() as used:
         public(word)
         public(f"https://{word}")
-    assert used.seconds < 2
+    assert used.seconds < 5
 
 
 def test_what_is_a_url():
