@@ -179,7 +179,7 @@ def test_an_aspp_with_other_rates_names_the_flag(saved):
 
 @pytest.mark.parametrize("shape", [[1 << 63, 0], [(1 << 64) - 1, 0], [0, 1 << 63]])
 def test_a_safetensors_file_of_sizes_beyond_64_bits_is_refused(shape, tmp_path):
-    """Of no bytes, so that the format's own checks pass."""
+    """Hold no bytes, so that the format's own checks pass."""
     header = json.dumps({"backbone.conv1.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
     (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(UserError, match=r"w\.safetensors: not a safetensors file that can be read \(.{1,200}\)$"):

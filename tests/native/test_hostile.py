@@ -90,7 +90,7 @@ def test_a_code_of_all_ones_is_refused():
 
 @pytest.mark.parametrize("decode", [decode_image, decode_image_reference])
 def test_a_run_of_0xff_takes_no_long_time(decode):
-    """Of what erased memory holds; such bytes may stand before any marker, and in a scan before a zero."""
+    """Take what erased memory holds: such bytes may stand before any marker, and in a scan before a zero."""
     data = jpeg()
     scan = data.index(b"\xff\xda") + 40
     filled = data[:scan] + b"\xff" * 300_000
