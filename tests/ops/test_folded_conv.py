@@ -9,6 +9,7 @@ from deeplab_fast.model import build_model
 from deeplab_fast.model.batch_norm import BatchNorm2d
 from deeplab_fast.model.layers import use_fused
 from deeplab_fast.ops import Folds, can_fold_bn, folded_conv, keep_folds
+from deeplab_fast.ops.conv import folded_conv as folded_conv_module
 from tests.ops.kernels import check_contract, relative_error
 
 pytestmark = [
@@ -29,6 +30,13 @@ CASES = {
     "odd channels": (5, 7, 6, 3, 1, 1, 1),
     "one pixel": (8, 8, 1, 1, 1, 0, 1),
 }
+
+
+# Without it a network of bf16 is computed layer by layer: tests of whole programs try that wherever they run.
+NEEDS_BF16 = pytest.mark.skipif(
+    not can_fold_bn(torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16), training=False, fused="auto"),
+    reason="oneDNN has no convolutions of bf16 on this processor",
+)
 
 
 def inputs(case, dtype):
@@ -56,7 +64,7 @@ def plain(x, weight, norm, where, residual, relu, dtype):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=NEEDS_BF16)])
 @pytest.mark.parametrize(("with_residual", "relu"), [(False, True), (True, True), (False, False), (True, False)])
 def test_equals_the_layers_one_by_one(case, dtype, with_residual, relu):
     x, weight, norm, where, residual = inputs(case, dtype)
@@ -70,6 +78,7 @@ def test_equals_the_layers_one_by_one(case, dtype, with_residual, relu):
     check_contract([found], [exact], [rounded], dtype, [2])
 
 
+@NEEDS_BF16
 def test_autocast_chooses_the_type():
     x, weight, norm, where, _ = inputs(CASES["3x3"], torch.float32)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -91,9 +100,33 @@ def test_kept_folds_are_made_once_and_change_no_bit():
         with keep_folds(folds):
             assert torch.equal(folded_conv(x, weight, *norm, **where), expected)
             assert folds[id(weight), torch.float32] is fold
-            folded_conv(x.bfloat16(), weight, *norm, **where)
-        assert len(folds) == 2
         assert not torch.equal(folded_conv(x, weight, *norm, **where), expected)
+
+
+@NEEDS_BF16
+def test_folds_of_two_types_are_kept_beside_each_other():
+    x, weight, norm, where, _ = inputs(CASES["3x3"], torch.float32)
+    folds = Folds()
+    with torch.inference_mode(), keep_folds(folds):
+        for given in (x, x.bfloat16()):
+            folded_conv(given, weight, *norm, **where)
+    assert {dtype for _, dtype in folds} == {torch.float32, torch.bfloat16}
+    assert len(folds) == 2
+
+
+@pytest.mark.parametrize("has_bf16", [False, True])
+def test_bf16_is_taken_where_the_processor_has_it(monkeypatch, has_bf16):
+    """AVX2 alone has none: oneDNN raises there, torch's own convolution does not."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_bf16)
+    folded_conv_module._dtypes.cache_clear()
+    try:
+        with torch.no_grad():
+            assert can_fold_bn(torch.zeros(1, 1, 1, 1), False, "auto")
+            assert can_fold_bn(torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16), False, "auto") == has_bf16
+            with torch.autocast("cpu", torch.bfloat16):
+                assert can_fold_bn(torch.zeros(1, 1, 1, 1), False, "auto") == has_bf16
+    finally:
+        folded_conv_module._dtypes.cache_clear()
 
 
 def test_when_it_is_chosen():

@@ -5,6 +5,7 @@ the same pass of oneDNN, so that its output is written once and never read again
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -13,8 +14,6 @@ from torch import Tensor
 from ..dispatch import is_eager
 from .atrous_conv import atrous_conv2d, product_dtype
 from .conv_by_taps import prefers_taps
-
-_DTYPES = (torch.float32, torch.bfloat16)
 
 
 class _Fold(NamedTuple):
@@ -43,8 +42,15 @@ def can_fold_bn(x: Tensor, training: bool, fused: str) -> bool:
     """Tell whether :func:`folded_conv` takes ``x`` ``[N, C, H, W]``: at inference, untraced, in a type of oneDNN's."""
     if fused != "auto" or training or torch.is_grad_enabled() or x.device.type != "cpu" or not is_eager(x):
         return False
-    dtype = product_dtype(x)
-    return dtype in _DTYPES and torch.backends.mkldnn.is_available() and hasattr(torch.ops, "mkldnn")
+    return product_dtype(x) in _dtypes()
+
+
+@cache
+def _dtypes() -> frozenset[torch.dtype]:
+    """Return the types that oneDNN has convolutions of on this processor: bf16 needs AVX-512, or AVX2's own of bf16."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops, "mkldnn"):
+        return frozenset()
+    return frozenset({torch.float32, *([torch.bfloat16] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else [])})
 
 
 def folded_conv(
