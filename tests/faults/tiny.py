@@ -16,7 +16,7 @@ def make_tiny(put=setattr, name="resnet18", block=resnet.BasicBlock):
     whole = resnet.ResNet._stage
 
     def few_channels(self, block, planes, stage):
-        return whole(self, block, max(LEAST, planes // 16), stage)
+        return whole(self, block, LEAST - 4 + planes // 16, stage)
 
     put(resnet.ResNet, "_stage", few_channels)
     small = resnet.Architecture(block, (1, 1, 1, 1))
