@@ -38,17 +38,21 @@ class Precision(NamedTuple):
 
 def resolve_precision(asked: AutoOrPrecision, device: torch.device) -> Precision:
     """Return the precision that ``--precision`` means on ``device``: auto is bf16 where that is native, else fp32."""
-    if asked != "auto":
+    if asked == "fp32" or asked == "fp16":
         return Precision(asked, "as asked")
+    native, lacking = _bf16_on(device)
+    if asked == "auto":
+        return Precision("bf16", native) if native else Precision("fp32", lacking)
+    return Precision("bf16", "as asked" if native else f"as asked, although {lacking}")
+
+
+def _bf16_on(device: torch.device) -> tuple[str, str]:
+    """Return what multiplies bf16 natively on ``device``, or nothing and why it is slow there."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        if (major, minor) >= _BF16_CAPABILITY:
-            return Precision("bf16", "tensor cores")
-        return Precision("fp32", f"this GPU does not multiply bf16 natively: sm_{major}{minor}, older than sm_80")
-    instructions = cpu_bf16_instructions()
-    if instructions:
-        return Precision("bf16", instructions)
-    return Precision("fp32", "this CPU does not multiply bf16 natively: no AMX, no AVX512_BF16")
+        native = "tensor cores" if (major, minor) >= _BF16_CAPABILITY else ""
+        return native, f"this GPU does not multiply bf16 natively: sm_{major}{minor}, older than sm_80"
+    return cpu_bf16_instructions(), "this CPU does not multiply bf16 natively: no AMX, no AVX512_BF16"
 
 
 def cpu_bf16_instructions() -> str:
