@@ -88,7 +88,8 @@ def main() -> int:
     if unknown := [name for name in flags.targets if name not in NAMES]:
         parser.error(f"no target {unknown[0]}; expected some of {', '.join(NAMES)}")
     out = flags.out.resolve()
-    return int(any(fuzz(name, flags.seconds, out)["findings"] for name in flags.targets or NAMES))
+    done = [fuzz(name, flags.seconds, out) for name in flags.targets or NAMES]
+    return int(any(one["findings"] for one in done))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deeplab_fast.errors import UserError
-from tests.fuzz import grow
+from tests.fuzz import grow, run
 from tests.fuzz.make_seeds import SEEDS
 from tests.fuzz.run import NAMES, NATIVE
 from tests.fuzz.soak import attack
@@ -42,6 +42,21 @@ def test_no_target_is_left_out():
     assert files - found == {"__init__", "parts", "target"}
     assert set(NAMES) == {path.name for path in SEEDS.iterdir()}
     assert NATIVE == ["confusion", "jpeg", "loader", "png"]
+
+
+def test_a_finding_ends_with_status_1_and_the_other_targets_go_on(monkeypatch, tmp_path):
+    seen = []
+
+    def fuzz(name, seconds, out):
+        seen.append(name)
+        return {"findings": ["crash"] if name == "coco" else []}
+
+    monkeypatch.setattr(run, "fuzz", fuzz)
+    monkeypatch.setattr("sys.argv", ["run", f"--out={tmp_path}", "coco", "cvat"])
+    assert run.main() == 1
+    assert seen == ["coco", "cvat"]
+    monkeypatch.setattr("sys.argv", ["run", f"--out={tmp_path}", "cvat"])
+    assert run.main() == 0
 
 
 def test_what_takes_too_much_is_a_finding(tmp_path):

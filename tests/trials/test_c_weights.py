@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._utils import _rebuild_tensor_v2
 from torch.nn import functional as F
 
 from benchmarks.peers import Torchvision
@@ -310,4 +311,12 @@ def test_c2_weights_that_a_file_hardly_holds_are_refused(tmp_path):
     """A kilobyte that would take 640 GB once its values are wanted."""
     torch.save({"conv1.weight": torch.zeros(1).expand(400_000, 400_000)}, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"conv1\.weight is 400000x400000, of which 4 bytes are stored"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_c2_a_side_below_0_is_refused(tmp_path):
+    """Torch takes it beside a side of 0, and raises where the values are wanted."""
+    parts = (torch.zeros(1)._typed_storage(), 0, (2, 0, -1), (1, 1, 1), False, OrderedDict())
+    torch.save({"conv1.weight": Reduced(_rebuild_tensor_v2, parts)}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"conv1\.weight is 2x0x-1; expected no side below 0"):
         read_weights(tmp_path / "w.pth")

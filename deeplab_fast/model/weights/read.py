@@ -16,7 +16,7 @@ from .families import TORCHVISION, Family, family_of
 from .match import group_names
 from .mindspore import is_mindspore, read_mindspore
 from .safe import SAFE_GLOBALS
-from .tensors import refuse_expanded
+from .tensors import refuse_sizes
 from .wrappers import bare_name, beside_network, find_state, relabel
 
 logger = logging.getLogger("deeplab_fast")
@@ -59,7 +59,7 @@ def weights_in(content: Mapping[str, Any], path: Path, channels: str = "auto") -
     """Return the network in what a file holds, its tensors of any shapes; as :func:`read_weights`."""
     config = content.get("config")
     state = find_state(content, path)
-    refuse_expanded(path, state)
+    refuse_sizes(path, state)
     beside = frozenset(bare_name(key) for key in beside_network(state))
     state = relabel(state, bare_name, path)
     family = family_of(state)

@@ -37,13 +37,15 @@ def usable(path: Path, key: str, tensor: Tensor) -> Tensor:
     return converted
 
 
-def refuse_expanded(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def refuse_sizes(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Check that no tensor is much larger than what the file holds of it: strides of 0 make of one number any shape.
 
     Raises:
-        UserError: one is; its values would take more memory than the file says.
+        UserError: one is, its values would take more memory than the file says; or it has a side below 0.
     """
     for key, tensor in tensors.items():
+        if not tensor.is_nested and any(side < 0 for side in tensor.shape):  # torch lets it be beside a side of 0
+            raise UserError(f"{path}: {key} is {shape(tensor)}; expected no side below 0")
         if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
             continue  # refused where its values are wanted
         size, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()

@@ -7,10 +7,12 @@ import json
 import pickletools
 import struct
 import zipfile
+from collections import OrderedDict
 
 import numpy as np
 import torch
 from safetensors.torch import save
+from torch._utils import _rebuild_tensor_v2
 
 from deeplab_fast.config import SegmenterConfig
 from deeplab_fast.errors import UserError
@@ -195,6 +197,17 @@ def sealed(content, facts):
     return buffer.getvalue()
 
 
+class OfSides:
+    """A tensor in a pickle, of sides that none has."""
+
+    def __init__(self, *sides):
+        self.sides = sides
+
+    def __reduce__(self):
+        storage = torch.zeros(1)._typed_storage()
+        return _rebuild_tensor_v2, (storage, 0, self.sides, (1,) * len(self.sides), False, OrderedDict())
+
+
 def torch_seeds():
     beside = {"args": argparse.Namespace(lr=0.1), "best": np.float64(0.5), "scores": np.arange(2.0)}
     network = {"backbone.conv1.weight": torch.zeros(1, 3, 1, 1), "classifier.conv2.weight": torch.zeros(2, 1)}
@@ -203,6 +216,7 @@ def torch_seeds():
     yield "parameter", saved({"x.weight": torch.nn.Parameter(torch.zeros(2, 3).t()), "n": torch.tensor(3)})
     yield "sparse", saved({"x": torch.eye(2).to_sparse(), "y": torch.empty(2, device="meta")})
     yield "expanded", saved({"conv1.weight": torch.zeros(1).expand(10**5, 3, 10**5, 7), "x": torch.zeros(1)})
+    yield "negative", saved({"conv1.weight": OfSides(0, -1), "x": torch.zeros(1)}, pickle_protocol=2)
     facts = {"format": "deeplab_fast.checkpoint/2", "run": "r", "epoch": 1, "step": 1, "step_in_epoch": 1}
     content = {"format": "deeplab_fast.checkpoint/2", "run": "r", "model": network, "step": 1, "epoch": 1}
     content |= {"evaluated": 0, "world_size": 1, "total_steps": 9, "best_miou": 0.0, "data": "", "average": None}
