@@ -314,9 +314,11 @@ def test_c2_weights_that_a_file_hardly_holds_are_refused(tmp_path):
         read_weights(tmp_path / "w.pth")
 
 
-def test_c2_a_side_below_0_is_refused(tmp_path):
-    """Torch takes it beside a side of 0, and raises where the values are wanted."""
-    parts = (torch.zeros(1)._typed_storage(), 0, (2, 0, -1), (1, 1, 1), False, OrderedDict())
+@pytest.mark.parametrize("sides", [(2, 0, -1), (256, 3, 0, (1 << 63) - 1), (1 << 24, 0, 1 << 25)])
+def test_c2_sides_of_no_tensor_are_refused(sides, tmp_path):
+    """Torch takes any beside a side of 0, and raises where the values are wanted."""
+    parts = (torch.zeros(1)._typed_storage(), 0, sides, (1,) * len(sides), False, OrderedDict())
     torch.save({"conv1.weight": Reduced(_rebuild_tensor_v2, parts)}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"conv1\.weight is 2x0x-1; expected no side below 0"):
+    said = "x".join(map(str, sides))
+    with pytest.raises(UserError, match=rf"conv1\.weight is {said}; expected the sides of a tensor"):
         read_weights(tmp_path / "w.pth")

@@ -1,5 +1,6 @@
 """Make of a file's tensor one that the network can hold, or say in one line why it cannot."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from deeplab_fast.errors import UserError
 _CONVERTED = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _COUNT = "num_batches_tracked"
 _MOST_EXPANDED = 1 << 24  # bytes
+_MOST_VALUES = 1 << 48  # of a tensor: no machine holds as many
 _MOST_DIMENSIONS = 4  # of a weight; torch counts with no more than 64
 
 
@@ -41,12 +43,15 @@ def refuse_sizes(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Check that no tensor is much larger than what the file holds of it: strides of 0 make of one number any shape.
 
     Raises:
-        UserError: one is, its values would take more memory than the file says; or it has a side below 0.
+        UserError: one is, its values would take more memory than the file says; or its sides are below 0 or endless:
+            torch.load takes any beside one of 0, and other operations raise.
     """
     for key, tensor in tensors.items():
-        if not tensor.is_nested and any(side < 0 for side in tensor.shape):  # torch lets it be beside a side of 0
-            raise UserError(f"{path}: {key} is {shape(tensor)}; expected no side below 0")
-        if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
+        if tensor.is_nested:
+            continue
+        if any(side < 0 for side in tensor.shape) or math.prod(side or 1 for side in tensor.shape) > _MOST_VALUES:
+            raise UserError(f"{path}: {key} is {shape(tensor)}; expected the sides of a tensor")
+        if tensor.is_meta or tensor.layout != torch.strided:
             continue  # refused where its values are wanted
         size, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
         if size > max(held, _MOST_EXPANDED):

@@ -216,7 +216,8 @@ def torch_seeds():
     yield "parameter", saved({"x.weight": torch.nn.Parameter(torch.zeros(2, 3).t()), "n": torch.tensor(3)})
     yield "sparse", saved({"x": torch.eye(2).to_sparse(), "y": torch.empty(2, device="meta")})
     yield "expanded", saved({"conv1.weight": torch.zeros(1).expand(10**5, 3, 10**5, 7), "x": torch.zeros(1)})
-    yield "negative", saved({"conv1.weight": OfSides(0, -1), "x": torch.zeros(1)}, pickle_protocol=2)
+    for name, side in (("negative", -1), ("endless", (1 << 63) - 1)):
+        yield name, saved({"conv1.weight": OfSides(3, 0, side), "x": torch.zeros(1)}, pickle_protocol=2)
     facts = {"format": "deeplab_fast.checkpoint/2", "run": "r", "epoch": 1, "step": 1, "step_in_epoch": 1}
     content = {"format": "deeplab_fast.checkpoint/2", "run": "r", "model": network, "step": 1, "epoch": 1}
     content |= {"evaluated": 0, "world_size": 1, "total_steps": 9, "best_miou": 0.0, "data": "", "average": None}
