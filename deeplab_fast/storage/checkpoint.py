@@ -17,6 +17,7 @@ from ..config import MODELS
 from ..errors import UserError, pass_on_memory
 from . import seal
 from .files import is_broken, reason, replace_file
+from .pickle_sizes import asks_too_much
 from .seal import Damaged, Seal
 
 logger = logging.getLogger("deeplab_fast")
@@ -79,7 +80,8 @@ def load(path: Path, device: str | torch.device = "cpu", allow: Sequence[Any] = 
     except Damaged as error:
         raise UnreadableFile(f"{path}: damaged ({error})") from None
     except Exception as error:  # whatever a damaged file makes the unpickler, struct or zlib say
-        pass_on_memory(error)
+        if not asks_too_much(path, error):
+            pass_on_memory(error)
         raise UnreadableFile(f"{path}: not a checkpoint that can be read ({_why_unreadable(path, error)})") from None
     if not isinstance(content, dict):
         raise UnreadableFile(f"{path}: holds a {type(content).__name__}; expected a checkpoint or a state dict")

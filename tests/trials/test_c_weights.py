@@ -322,3 +322,22 @@ def test_c2_sides_of_no_tensor_are_refused(sides, tmp_path):
     said = "x".join(map(str, sides))
     with pytest.raises(UserError, match=rf"conv1\.weight is {said}; expected the sides of a tensor"):
         read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("kind", [torch.UntypedStorage, bytearray])
+def test_c2_a_file_that_asks_for_more_memory_than_there_can_be_is_refused(kind, tmp_path):
+    content = {"conv1.weight": torch.zeros(1), "beside": Reduced(kind, ((1 << 63) - 1,))}
+    torch.save(content, tmp_path / "w.pth", pickle_protocol=2)
+    with pytest.raises(UserError, match=r"w\.pth: not a checkpoint that can be read \(damaged, cut short, or"):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("said", ["", "tried to allocate 4096 bytes"])
+def test_c2_memory_that_ends_says_nothing_of_a_file(said, tmp_path, monkeypatch):
+    def ends(*_, **__):
+        raise MemoryError(said)
+
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    monkeypatch.setattr(torch, "load", ends)
+    with pytest.raises(MemoryError):
+        read_weights(tmp_path / "w.pth")

@@ -208,6 +208,13 @@ class OfSides:
         return _rebuild_tensor_v2, (storage, 0, self.sides, (1,) * len(self.sides), False, OrderedDict())
 
 
+class Greedy:
+    """What a pickle makes of all the memory that has an address."""
+
+    def __reduce__(self):
+        return torch.UntypedStorage, ((1 << 63) - 1,)
+
+
 def torch_seeds():
     beside = {"args": argparse.Namespace(lr=0.1), "best": np.float64(0.5), "scores": np.arange(2.0)}
     network = {"backbone.conv1.weight": torch.zeros(1, 3, 1, 1), "classifier.conv2.weight": torch.zeros(2, 1)}
@@ -218,6 +225,7 @@ def torch_seeds():
     yield "expanded", saved({"conv1.weight": torch.zeros(1).expand(10**5, 3, 10**5, 7), "x": torch.zeros(1)})
     for name, side in (("negative", -1), ("endless", (1 << 63) - 1)):
         yield name, saved({"conv1.weight": OfSides(3, 0, side), "x": torch.zeros(1)}, pickle_protocol=2)
+    yield "greedy", saved({"x": torch.zeros(1), "y": Greedy()}, pickle_protocol=2)
     facts = {"format": "deeplab_fast.checkpoint/2", "run": "r", "epoch": 1, "step": 1, "step_in_epoch": 1}
     content = {"format": "deeplab_fast.checkpoint/2", "run": "r", "model": network, "step": 1, "epoch": 1}
     content |= {"evaluated": 0, "world_size": 1, "total_steps": 9, "best_miou": 0.0, "data": "", "average": None}
