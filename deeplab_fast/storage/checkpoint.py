@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..config import MODELS
-from ..errors import UserError, pass_on_memory
+from ..errors import UserError, is_out_of_memory, pass_on_memory
 from . import seal
 from .files import is_broken, reason, replace_file
 from .pickle_sizes import asks_too_much
@@ -80,7 +80,7 @@ def load(path: Path, device: str | torch.device = "cpu", allow: Sequence[Any] = 
     except Damaged as error:
         raise UnreadableFile(f"{path}: damaged ({error})") from None
     except Exception as error:  # whatever a damaged file makes the unpickler, struct or zlib say
-        if not asks_too_much(path, error):
+        if is_out_of_memory(error) and not asks_too_much(path, error):
             pass_on_memory(error)
         raise UnreadableFile(f"{path}: not a checkpoint that can be read ({_why_unreadable(path, error)})") from None
     if not isinstance(content, dict):

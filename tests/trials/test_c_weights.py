@@ -21,6 +21,7 @@ from deeplab_fast.evaluation.inference import trained_model
 from deeplab_fast.model import build_model
 from deeplab_fast.model.weights import load_exactly, load_pretrained, read_weights
 from deeplab_fast.predict import PredictConfig
+from deeplab_fast.storage.pickle_sizes import asks_too_much
 from tests.trials.foreign import assert_same_outputs, bare_model, network_of, with_statistics
 from tests.trials.samples import CLASSES, small
 
@@ -337,7 +338,17 @@ def test_c2_memory_that_ends_says_nothing_of_a_file(said, tmp_path, monkeypatch)
     def ends(*_, **__):
         raise MemoryError(said)
 
-    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    torch.save({"conv1.weight": torch.zeros(1), "seed": (1 << 63) - 1}, tmp_path / "w.pth")
     monkeypatch.setattr(torch, "load", ends)
     with pytest.raises(MemoryError):
         read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "no zip"])
+def test_c2_memory_that_ends_over_a_damaged_file_is_said_to_have_ended(damage, tmp_path):
+    torch.save({"x": torch.zeros(1), "y": bytearray(9)}, tmp_path / "w.pth", pickle_protocol=2)
+    content = bytearray((tmp_path / "w.pth").read_bytes())
+    if damage == "flipped":
+        content[content.index(b"\x80\x02}")] ^= 0xFF
+    (tmp_path / "w.pth").write_bytes({"cut": content[:-40], "flipped": content, "no zip": b"\x80\x02}."}[damage])
+    assert not asks_too_much(tmp_path / "w.pth", MemoryError())

@@ -209,7 +209,7 @@ class OfSides:
 
 
 class Greedy:
-    """What a pickle makes of all the memory that has an address."""
+    """A storage in a pickle, of all the memory that has an address."""
 
     def __reduce__(self):
         return torch.UntypedStorage, ((1 << 63) - 1,)
